@@ -1,0 +1,42 @@
+/*
+ * Configuration: a file (and its conf.d) becomes one immutable struct, or a complaint with file:line. A reload makes a new
+ * one or changes nothing.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "daemon/base/log.h"
+#include "daemon/pool/settings.h"
+
+struct config {
+	char *socket;          /* absolute path, at most 107 bytes */
+	unsigned socket_mode;  /* 0660 */
+	bool has_socket_group;
+	gid_t socket_group;
+	enum log_level log_level;
+	enum log_format log_format;
+	uint32_t max_frame;
+	unsigned max_clients;
+	unsigned start_concurrency; /* resolved: never 0 */
+	bool require_all;
+	uint64_t frame_timeout, drain_timeout;
+	uint64_t uid_max_bytes;
+	unsigned uid_max_connections, uid_max_calls;
+	struct pool_settings *pools; /* owns: n_pools of them */
+	unsigned n_pools;
+};
+
+/* What the command line adds. */
+struct config_request {
+	const char *file;    /* NULL: the default file, which may be missing when app is given */
+	const char *socket;  /* overrides the file's */
+	const char *app;     /* makes one pool "default" when no file is there */
+	unsigned workers;    /* with app; 0: 2 */
+	const char *library; /* directory that holds python_worker/ */
+};
+
+/* NULL after writing every complaint to `complaints`, one a line: file:line: what is wrong and what is accepted. */
+struct config *config_load(const struct config_request *request, FILE *complaints);
+struct config *config_free(struct config *c);

@@ -1,0 +1,97 @@
+/*
+ * One child process with its plumbing: pidfd, call socket, control socket, stdio, dump pipe, shared page. It knows bytes and
+ * exits, not what a worker is; news goes up through process_ops. tests/sim has a second implementation of this header.
+ *
+ * How a process comes to be is a spawner's business: exec of a new interpreter, a fork by a template, adoption.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "daemon/io/loop.h"
+#include "daemon/io/tail.h"
+#include "proto/span.h"
+
+/* What to run. Borrowed during process_start() only. */
+struct process_spec {
+	const char *path;      /* of the program, absolute */
+	char *const *argv;
+	char *const *envp;
+	uid_t uid;             /* (uid_t)-1: as the daemon; else gid and the user's groups are set too */
+	gid_t gid;
+	uint64_t limit_nofile; /* 0: as the daemon */
+	uint64_t limit_as;     /* bytes; 0: none */
+	bool die_with_daemon;  /* SIGKILL when the daemon dies */
+};
+
+struct process_exit {
+	bool known;      /* false: gone, but its status cannot be had (an adopted process) */
+	int exit_code;   /* -1 when killed by a signal */
+	int signal;      /* 0 when it exited */
+	bool core_dumped;
+	uint64_t max_rss_kib;
+	uint64_t cpu_us;
+};
+
+struct process;
+
+struct process_ops {
+	/* Reaped: the last news, once. Control, output and dump have been read to the end (or to EAGAIN) before. */
+	void (*exited)(struct process *p, const struct process_exit *how);
+	/* One control packet. */
+	void (*control)(struct process *p, struct span message);
+	/* The control socket is at its end; the process may still live. */
+	void (*control_closed)(struct process *p);
+	/* A dump that was asked for has ended, or its time is over (complete = false). Text is valid during the call. */
+	void (*dumped)(struct process *p, struct span text, bool complete);
+};
+
+#define PROCESS_PAGE_WORDS 2 /* uint64: the call to interrupt, the reason */
+
+struct process {
+	const struct process_ops *ops;
+	struct loop *loop;
+	struct tail *tail; /* owns: output lines; TAKE_PTR it to keep them */
+	pid_t pid;         /* 0: not running */
+	uint64_t start_ticks; /* start time from /proc, tells a reused pid */
+	uint64_t spawned_ns;  /* when process_start() was called */
+	uint64_t exec_ns;     /* when exec had succeeded */
+	struct loop_io pidfd, control, out, err, dump;
+	struct loop_timer dump_timer;
+	char *dump_text; /* owns */
+	size_t dump_len;
+	bool dumping;
+	volatile uint64_t *page; /* owns: mapping */
+	int page_fd;
+};
+
+/* A way to make processes; one table serves exec, fork and adoption. */
+struct spawner {
+	const char *name; /* "exec" */
+	/* Starts spec with its plumbing into *p. *calls_fd: our end of the call socket, non-blocking, the caller's.
+	 * 0 or a negative errno (that of exec, fork, pipe ...; nothing is left behind, *p is not running). */
+	int (*start)(struct spawner *sp, struct process *p, const struct process_spec *spec, int *calls_fd);
+};
+
+/* A new interpreter for each process. */
+struct spawner *spawner_exec(void);
+
+void process_init(struct process *p, struct loop *l, const struct process_ops *ops, size_t tail_bytes,
+		  unsigned tail_lines);
+/* Stops watching, closes and frees everything; the process must be reaped or never have run. */
+void process_deinit(struct process *p);
+int process_start(struct process *p, struct spawner *sp, const struct process_spec *spec, int *calls_fd);
+bool process_is_running(const struct process *p);
+
+/* One control packet. 0 or a negative errno (-EAGAIN: its buffer is full). */
+int process_control_send(struct process *p, const void *message, size_t len);
+/* By pidfd; a reaped process is -ESRCH. Never a pid that is not ours. */
+int process_signal(struct process *p, int signo);
+/* To the process group that the process leads. */
+int process_signal_group(struct process *p, int signo);
+/* Asks that call number `call` be interrupted, if it is still the one that runs. */
+int process_interrupt(struct process *p, uint64_t call, uint64_t reason);
+/* Asks for the Python stack; ops->dumped comes within `timeout` ns. Asked twice is asked once. */
+void process_dump(struct process *p, uint64_t timeout);
+/* Takes what lies ready on stdout and stderr, so that the lines are in the tail. */
+void process_drain_output(struct process *p);

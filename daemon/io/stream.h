@@ -1,0 +1,82 @@
+/*
+ * A non-blocking stream socket that speaks frames, for clients and for the call channel of workers. Input goes into blobs
+ * and is handed up as slices; output is a queue of references that is written once, at the end of the turn.
+ * tests/sim has a second implementation of this header.
+ */
+#pragma once
+
+#include "daemon/base/blob.h"
+#include "daemon/io/loop.h"
+#include "proto/frame.h"
+
+enum stream_end {
+	STREAM_END_CLOSED,  /* the peer closed both ways, or the connection broke */
+	STREAM_END_FRAME,   /* input that is no frame: stream->bad says how */
+	STREAM_END_TIMEOUT, /* a message was begun and not finished in time */
+	STREAM_END_MEMORY,  /* no memory for a message */
+	STREAM_END_OUTPUT,  /* the peer does not read: output is over its hard cap */
+};
+
+struct stream;
+
+/* News for the owner. A callback may call any stream function, stream_close() too. */
+struct stream_ops {
+	/* One message. The slice is the callee's to keep (slice_ref) or not; it is dropped after the call. */
+	void (*frame)(struct stream *s, struct slice *body);
+	/* The peer will send no more but still reads (SHUT_WR). Not called for workers. May be NULL. */
+	void (*half_closed)(struct stream *s);
+	/* No more input will come; once. For STREAM_END_FRAME output may still be sent before stream_close_flushed(). */
+	void (*ended)(struct stream *s, enum stream_end why);
+	/* Output fell below half of the soft cap after it had been over it. May be NULL. */
+	void (*drained)(struct stream *s);
+};
+
+struct stream_limits {
+	uint32_t max_frame;       /* bytes of one message */
+	size_t out_soft;          /* bytes of waiting output above which stream_is_full() */
+	size_t out_hard;          /* bytes above which the stream ends with STREAM_END_OUTPUT */
+	uint64_t frame_timeout;   /* ns from the first byte of a message to its last; 0: none */
+	unsigned frames_per_turn; /* then others get their turn */
+};
+
+struct stream_segment;
+
+struct stream {
+	const struct stream_ops *ops;
+	const struct stream_limits *limits; /* borrows: outlives the stream */
+	struct loop *loop;
+	struct blob_pool *blobs;
+	struct loop_io io;
+	struct loop_hup hup;
+	struct loop_timer frame_timer;
+	struct loop_task flush;
+	struct loop_task resume;
+	struct frame_reader reader;
+	enum frame_status bad;  /* of STREAM_END_FRAME */
+	struct blob *in;        /* ref; NULL while nothing is buffered */
+	size_t in_start, in_end;
+	struct stream_segment *out; /* owns: queue of what is to be written */
+	size_t out_head, out_count, out_room;
+	size_t out_bytes;
+	uint64_t bytes_in, bytes_out, frames_in, frames_out;
+	bool paused, ended, half, was_full, closing;
+};
+
+/* Takes the fd (non-blocking). mode: FRAME_UNKNOWN for clients, FRAME_PREFIXED for workers. Starts reading. */
+void stream_open(struct stream *s, struct loop *l, struct blob_pool *blobs, int fd, enum frame_mode mode,
+		 enum loop_priority prio, const struct stream_limits *limits, const struct stream_ops *ops);
+bool stream_is_open(const struct stream *s);
+/* Drops everything at once; callable inside a callback of s. Safe on a closed stream. */
+void stream_close(struct stream *s);
+/* Writes what waits, for at most timeout ns, then closes and calls ended(CLOSED). No more input is read. */
+void stream_close_flushed(struct stream *s, uint64_t timeout);
+
+/* Sends one message made of the given parts, in the framing of the connection. Takes its own references; parts without a
+ * blob are copied, small ones always. Nothing is sent on an ended or closed stream. */
+void stream_send(struct stream *s, const struct slice *parts, size_t n);
+/* Stop and go on reading; frames that are already buffered wait too. */
+void stream_pause(struct stream *s);
+void stream_resume(struct stream *s);
+bool stream_is_full(const struct stream *s);
+/* Reads and delivers all that lies ready now, whatever the loop is doing. May end the stream. */
+void stream_drain_input(struct stream *s);

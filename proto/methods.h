@@ -1,0 +1,55 @@
+/*
+ * One line per method: identifier, name on the wire, role that it needs, keys that its params may have, what it does.
+ * The router makes its table of handlers from these lines (method_<identifier>), docs/protocol.md has the same table, and
+ * a test compares them.
+ */
+#pragma once
+
+#include "proto/params.h"
+
+/* What a peer may do; each role includes those before it. */
+enum role {
+	ROLE_NONE,
+	ROLE_USE,
+	ROLE_OBSERVE,
+	ROLE_ADMIN,
+};
+
+#define K(key) PARAM_BIT(PARAM_##key)
+#define PROTO_METHODS(X)                                                                                                  \
+	X(hello, "hello", NONE, K(PROTOCOL) | K(CLIENT) | K(FEATURES), "agree on the protocol; turns on error maps")      \
+	X(ping, "ping", NONE, 0, "answers \"pong\"")                                                                      \
+	X(execute, "execute", USE,                                                                                        \
+	  K(TARGET) | K(ARGS) | K(POOL) | K(LEASE) | K(TIMEOUT_MS) | K(QUEUE_TIMEOUT_MS) | K(META) | K(TRACEPARENT),       \
+	  "call a handler and answer its return value")                                                                   \
+	X(checkout, "checkout", USE, K(TYPE) | K(SESSION) | K(POOL) | K(TIMEOUT_MS) | K(TTL_MS),                          \
+	  "lease a worker for this connection alone")                                                                     \
+	X(checkin, "checkin", USE, K(LEASE), "give a leased worker back")                                                 \
+	X(cancel, "cancel", USE, K(ID) | K(CALL), "cancel a call; answers whether it was found")                          \
+	X(status, "status", OBSERVE, 0, "the daemon and its pools in short")                                              \
+	X(pools, "pools", OBSERVE, K(POOL), "pools with settings, counters and timings")                                  \
+	X(workers, "workers", OBSERVE, K(POOL), "worker processes, living and lately dead")                               \
+	X(clients, "clients", OBSERVE, 0, "connections")                                                                  \
+	X(queue, "queue", OBSERVE, K(POOL), "calls that wait or run")                                                     \
+	X(logs, "logs", OBSERVE, K(POOL) | K(WORKER) | K(LINES), "last output lines of workers, living and lately dead")
+
+enum method {
+#define X(ident, name, role, keys, doc) METHOD_##ident,
+	PROTO_METHODS(X)
+#undef X
+		METHOD_N,
+};
+
+struct method_info {
+	const char *name;
+	enum role role;
+	uint64_t keys; /* PARAM_BIT of each accepted key */
+	const char *doc;
+};
+
+const struct method_info *method_info(enum method m);
+/* METHOD_N when the bytes name no method. */
+enum method method_find(struct span name);
+/* Names of all methods, separated by spaces, for the unknown_method message. Static. */
+const char *method_list(void);
+const char *role_name(enum role role);
