@@ -1,0 +1,311 @@
+# pypoold: one makefile, no recursion over folders. Sources are found by their place: a new .c file needs no line here.
+#
+#   make            build into build/
+#   make help       the targets
+#
+# Variables: V=1 shows commands, WERROR=1 makes warnings errors, SANITIZE=1 builds with ASan and UBSan into build-asan/,
+# CC=clang, BUILD=dir, EXTRA_CFLAGS, PREFIX, DESTDIR.
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SUFFIXES:
+.DEFAULT_GOAL := all
+
+VERSION := $(file < VERSION)
+SANITIZE ?=
+WERROR ?=
+V ?=
+BUILD ?= $(if $(SANITIZE),build-asan,build)
+PYTHON ?= /usr/bin/python3
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+SBINDIR ?= $(PREFIX)/sbin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+PKGLIBDIR ?= $(PREFIX)/lib/pypoold
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+
+# ---- what there is
+
+PROTO_SRC := $(wildcard proto/*.c)
+BASE_SRC := $(wildcard daemon/base/*.c)
+POOL_SRC := $(wildcard daemon/pool/*.c)
+DAEMON_SRC := $(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/*/*.c))
+CLIENT_SRC := $(wildcard client/*.c)
+CTL_SRC := $(filter-out client/ctl/main.c,$(wildcard client/ctl/*.c))
+MAIN_SRC := $(wildcard daemon/main.c client/ctl/main.c)
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+HELPER_SRC := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c tests/support/*.c))
+SIM_SRC := $(wildcard tests/sim/*.c)
+HEADERS := $(wildcard proto/*.h daemon/*.h daemon/*/*.h client/*.h client/ctl/*.h tests/unit/*.h tests/sim/*.h tests/support/*.h)
+C_FILES := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC) $(UNIT_SRC) $(HELPER_SRC) $(SIM_SRC)
+PRODUCT_SRC := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC)
+WORKER_FILES := $(shell find python_worker -type f -not -path '*/tests/*' -not -path '*/__pycache__/*' -not -name '.*')
+PYTHON_UNIT := $(wildcard tests/unit/test_*.py tests/python/test_*.py python_worker/tests/test_*.py)
+PYTHON_INTEGRATION := $(wildcard tests/integration/test_*.py)
+
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+PIC_OBJ := $(call obj,$(PROTO_SRC) $(CLIENT_SRC))
+UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
+SIM_BIN := $(if $(SIM_SRC),$(BUILD)/tests/sim)
+LIBRARY := $(if $(CLIENT_SRC),$(BUILD)/libpypool.so $(BUILD)/libpypool.so.1 $(BUILD)/libpypool.a)
+PRODUCT := $(if $(wildcard daemon/main.c),$(BUILD)/pypoold) $(if $(wildcard client/ctl/main.c),$(BUILD)/pypoolctl) \
+	$(LIBRARY) $(if $(WORKER_FILES),$(BUILD)/python_worker/.staged)
+
+# ---- how to compile: libraries are looked up once, by .ci/probe, into $(BUILD)/probe*.mk
+
+GOALS := $(or $(MAKECMDGOALS),all)
+FREE_GOALS := help deps demo check check-full check-asan check-valgrind check-layers check-python-style lint format \
+	clean uninstall
+ifneq ($(filter-out $(FREE_GOALS),$(GOALS)),)
+include $(BUILD)/probe.mk
+endif
+ifneq ($(filter tests check-unit check-headers $(UNIT_BIN),$(GOALS)),)
+include $(BUILD)/probe-tests.mk
+endif
+
+$(BUILD)/probe.mk: .ci/probe .ci/packages
+	@mkdir -p $(@D)
+	@CC='$(CC)' PYTHON='$(PYTHON)' .ci/probe build > $@
+
+$(BUILD)/probe-tests.mk: .ci/probe .ci/packages
+	@mkdir -p $(@D)
+	@CC='$(CC)' PYTHON='$(PYTHON)' .ci/probe tests > $@
+
+comma := ,
+SANITIZER := -fsanitize=address,undefined
+OPTIMIZE := $(if $(SANITIZE),-O1 $(SANITIZER) -fno-sanitize-recover=all -fno-omit-frame-pointer,$\
+	-O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong)
+CPPFLAGS_ALL = -D_GNU_SOURCE -I. -DPYPOOL_VERSION='"$(VERSION)"' $(PROBE_CFLAGS) $(CPPFLAGS)
+CFLAGS_ALL = -std=gnu11 -g $(OPTIMIZE) -Wall -Wextra $(if $(WERROR),-Werror) $(CFLAGS) $(EXTRA_CFLAGS)
+LDFLAGS_ALL = -Wl,--as-needed $(if $(SANITIZE),$(SANITIZER),-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) $(LDFLAGS)
+
+# Objects are rebuilt when the compiler or its flags change: these files change only then.
+define remember
+$(file > $@.new,$(1))@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+endef
+
+$(BUILD)/flags: FORCE | $(BUILD)/probe.mk
+	$(call remember,$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL))
+
+$(BUILD)/place: FORCE | $(BUILD)/probe.mk
+	$(call remember,$(PKGLIBDIR))
+
+.PHONY: FORCE
+FORCE:
+
+Q := $(if $(V),,@)
+say = $(if $(V),@:,@printf '  %-8s%s\n' '$(1)' '$(2)')
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(PART) -MMD -MP -c -o $@ $<
+
+# One set of objects serves the daemon and the shared library.
+$(PIC_OBJ): PART = -fPIC -fvisibility=hidden
+# Where an installed daemon finds python_worker/, when it is not beside its binary.
+$(call obj,$(wildcard daemon/*.c)): PART = -DPYPOOL_LIBDIR='"$(PKGLIBDIR)"'
+$(call obj,$(wildcard daemon/*.c)): $(BUILD)/place
+$(call obj,$(UNIT_SRC) $(HELPER_SRC)): PART = $(CHECK_CFLAGS)
+
+define link
+$(call say,LD,$@)
+@mkdir -p $(@D)
+$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(filter %.o %.a,$^)
+endef
+
+# ---- the product
+
+.PHONY: all
+all: $(PRODUCT) ## build the daemon, pypoolctl, libpypool and the Python side into build/
+
+$(BUILD)/pypoold: $(call obj,daemon/main.c $(DAEMON_SRC) $(PROTO_SRC))
+	$(link) $(EV_LIBS) $(MSGPACK_LIBS) $(SYSTEMD_LIBS) $(CONFUSE_LIBS)
+
+$(BUILD)/pypoolctl: $(call obj,client/ctl/main.c $(CTL_SRC) $(CLIENT_SRC) $(PROTO_SRC))
+	$(link) $(SMARTCOLS_LIBS) $(MSGPACK_LIBS)
+
+# The static library is one object whose hidden symbols are local: it exports pypool_ names and nothing else.
+$(BUILD)/obj/libpypool.o: $(PIC_OBJ)
+	$(Q)ld -r -o $@ $(PIC_OBJ) && objcopy --localize-hidden $@
+
+$(BUILD)/libpypool.a: $(BUILD)/obj/libpypool.o
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $<
+
+MAP := $(wildcard client/libpypool.map)
+$(BUILD)/libpypool.so.1: $(PIC_OBJ) $(MAP)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -shared -Wl,-soname,libpypool.so.1 \
+		$(if $(MAP),-Wl$(comma)--version-script=$(MAP)) $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) \
+		-o $@ $(PIC_OBJ) $(MSGPACK_LIBS)
+
+$(BUILD)/libpypool.so: $(BUILD)/libpypool.so.1
+	$(Q)ln -sf libpypool.so.1 $@
+
+# A copy of python_worker/ beside the binaries, with the system's pure-Python msgpack for interpreters that have none.
+$(BUILD)/python_worker/.staged: $(WORKER_FILES) .ci/stage-worker $(BUILD)/probe.mk
+	$(call say,STAGE,$(@D))
+	$(Q).ci/stage-worker $(@D) $(MSGPACK_PYTHON_DIR)
+	@touch $@
+
+# ---- test programs
+
+.PHONY: tests
+tests: $(UNIT_BIN) $(SIM_BIN) ## build the C test programs
+
+$(BUILD)/tests/libeverything.a: $(call obj,$(DAEMON_SRC) $(PROTO_SRC) $(CLIENT_SRC) $(CTL_SRC) $(HELPER_SRC))
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(UNIT_BIN): $(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o $(BUILD)/tests/libeverything.a
+	$(link) $(CHECK_LIBS) $(EV_LIBS) $(MSGPACK_LIBS) $(SYSTEMD_LIBS) $(CONFUSE_LIBS) $(SMARTCOLS_LIBS) -lm
+
+# The simulated world: the same pool/ objects, and tests/sim in the place of daemon/io.
+$(BUILD)/tests/sim: $(call obj,$(SIM_SRC) $(POOL_SRC) $(BASE_SRC) $(PROTO_SRC))
+	$(link) $(MSGPACK_LIBS) $(SYSTEMD_LIBS) -lm
+
+-include $(patsubst %.o,%.d,$(call obj,$(C_FILES)))
+
+# ---- checks
+
+JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+export PYPOOL_BUILD := $(abspath $(BUILD))
+export PYTHON BUILD SANITIZE WERROR CC
+PYTEST := $(PYTHON) -B -m pytest
+
+.PHONY: deps demo check check-full check-headers check-layers check-unit check-python check-sim check-integration \
+	check-asan check-valgrind
+deps: ## install the Debian packages that building and testing need (or print the command)
+	@.ci/deps build check
+
+demo: ## install what is missing, build, start a daemon in a temporary directory and do real work with it
+	@.ci/deps build
+	@+$(MAKE) $(JOBS) all
+	@.ci/demo $(BUILD)
+
+check: ## install what is missing, build, and run all tests (10 minutes at most)
+	@.ci/deps build check
+	@+$(MAKE) $(JOBS) all tests
+	@+.ci/check headers layers unit python sim integration
+
+check-full: ## check, then the same under sanitizers, a round under valgrind, and lint
+	@+$(MAKE) check
+	@.ci/deps build check lint
+	@+.ci/check asan valgrind
+	@+$(MAKE) lint
+
+HEADER_OK := $(HEADERS:%=$(BUILD)/headers/%.ok)
+PUBLIC_OK := $(if $(wildcard client/pypool.h),$(BUILD)/headers/pypool.c99.ok $(BUILD)/headers/pypool.c++.ok)
+check-headers: $(HEADER_OK) $(PUBLIC_OK) ## every header compiles on its own
+	@echo "headers: $(words $(HEADER_OK)) compile on their own"
+
+$(BUILD)/headers/%.h.ok: %.h $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CHECK_CFLAGS) -std=gnu11 -Wall -Wextra -Werror -Wno-unused-function -fsyntax-only \
+		-MD -MP -MT $@ -MF $(@:.ok=.d) -include $< -x c /dev/null
+	@touch $@
+
+$(BUILD)/headers/pypool.c99.ok: client/pypool.h $(BUILD)/flags
+	$(Q)$(CC) -std=c99 -pedantic -Wall -Wextra -Werror -fsyntax-only -include $< -x c /dev/null
+	@touch $@
+
+$(BUILD)/headers/pypool.c++.ok: client/pypool.h $(BUILD)/flags
+	$(Q)$(CC) -std=c++11 -pedantic -Wall -Wextra -Werror -fsyntax-only -include $< -x c++ /dev/null
+	@touch $@
+
+-include $(HEADERS:%=$(BUILD)/headers/%.d)
+
+check-layers: ## includes point only to layers below
+	@$(PYTHON) -B tests/support/check_layers.py
+
+check-unit: $(UNIT_BIN) ## unit tests in C
+	@.ci/run-programs $(UNIT_BIN)
+
+check-python: $(PRODUCT) ## unit tests in Python
+	@$(if $(PYTHON_UNIT),$(PYTEST) $(PYTHON_UNIT),echo "no unit tests in Python")
+
+check-sim: $(SIM_BIN) ## the pool in the simulated world
+	@$(if $(SIM_BIN),$(SIM_BIN),echo "no simulation")
+
+check-integration: $(PRODUCT) ## a real daemon with real workers
+	@$(if $(PYTHON_INTEGRATION),$(PYTEST) $(PYTHON_INTEGRATION),echo "no integration tests")
+
+check-asan: ## unit tests, simulation and integration under ASan and UBSan
+	@+$(MAKE) SANITIZE=1 BUILD=build-asan $(JOBS) all tests
+	@+$(MAKE) SANITIZE=1 BUILD=build-asan PYPOOL_BUILD=$(abspath build-asan) check-unit check-sim check-integration
+
+VALGRIND := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --child-silent-after-fork=yes
+check-valgrind: ## unit tests and the smoke part of integration under valgrind
+	@+$(MAKE) $(JOBS) all tests
+	@CK_FORK=no PYPOOL_RUN='$(VALGRIND)' .ci/run-programs $(UNIT_BIN)
+	@PYPOOL_RUN='$(VALGRIND)' $(PYTEST) -m smoke $(PYTHON_INTEGRATION)
+
+# ---- style
+
+.PHONY: lint format
+lint: ## gcc and clang with -Werror, -fanalyzer, clang-tidy, cppcheck, shellcheck, mypy, pyflakes
+	@.ci/deps build check lint
+	@+.ci/lint
+
+format: ## format the C files in place
+	clang-format -i $(C_FILES) $(HEADERS)
+
+# For .ci/lint: everything compiled, nothing linked; and the words of a compiler call.
+.PHONY: objects print-flags print-product print-c-files
+objects: $(call obj,$(C_FILES))
+print-flags:
+	@echo "$(CPPFLAGS_ALL) -std=gnu11 $(CHECK_CFLAGS)"
+print-product:
+	@echo "$(PRODUCT_SRC)"
+print-c-files:
+	@echo "$(C_FILES)"
+
+# ---- installation
+
+.PHONY: install uninstall clean help
+install: all ## install (DESTDIR, PREFIX=/usr/local)
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
+	install -m 755 $(BUILD)/pypoold $(DESTDIR)$(SBINDIR)/pypoold
+	install -m 755 $(BUILD)/pypoolctl $(DESTDIR)$(BINDIR)/pypoolctl
+	install -m 644 $(BUILD)/libpypool.so.1 $(BUILD)/libpypool.a $(DESTDIR)$(LIBDIR)/
+	ln -sf libpypool.so.1 $(DESTDIR)$(LIBDIR)/libpypool.so
+	install -m 644 client/pypool.h $(DESTDIR)$(INCLUDEDIR)/pypool.h
+	printf '%s\n' 'Name: libpypool' 'Description: client library of pypoold' 'Version: $(VERSION)' \
+		'Libs: -L$(LIBDIR) -lpypool' 'Libs.private: $(MSGPACK_LIBS)' 'Cflags: -I$(INCLUDEDIR)' \
+		> $(DESTDIR)$(LIBDIR)/pkgconfig/libpypool.pc
+	install -d $(DESTDIR)$(PKGLIBDIR)
+	rm -rf $(DESTDIR)$(PKGLIBDIR)/python_worker
+	cp -r $(BUILD)/python_worker $(DESTDIR)$(PKGLIBDIR)/
+	find $(DESTDIR)$(PKGLIBDIR)/python_worker -name __pycache__ -prune -exec rm -r {} +
+	rm $(DESTDIR)$(PKGLIBDIR)/python_worker/.staged
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(SYSCONFDIR)/pypoold/conf.d
+	sed 's,/usr/sbin/,$(SBINDIR)/,' systemd/pypoold.service > $(DESTDIR)$(UNITDIR)/pypoold.service
+	install -m 644 systemd/pypoold.socket $(DESTDIR)$(UNITDIR)/
+	install -m 644 systemd/sysusers.d/pypoold.conf $(DESTDIR)$(SYSUSERSDIR)/
+	test -e $(DESTDIR)$(SYSCONFDIR)/pypoold/pypoold.conf || \
+		install -m 644 systemd/pypoold.conf $(DESTDIR)$(SYSCONFDIR)/pypoold/pypoold.conf
+	$(if $(DESTDIR),,ldconfig || true)
+
+uninstall: ## remove what install put there; the configuration stays
+	rm -f $(DESTDIR)$(SBINDIR)/pypoold $(DESTDIR)$(BINDIR)/pypoolctl $(DESTDIR)$(LIBDIR)/libpypool.so \
+		$(DESTDIR)$(LIBDIR)/libpypool.so.1 $(DESTDIR)$(LIBDIR)/libpypool.a $(DESTDIR)$(INCLUDEDIR)/pypool.h \
+		$(DESTDIR)$(LIBDIR)/pkgconfig/libpypool.pc $(DESTDIR)$(UNITDIR)/pypoold.service \
+		$(DESTDIR)$(UNITDIR)/pypoold.socket $(DESTDIR)$(SYSUSERSDIR)/pypoold.conf
+	rm -rf $(DESTDIR)$(PKGLIBDIR)
+
+clean: ## remove build/ and build-asan/
+	rm -rf build build-asan
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 24
