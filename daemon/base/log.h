@@ -81,6 +81,8 @@ static inline struct log_field log_kv_bytes(const char *key, const void *p, size
  * called again to change level or format. */
 void log_open(enum log_format format, enum log_level level);
 void log_close(void);
+/* Where the journal listens, for tests; NULL: its own place. The text is borrowed. */
+void log_set_journal_socket(const char *path);
 bool log_enabled(enum log_level level);
 /* Records are limited per event name and second (1,000, DEBUG excepted); what is over is counted and summed up. */
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t n);
