@@ -64,12 +64,11 @@ PRODUCT := $(if $(wildcard daemon/main.c),$(BUILD)/pypoold) $(if $(wildcard clie
 # ---- how to compile: libraries are looked up once, by .ci/probe, into $(BUILD)/probe*.mk
 
 GOALS := $(or $(MAKECMDGOALS),all)
-FREE_GOALS := help deps demo check check-full check-asan check-valgrind check-layers check-python-style lint format \
-	clean uninstall
+FREE_GOALS := help deps demo check check-full check-asan check-valgrind check-layers lint format clean uninstall
 ifneq ($(filter-out $(FREE_GOALS),$(GOALS)),)
 include $(BUILD)/probe.mk
 endif
-ifneq ($(filter tests check-unit check-headers $(UNIT_BIN),$(GOALS)),)
+ifneq ($(filter tests objects check-unit check-headers $(UNIT_BIN),$(GOALS)),)
 include $(BUILD)/probe-tests.mk
 endif
 
@@ -156,7 +155,7 @@ $(BUILD)/libpypool.so: $(BUILD)/libpypool.so.1
 # A copy of python_worker/ beside the binaries, with the system's pure-Python msgpack for interpreters that have none.
 $(BUILD)/python_worker/.staged: $(WORKER_FILES) .ci/stage-worker $(BUILD)/probe.mk
 	$(call say,STAGE,$(@D))
-	$(Q).ci/stage-worker $(@D) $(MSGPACK_PYTHON_DIR)
+	$(Q)PYTHON='$(PYTHON)' .ci/stage-worker $(@D)
 	@touch $@
 
 # ---- test programs
@@ -261,15 +260,17 @@ lint: ## gcc and clang with -Werror, -fanalyzer, clang-tidy, cppcheck, shellchec
 format: ## format the C files in place
 	clang-format -i $(C_FILES) $(HEADERS)
 
-# For .ci/lint: everything compiled, nothing linked; and the words of a compiler call.
-.PHONY: objects print-flags print-product print-c-files
+# For .ci/lint: everything compiled and nothing linked, the same without the tests, and clang-tidy over the product.
+.PHONY: objects product-objects tidy
 objects: $(call obj,$(C_FILES))
-print-flags:
-	@echo "$(CPPFLAGS_ALL) -std=gnu11 $(CHECK_CFLAGS)"
-print-product:
-	@echo "$(PRODUCT_SRC)"
-print-c-files:
-	@echo "$(C_FILES)"
+product-objects: $(call obj,$(PRODUCT_SRC))
+tidy: $(PRODUCT_SRC:%=$(BUILD)/tidy/%.ok)
+
+$(BUILD)/tidy/%.c.ok: %.c $(HEADERS) .clang-tidy $(BUILD)/flags
+	$(call say,TIDY,$<)
+	@mkdir -p $(@D)
+	$(Q)clang-tidy --quiet $< -- $(CPPFLAGS_ALL) -std=gnu11 2>$@.log || { cat $@.log; false; }
+	@mv $@.log $@
 
 # ---- installation
 
@@ -281,9 +282,8 @@ install: all ## install (DESTDIR, PREFIX=/usr/local)
 	install -m 644 $(BUILD)/libpypool.so.1 $(BUILD)/libpypool.a $(DESTDIR)$(LIBDIR)/
 	ln -sf libpypool.so.1 $(DESTDIR)$(LIBDIR)/libpypool.so
 	install -m 644 client/pypool.h $(DESTDIR)$(INCLUDEDIR)/pypool.h
-	printf '%s\n' 'Name: libpypool' 'Description: client library of pypoold' 'Version: $(VERSION)' \
-		'Libs: -L$(LIBDIR) -lpypool' 'Libs.private: $(MSGPACK_LIBS)' 'Cflags: -I$(INCLUDEDIR)' \
-		> $(DESTDIR)$(LIBDIR)/pkgconfig/libpypool.pc
+	sed 's,@PREFIX@,$(PREFIX),; s,@LIBDIR@,$(LIBDIR),; s,@INCLUDEDIR@,$(INCLUDEDIR),; s,@VERSION@,$(VERSION),' \
+		client/libpypool.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/libpypool.pc
 	install -d $(DESTDIR)$(PKGLIBDIR)
 	rm -rf $(DESTDIR)$(PKGLIBDIR)/python_worker
 	cp -r $(BUILD)/python_worker $(DESTDIR)$(PKGLIBDIR)/

@@ -1,0 +1,57 @@
+"""The units: installed into a root of their own, systemd finds nothing to complain about."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.daemon import BUILD, ROOT
+
+UNITS = "usr/local/lib/systemd/system"
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """`make install` of what is built, and the targets that a real machine has."""
+    command = ["make", "-o", "all", "install", f"DESTDIR={tmp_path}", f"BUILD={BUILD}", "PREFIX=/usr/local"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    system = tmp_path / "usr/lib/systemd/system"
+    system.mkdir(parents=True)
+    for name in ("sysinit", "basic", "sockets", "shutdown", "network", "multi-user"):
+        shutil.copy(f"/lib/systemd/system/{name}.target", system)
+    return tmp_path
+
+
+def complaints(root: Path, unit: str) -> str:
+    command = ["systemd-analyze", "verify", f"--root={root}", "--recursive-errors=no", unit]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stderr
+
+
+@pytest.mark.parametrize("unit", ["pypoold.service", "pypoold.socket"])
+def test_systemd_has_nothing_to_say_about_an_installed_unit(installed: Path, unit: str) -> None:
+    assert (installed / UNITS / unit).exists()
+    assert complaints(installed, unit) == ""
+
+
+def test_systemd_would_have_said_something_about_a_broken_one(installed: Path) -> None:
+    file = installed / UNITS / "pypoold.service"
+    file.write_text(file.read_text().replace("Restart=on-failure", "Restart=perhaps"))
+    assert "Restart" in complaints(installed, "pypoold.service") or "restart" in complaints(installed, "pypoold.service")
+
+
+def test_the_service_starts_the_binary_that_was_installed(installed: Path) -> None:
+    text = (installed / UNITS / "pypoold.service").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+    program = Path(line.removeprefix("ExecStart=").split()[0])
+    assert (installed / program.relative_to("/")).stat().st_mode & 0o111
+
+
+def test_uninstall_leaves_only_the_configuration(installed: Path) -> None:
+    shutil.rmtree(installed / "usr/lib")
+    command = ["make", "uninstall", f"DESTDIR={installed}", "PREFIX=/usr/local"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    left = sorted(p.relative_to(installed).as_posix() for p in installed.rglob("*") if not p.is_dir())
+    assert left == ["etc/pypoold/pypoold.conf"]
