@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from support.client import Client
-from support.daemon import BUILD, Daemon, pool
+from tests.support.client import Client
+from tests.support.daemon import BUILD, Daemon, pool
 
 DAEMONS = pytest.StashKey["list[Daemon]"]()
 FAILED = pytest.StashKey[bool]()

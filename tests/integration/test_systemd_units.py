@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.daemon import BUILD, ROOT
+from tests.support.daemon import BUILD, ROOT
 
 UNITS = "usr/local/lib/systemd/system"
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Union
 
-from support import procfs
-from support.client import Client, Framing
-from support.notify import NotifySocket
-from support.waiting import eventually
+from tests.support import procfs
+from tests.support.client import Client, Framing
+from tests.support.notify import NotifySocket
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("PYPOOL_BUILD") or ROOT / "build")
