@@ -1,0 +1,11 @@
+/* Blocking calls for the files that fill in params. */
+#pragma once
+
+#include "client/pypool.h"
+#include "proto/span.h"
+
+/* 0, -EPERM in a forked child, -EBUSY inside a callback. */
+int blocking_check(struct pypool *p);
+/* Submits and waits. Failure is recorded in the handle. */
+int blocking_call(struct pypool *p, const char *method, const struct span *params, size_t n, uint32_t limit_ms,
+		  struct pypool_reply **out);
