@@ -49,7 +49,7 @@ SIM_SRC := $(wildcard tests/sim/*.c)
 HEADERS := $(wildcard proto/*.h daemon/*.h daemon/*/*.h client/*.h client/ctl/*.h tests/unit/*.h tests/sim/*.h tests/support/*.h)
 C_FILES := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC) $(UNIT_SRC) $(HELPER_SRC) $(SIM_SRC)
 PRODUCT_SRC := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC)
-WORKER_FILES := $(shell find python_worker -type f -not -path '*/tests/*' -not -path '*/__pycache__/*' -not -name '.*')
+WORKER_FILES := $(shell find python_worker -type f -not -path '*/tests/*' -not -path '*/__pycache__/*' -not -path '*/.*')
 PYTHON_UNIT := $(wildcard tests/unit/test_*.py tests/python/test_*.py python_worker/tests/test_*.py)
 PYTHON_INTEGRATION := $(wildcard tests/integration/test_*.py)
 

@@ -27,7 +27,7 @@ def installed(tmp_path: Path) -> Path:
 
 def complaints(root: Path, unit: str) -> str:
     command = ["systemd-analyze", "verify", f"--root={root}", "--recursive-errors=no", unit]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
 
 @pytest.mark.parametrize("unit", ["pypoold.service", "pypoold.socket"])
@@ -39,7 +39,7 @@ def test_systemd_has_nothing_to_say_about_an_installed_unit(installed: Path, uni
 def test_systemd_would_have_said_something_about_a_broken_one(installed: Path) -> None:
     file = installed / UNITS / "pypoold.service"
     file.write_text(file.read_text().replace("Restart=on-failure", "Restart=perhaps"))
-    assert "Restart" in complaints(installed, "pypoold.service") or "restart" in complaints(installed, "pypoold.service")
+    assert "perhaps" in complaints(installed, "pypoold.service")
 
 
 def test_the_service_starts_the_binary_that_was_installed(installed: Path) -> None:
