@@ -33,7 +33,8 @@ struct cursor {
 void cursor_init(struct cursor *c, uint64_t limit);
 /* Walks on over data; *used is how many bytes of it belong to the value (all of them on CURSOR_MORE). */
 enum cursor_status cursor_feed(struct cursor *c, const uint8_t *data, size_t len, size_t *used);
-/* Exactly one value that fills all of s? CURSOR_MORE: it is cut. A trailing byte: CURSOR_INVALID. */
+/* Exactly one value that fills all of s? Cut, or promising more than s holds, which is the same here: CURSOR_TOO_MANY;
+ * nothing at all: CURSOR_MORE; bytes after it: CURSOR_INVALID. */
 enum cursor_status cursor_check(struct span s);
 /* A sentence for people, such as "nested deeper than 512". Static. */
 const char *cursor_status_text(enum cursor_status status);

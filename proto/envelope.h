@@ -33,7 +33,9 @@ struct complaint {
 /* Fills c->message as printf does. Always returns false, so that a parser can `return complain(...)`. */
 bool complain(struct complaint *c, enum error_code code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* False: *c says why (bad_request); out->has_id and out->id are right if the id could be read. */
+/* frame: one value that a cursor has accepted. params that are nil or empty, and an empty array or nil in place of the
+ * map, mean an empty map. The id of a response may be nil (to a message whose id could not be read): has_id is false.
+ * False: *c says why (bad_request); out->has_id and out->id are right if the id could be read. */
 bool envelope_parse(struct span frame, struct envelope *out, struct complaint *c);
 /* Escapes bytes of an outsider for a message or a log line: control characters and invalid UTF-8 as \xNN, cut with "..."
  * to fit. Always NUL-terminated. Returns out. */
