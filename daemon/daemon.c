@@ -1,0 +1,331 @@
+#include "daemon/daemon.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/random.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/mem.h"
+#include "daemon/pool/failure.h"
+
+static struct daemon *daemon_of_server(struct server *s)
+{
+	return container_of(s, struct daemon, server);
+}
+
+static const char *daemon_state(struct server *s)
+{
+	static const char *const names[] = {
+		[DAEMON_STARTING] = "starting",
+		[DAEMON_RUNNING] = "running",
+		[DAEMON_DRAINING] = "draining",
+		[DAEMON_CLOSING] = "draining",
+	};
+
+	return names[daemon_of_server(s)->phase];
+}
+
+static void daemon_on_idle(struct server *s)
+{
+	struct daemon *d = daemon_of_server(s);
+
+	if (d->phase == DAEMON_CLOSING)
+		loop_defer(d->loop, &d->stop);
+}
+
+static const struct server_ops server_ops = { .state = daemon_state, .idle = daemon_on_idle };
+
+static void daemon_leave_loop(struct loop_task *t)
+{
+	loop_stop(container_of(t, struct daemon, stop)->loop);
+}
+
+/* pools have no user data: there is one daemon in a process, and it is found by its pools' env */
+static struct daemon *daemon_of_pool(struct pool *p)
+{
+	return container_of(p->registry, struct daemon, registry);
+}
+
+/* STATUS for systemctl: how many workers serve, and which pools do not. */
+static void daemon_tell_status(const struct daemon *d)
+{
+	char text[512];
+	unsigned serving = 0, wanted = 0;
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < d->n_pools; i++) {
+		const struct pool *p = d->pools[i];
+
+		serving += p->in_state[WORKER_IDLE] + p->in_state[WORKER_BUSY];
+		wanted += p->settings->min_workers;
+		if (p->failure && used < sizeof(text))
+			used += (size_t)snprintf(text + used, sizeof(text) - used, "; degraded: %s (%s)",
+						 p->settings->name, p->failure->message);
+	}
+	for (char *c = text; *c; c++) {
+		if (*c == '\n')
+			*c = ' '; /* a newline would end the field */
+	}
+	systemd_notify("STATUS=%u of %u workers serving%s", serving, wanted, text);
+}
+
+static void daemon_refuse_degraded(struct daemon *d)
+{
+	for (unsigned i = 0; i < d->n_pools; i++) {
+		if (d->pools[i]->failure)
+			LOG(ERROR, "daemon.require_all", KV("pool", d->pools[i]->settings->name),
+			    KV("reason", d->pools[i]->failure->message));
+	}
+	d->exit_code = 1;
+}
+
+static bool daemon_is_degraded(const struct daemon *d)
+{
+	for (unsigned i = 0; i < d->n_pools; i++) {
+		if (d->pools[i]->failure)
+			return true;
+	}
+	return false;
+}
+
+static void daemon_drain(struct daemon *d)
+{
+	if (d->phase >= DAEMON_DRAINING)
+		return;
+	d->phase = DAEMON_DRAINING;
+	LOG(INFO, "daemon.draining");
+	systemd_notify("STOPPING=1\nSTATUS=draining");
+	if (d->config->drain_timeout)
+		loop_timer_set(&d->drain_timer, loop_now(d->loop) + d->config->drain_timeout);
+	for (unsigned i = 0; i < d->n_pools; i++)
+		pool_drain(d->pools[i]);
+}
+
+static void daemon_stop_now(struct daemon *d)
+{
+	daemon_drain(d);
+	LOG(INFO, "daemon.stopping_now");
+	for (unsigned i = 0; i < d->n_pools; i++)
+		pool_stop_now(d->pools[i]);
+}
+
+static void daemon_on_settled(struct pool *p)
+{
+	struct daemon *d = daemon_of_pool(p);
+
+	daemon_tell_status(d);
+	if (++d->n_settled < d->n_pools || d->phase != DAEMON_STARTING)
+		return;
+	if (d->config->require_all && daemon_is_degraded(d)) {
+		daemon_refuse_degraded(d);
+		daemon_stop_now(d);
+		return;
+	}
+	d->phase = DAEMON_RUNNING;
+	LOG(INFO, "daemon.ready", KV("pools", d->n_pools), KV("degraded", daemon_is_degraded(d)));
+	systemd_notify("READY=1");
+	daemon_tell_status(d);
+}
+
+static void daemon_on_stopped(struct pool *p)
+{
+	struct daemon *d = daemon_of_pool(p);
+
+	if (++d->n_stopped < d->n_pools)
+		return;
+	d->phase = DAEMON_CLOSING;
+	loop_timer_stop(&d->drain_timer);
+	server_close(&d->server);
+}
+
+static const struct pool_ops pool_ops = { .settled = daemon_on_settled, .stopped = daemon_on_stopped };
+
+static void daemon_on_drain_over(struct loop_timer *t)
+{
+	daemon_stop_now(container_of(t, struct daemon, drain_timer));
+}
+
+/* The first one drains, a second one does not wait. */
+static void daemon_on_stop_signal(struct daemon *d, int signo)
+{
+	LOG(INFO, "daemon.signal", KV("signal", signo));
+	if (d->phase >= DAEMON_DRAINING)
+		daemon_stop_now(d);
+	else
+		daemon_drain(d);
+}
+
+static void daemon_on_term(struct loop_signal *s, int signo)
+{
+	daemon_on_stop_signal(container_of(s, struct daemon, term), signo);
+}
+
+static void daemon_on_intr(struct loop_signal *s, int signo)
+{
+	daemon_on_stop_signal(container_of(s, struct daemon, intr), signo);
+}
+
+static void daemon_on_hup(struct loop_signal *s, int signo)
+{
+	(void)s;
+	LOG(WARN, "daemon.reload.unsupported", KV("signal", signo)); /* never a reason to die */
+}
+
+static bool daemon_owns(struct strays *s, pid_t pid)
+{
+	const struct daemon *d = container_of(s, struct daemon, strays);
+	const struct worker *w;
+
+	for (unsigned i = 0; i < d->n_pools; i++) {
+		for (w = d->pools[i]->workers; w; w = w->next) {
+			if (process_is_running(&w->proc) && w->proc.pid == pid)
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool daemon_listen(struct daemon *d)
+{
+	const struct config *c = d->config;
+	const struct listener_spec spec = {
+		.path = c->socket,
+		.mode = c->socket_mode,
+		.group = c->has_socket_group ? c->socket_group : (gid_t)-1,
+	};
+	struct systemd_sockets passed;
+	char why[512];
+
+	if (systemd_take_sockets(&passed, why, sizeof(why)) < 0) {
+		LOG(ERROR, "listener.failed", KV("reason", why));
+		return false;
+	}
+	if (passed.n > 1) {
+		LOG(ERROR, "listener.failed", KV("reason", "systemd passed more than one socket; this version takes one"));
+		systemd_sockets_deinit(&passed);
+		return false;
+	}
+	if (passed.n == 1)
+		listener_adopt(&d->server.listener, d->loop, TAKE_FD(passed.all[0].fd), &server_listener_ops);
+	systemd_sockets_deinit(&passed);
+	if (!d->server.listener.loop && !listener_open(&d->server.listener, d->loop, &spec, &server_listener_ops, why)) {
+		LOG(ERROR, "listener.failed", KV("reason", why));
+		return false;
+	}
+	LOG(INFO, "listener.open", KV("socket", d->server.listener.path ? d->server.listener.path : "systemd"));
+	return true;
+}
+
+static void daemon_make_pools(struct daemon *d)
+{
+	struct pool_env env = {
+		.loop = d->loop,
+		.blobs = &d->blobs,
+		.registry = &d->registry,
+		.gate = &d->gate,
+		.spawner = spawner_exec(),
+		.library = d->library,
+	};
+
+	d->pools = mem_new(d->config->n_pools * sizeof(struct pool *));
+	d->n_pools = d->config->n_pools;
+	for (unsigned i = 0; i < d->n_pools; i++) {
+		if (getrandom(&env.seed, sizeof(env.seed), GRND_NONBLOCK) < 0)
+			env.seed = loop_now(d->loop); /* it only spreads retries */
+		d->pools[i] = pool_new(&d->config->pools[i], &env, &pool_ops);
+	}
+}
+
+static void daemon_make_server(struct daemon *d)
+{
+	const struct config *c = d->config;
+	const struct server_limits limits = {
+		.max_frame = c->max_frame,
+		.max_clients = c->max_clients,
+		.uid_max_connections = c->uid_max_connections,
+		.uid_max_calls = c->uid_max_calls,
+		.uid_max_bytes = c->uid_max_bytes,
+		.frame_timeout = c->frame_timeout,
+	};
+
+	server_init(&d->server, d->loop, &d->blobs, &d->registry, d->pools, d->n_pools, &limits, &server_ops);
+}
+
+static int daemon_init(struct daemon *d)
+{
+	int r;
+
+	blob_pool_init(&d->blobs);
+	registry_init(&d->registry);
+	d->stop.run = daemon_leave_loop;
+	d->loop = loop_new();
+	if (!d->loop) {
+		LOG(ERROR, "daemon.no_loop", KV("errno", errno));
+		return -ENOSYS;
+	}
+	gate_init(&d->gate, d->loop, d->config->start_concurrency);
+	loop_timer_init(&d->drain_timer, d->loop, daemon_on_drain_over);
+	r = strays_start(&d->strays, d->loop, daemon_owns);
+	if (r < 0)
+		LOG(WARN, "daemon.no_subreaper", KV("errno", -r)); /* orphans of workers stay with init */
+	daemon_make_pools(d);
+	daemon_make_server(d);
+	return 0;
+}
+
+static void daemon_start(struct daemon *d)
+{
+	int r;
+
+	loop_signal_start(&d->term, d->loop, SIGTERM, daemon_on_term);
+	loop_signal_start(&d->intr, d->loop, SIGINT, daemon_on_intr);
+	loop_signal_start(&d->hup, d->loop, SIGHUP, daemon_on_hup);
+	r = systemd_watchdog_start(&d->watchdog, d->loop);
+	if (r < 0)
+		LOG(WARN, "daemon.watchdog.ignored", KV("errno", -r));
+	for (unsigned i = 0; i < d->n_pools; i++)
+		pool_start(d->pools[i]);
+}
+
+static void daemon_stop_watching(struct daemon *d)
+{
+	loop_signal_stop(&d->term);
+	loop_signal_stop(&d->intr);
+	loop_signal_stop(&d->hup);
+	systemd_watchdog_stop(&d->watchdog);
+	loop_timer_stop(&d->drain_timer);
+}
+
+static void daemon_deinit(struct daemon *d)
+{
+	if (d->loop) {
+		server_deinit(&d->server);
+		for (unsigned i = 0; i < d->n_pools; i++)
+			d->pools[i] = pool_free(d->pools[i]);
+		free(d->pools);
+		strays_stop(&d->strays);
+		gate_deinit(&d->gate);
+		d->loop = loop_free(d->loop);
+	}
+	registry_deinit(&d->registry);
+	blob_pool_deinit(&d->blobs);
+	config_free(d->config);
+}
+
+int daemon_run(struct config *config, const char *library)
+{
+	struct daemon d = { .config = config, .library = library };
+
+	LOG(INFO, "daemon.start", KV("version", PYPOOL_VERSION), KV("pid", getpid()));
+	if (daemon_init(&d) < 0 || !daemon_listen(&d)) {
+		d.exit_code = 1;
+	} else {
+		daemon_start(&d);
+		loop_run(d.loop);
+		daemon_stop_watching(&d);
+	}
+	daemon_deinit(&d);
+	LOG(INFO, "daemon.stop", KV("code", d.exit_code), KV("bugs", log_bugs()));
+	return d.exit_code;
+}

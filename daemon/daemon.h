@@ -1,0 +1,39 @@
+/* The root object: owns loop, pools and server; decides the order of start and stop. */
+#pragma once
+
+#include "daemon/base/blob.h"
+#include "daemon/config.h"
+#include "daemon/front/server.h"
+#include "daemon/io/strays.h"
+#include "daemon/io/systemd.h"
+#include "daemon/pool/pool.h"
+
+enum daemon_phase {
+	DAEMON_STARTING, /* not every pool has settled */
+	DAEMON_RUNNING,
+	DAEMON_DRAINING, /* told to stop: running calls finish */
+	DAEMON_CLOSING,  /* no worker is left, clients get their last bytes */
+};
+
+struct daemon {
+	struct config *config; /* owns */
+	const char *library;   /* borrows: main's */
+	struct loop *loop;     /* owns */
+	struct blob_pool blobs;
+	struct registry registry;
+	struct gate gate;
+	struct strays strays;
+	struct systemd_watchdog watchdog;
+	struct loop_signal term, intr, hup;
+	struct loop_timer drain_timer;
+	struct loop_task stop; /* leaves the loop at the end of a turn */
+	struct pool **pools;   /* owns */
+	unsigned n_pools;
+	unsigned n_settled, n_stopped;
+	struct server server;
+	enum daemon_phase phase;
+	int exit_code;
+};
+
+/* Runs until it is told to stop. Takes config. Returns the exit code; errors are on stderr. */
+int daemon_run(struct config *config, const char *library);

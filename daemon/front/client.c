@@ -1,0 +1,199 @@
+#include "daemon/front/client.h"
+
+#include <utlist.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/front/access.h"
+#include "daemon/front/reply.h"
+#include "daemon/front/router.h"
+#include "daemon/front/server.h"
+#include "daemon/pool/request.h"
+
+#define FLUSH_TIME NS_PER_S
+
+static void client_release(struct loop_grave *g)
+{
+	free(container_of(g, struct client, grave));
+}
+
+static void client_end(struct client *c)
+{
+	struct server *s = c->server;
+
+	if (c->gone)
+		return;
+	c->gone = true;
+	caller_gone(&c->caller);
+	loop_task_cancel(s->loop, &c->settle);
+	LOG(DEBUG, "client.end", KV("client", c->caller.id), KV("ms", (loop_now(s->loop) - c->since) / NS_PER_MS));
+	account_leave(&s->accounts, c->account);
+	DL_DELETE(s->clients, c);
+	s->n_clients--;
+	loop_bury(s->loop, &c->grave, client_release);
+	server_note_client(s);
+}
+
+void client_close(struct client *c)
+{
+	stream_close(&c->stream);
+	client_end(c);
+}
+
+void client_close_flushed(struct client *c)
+{
+	caller_gone(&c->caller);
+	stream_close_flushed(&c->stream, FLUSH_TIME);
+}
+
+/* A half-closed client goes when it has got everything. */
+static void client_maybe_done(struct client *c)
+{
+	if (c->half && !c->caller.n_requests && stream_is_open(&c->stream))
+		client_close_flushed(c);
+}
+
+static size_t client_held_bytes(const struct client *c)
+{
+	return c->caller.body_bytes + c->stream.out_bytes;
+}
+
+void client_mind_budget(struct client *c)
+{
+	size_t budget = c->server->client_budget;
+
+	if (!stream_is_open(&c->stream))
+		return;
+	if (client_held_bytes(c) > budget)
+		stream_pause(&c->stream);
+	else if (c->stream.paused && client_held_bytes(c) <= budget / 2 && !stream_is_full(&c->stream))
+		stream_resume(&c->stream);
+}
+
+void client_charge(struct client *c, size_t bytes)
+{
+	c->account->calls++;
+	c->account->bytes += bytes;
+}
+
+bool client_may_submit(const struct client *c, size_t bytes, struct outcome *o)
+{
+	const struct server *s = c->server;
+	const struct account *a = c->account;
+
+	if (a->calls >= s->limits.uid_max_calls)
+		outcome_error(o, ERROR_QUOTA, "uid %u has %u calls in flight, uid_max_calls is %u", a->uid, a->calls,
+			      s->limits.uid_max_calls);
+	else if (a->bytes + bytes > s->limits.uid_max_bytes)
+		outcome_error(o, ERROR_QUOTA, "uid %u has %zu bytes of calls in flight and sends %zu more, uid_max_bytes is %llu",
+			      a->uid, a->bytes, bytes, (unsigned long long)s->limits.uid_max_bytes);
+	else
+		return true;
+	return false;
+}
+
+/* After replies: a half-closed client may be done, a paused one may be read again. */
+static void client_settle(struct loop_task *t)
+{
+	struct client *c = container_of(t, struct client, settle);
+
+	client_mind_budget(c);
+	client_maybe_done(c);
+}
+
+static void client_on_finished(struct caller *caller, const struct request *r, const struct outcome *o)
+{
+	struct client *c = container_of(caller, struct client, caller);
+
+	c->account->calls--;
+	c->account->bytes -= r->body_bytes;
+	if (o->abandoned)
+		return;
+	reply_finished(c, r, o);
+	if (c->half || c->stream.paused)
+		loop_defer(c->server->loop, &c->settle);
+}
+
+static const struct caller_ops caller_ops = { .finished = client_on_finished };
+
+static void client_on_frame(struct stream *st, struct slice *body)
+{
+	struct client *c = container_of(st, struct client, stream);
+
+	router_take(c, body);
+	client_mind_budget(c);
+	if (stream_is_open(st) && stream_is_full(st))
+		stream_pause(st);
+}
+
+static void client_on_half_closed(struct stream *st)
+{
+	struct client *c = container_of(st, struct client, stream);
+
+	c->half = true;
+	client_maybe_done(c);
+}
+
+static void client_on_drained(struct stream *st)
+{
+	client_mind_budget(container_of(st, struct client, stream));
+}
+
+/* What came is no frame: say so, if it speaks our protocol at all, and close. */
+static void client_refuse(struct client *c)
+{
+	enum frame_status bad = c->stream.bad;
+	struct outcome o;
+
+	if (bad == FRAME_FOREIGN) {
+		client_close(c);
+		return;
+	}
+	outcome_error(&o,
+		      bad == FRAME_TOO_LARGE ? ERROR_TOO_LARGE :
+		      bad == FRAME_BAD	     ? ERROR_BAD_MSGPACK :
+						ERROR_BAD_FRAME,
+		      "%s", frame_status_text(&c->stream.reader, bad));
+	LOG(INFO, "client.bad_frame", KV("client", c->caller.id), KV("reason", o.message));
+	reply_error(c, NULL, &o);
+	client_close_flushed(c);
+}
+
+static void client_on_ended(struct stream *st, enum stream_end why)
+{
+	struct client *c = container_of(st, struct client, stream);
+
+	if (why == STREAM_END_FRAME) {
+		client_refuse(c);
+		return;
+	}
+	if (why != STREAM_END_CLOSED)
+		LOG(INFO, "client.dropped", KV("client", c->caller.id), KV("reason", server_end_name(why)));
+	client_close(c);
+}
+
+static const struct stream_ops stream_ops = {
+	.frame = client_on_frame,
+	.half_closed = client_on_half_closed,
+	.ended = client_on_ended,
+	.drained = client_on_drained,
+};
+
+struct client *client_new(struct server *s, int fd, const struct listener_peer *peer)
+{
+	struct client *c = MEM_NEW(struct client);
+
+	c->server = s;
+	c->settle.run = client_settle;
+	c->peer = *peer;
+	c->role = access_role(peer->uid, s->own_uid);
+	c->since = loop_now(s->loop);
+	c->account = account_join(&s->accounts, peer->uid);
+	caller_init(&c->caller, &caller_ops, ++s->registry->last_caller, peer->uid);
+	DL_APPEND(s->clients, c);
+	s->n_clients++;
+	stream_open(&c->stream, s->loop, s->blobs, fd, FRAME_UNKNOWN, LOOP_PRIO_NORMAL, &s->stream_limits, &stream_ops);
+	LOG(DEBUG, "client.new", KV("client", c->caller.id), KV("uid", peer->uid), KV("pid", peer->pid));
+	return c;
+}

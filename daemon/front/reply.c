@@ -1,0 +1,143 @@
+#include "daemon/front/reply.h"
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/mem.h"
+#include "daemon/front/client.h"
+#include "daemon/pool/pool.h"
+#include "proto/pack.h"
+
+/* [1, id, nil, of a reply: array header, type, uint64 at the most, nil */
+#define HEAD_MAX 16
+
+static void put_head(msgpack_sbuffer *buf, msgpack_packer *pk, const uint64_t *id)
+{
+	msgpack_sbuffer_init(buf);
+	msgpack_packer_init(pk, buf, msgpack_sbuffer_write);
+	msgpack_pack_array(pk, 4);
+	msgpack_pack_int(pk, ENVELOPE_RESPONSE);
+	if (id)
+		msgpack_pack_uint64(pk, *id);
+	else
+		msgpack_pack_nil(pk);
+}
+
+/* The same by hand: this is on the way of every call, and its size is bounded. */
+static size_t put_value_head(uint8_t head[HEAD_MAX], uint64_t id)
+{
+	size_t n = 0;
+
+	head[n++] = 0x94;
+	head[n++] = ENVELOPE_RESPONSE;
+	if (id < 0x80) {
+		head[n++] = (uint8_t)id;
+	} else {
+		unsigned width = id <= UINT8_MAX ? 0 : id <= UINT16_MAX ? 1 : id <= UINT32_MAX ? 2 : 3;
+
+		head[n++] = (uint8_t)(0xcc + width);
+		for (int shift = (8 << width) - 8; shift >= 0; shift -= 8)
+			head[n++] = (uint8_t)(id >> shift);
+	}
+	head[n++] = 0xc0;
+	return n;
+}
+
+void reply_value(struct client *c, uint64_t id, struct slice value)
+{
+	uint8_t head[HEAD_MAX];
+	struct slice parts[2] = { { .span = { .p = head, .len = put_value_head(head, id) } }, value };
+
+	stream_send(&c->stream, parts, 2);
+}
+
+void reply_packed(struct client *c, uint64_t id, const msgpack_sbuffer *value)
+{
+	reply_value(c, id, (struct slice){ .span = { .p = (const uint8_t *)value->data, .len = value->size } });
+}
+
+static void pack_error_map(msgpack_packer *pk, const struct outcome *o, const char *pool)
+{
+	unsigned keys = 3 + (o->retry_after_ms != 0) + (pool != NULL) + (o->worker != 0) + (o->phase != NULL) +
+			(o->cause.len != 0);
+
+	msgpack_pack_map(pk, keys);
+	pack_kv_text(pk, "code", error_name(o->code));
+	pack_kv_text(pk, "message", o->message);
+	pack_kv_text(pk, "executed", executed_name(o->executed));
+	if (o->retry_after_ms)
+		pack_kv_uint(pk, "retry_after_ms", o->retry_after_ms);
+	if (pool)
+		pack_kv_text(pk, "pool", pool);
+	if (o->worker)
+		pack_kv_uint(pk, "worker", o->worker);
+	if (o->phase)
+		pack_kv_text(pk, "phase", o->phase);
+	if (o->cause.len) {
+		pack_text(pk, "cause");
+		pack_raw(pk, o->cause);
+	}
+}
+
+static void pack_error_text(msgpack_packer *pk, const struct outcome *o)
+{
+	_cleanup_free_ char *text = mem_printf("%s: %s (executed: %s)", error_name(o->code), o->message,
+					       executed_name(o->executed));
+
+	pack_text(pk, text);
+}
+
+static void send_error(struct client *c, const uint64_t *id, const struct outcome *o, const char *pool)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	msgpack_packer pk;
+	struct slice part;
+
+	put_head(&buf, &pk, id);
+	if (c->speaks)
+		pack_error_map(&pk, o, pool);
+	else
+		pack_error_text(&pk, o);
+	msgpack_pack_nil(&pk);
+	part = (struct slice){ .span = { .p = (const uint8_t *)buf.data, .len = buf.size } };
+	stream_send(&c->stream, &part, 1);
+}
+
+void reply_error(struct client *c, const uint64_t *id, const struct outcome *o)
+{
+	send_error(c, id, o, NULL);
+}
+
+/* {value, meta: {worker, pid, queue_us, run_us}}, with the value not copied */
+static void send_with_meta(struct client *c, const struct request *r, const struct outcome *o)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	msgpack_packer pk;
+	uint8_t head[HEAD_MAX];
+	size_t at;
+
+	msgpack_sbuffer_init(&buf);
+	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
+	msgpack_pack_map(&pk, 2);
+	pack_text(&pk, "meta");
+	msgpack_pack_map(&pk, 4);
+	pack_kv_uint(&pk, "worker", r->worker->id);
+	pack_kv_uint(&pk, "pid", (uint64_t)r->worker->last_pid);
+	pack_kv_uint(&pk, "queue_us", (r->started - r->received) / 1000);
+	pack_kv_uint(&pk, "run_us", r->worker->slot.run_us);
+	pack_text(&pk, "value");
+	at = put_value_head(head, r->key.id);
+	stream_send(&c->stream,
+		    (struct slice[]){ { .span = { .p = head, .len = at } },
+				      { .span = { .p = (const uint8_t *)buf.data, .len = buf.size } },
+				      o->value },
+		    3);
+}
+
+void reply_finished(struct client *c, const struct request *r, const struct outcome *o)
+{
+	if (o->code != ERROR_NONE)
+		send_error(c, &r->key.id, o, r->pool->settings->name);
+	else if (r->want_meta && r->kind == REQUEST_EXECUTE)
+		send_with_meta(c, r, o);
+	else
+		reply_value(c, r->key.id, o->value);
+}

@@ -1,0 +1,75 @@
+#include "daemon/front/router.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "daemon/front/client.h"
+#include "daemon/front/method.h"
+#include "daemon/front/reply.h"
+#include "daemon/front/server.h"
+
+static void (*const handlers[METHOD_N])(struct query *q) = {
+#define X(ident, name, role, keys, doc) [METHOD_##ident] = method_##ident,
+	PROTO_METHODS(X)
+#undef X
+};
+
+static void router_refuse(struct client *c, const uint64_t *id, enum error_code code, const char *message)
+{
+	struct outcome o;
+
+	outcome_error(&o, code, "%s", message);
+	o.executed = EXECUTED_NEVER;
+	reply_error(c, id, &o);
+}
+
+void query_fail(const struct query *q, enum error_code code, const char *format, ...)
+{
+	char message[sizeof(((struct outcome *)0)->message)];
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vsnprintf(message, sizeof(message), format, ap); /* a cut message is still a message */
+	va_end(ap);
+	router_refuse(q->client, &q->id, code, message);
+}
+
+static bool router_find(const struct client *c, const struct envelope *e, enum method *m, struct complaint *why)
+{
+	char quoted[80];
+
+	*m = method_find(e->method);
+	if (*m == METHOD_N)
+		return complain(why, ERROR_UNKNOWN_METHOD, "no method \"%s\"; there are: %s",
+				envelope_quote(e->method, quoted, sizeof(quoted)), method_list());
+	if (c->role < method_info(*m)->role)
+		return complain(why, ERROR_DENIED, "%s needs the role %s, uid %u has %s", method_info(*m)->name,
+				role_name(method_info(*m)->role), c->peer.uid, role_name(c->role));
+	return true;
+}
+
+void router_take(struct client *c, const struct slice *body)
+{
+	struct query q = { .client = c, .received = loop_now(c->server->loop), .body = body };
+	struct complaint why;
+	struct envelope e;
+	enum method m;
+
+	if (!envelope_parse(body->span, &e, &why)) {
+		router_refuse(c, e.has_id ? &e.id : NULL, why.code, why.message);
+		return;
+	}
+	if (e.type == ENVELOPE_NOTIFICATION)
+		return; /* none is known, and unknown ones are ignored */
+	if (e.type == ENVELOPE_RESPONSE) {
+		router_refuse(c, &e.id, ERROR_BAD_REQUEST, "a response, but this daemon asks nothing of its clients");
+		return;
+	}
+	q.id = e.id;
+	if (!router_find(c, &e, &m, &why) ||
+	    !params_parse(e.params, method_info(m)->keys, method_info(m)->name, &q.params, &why)) {
+		router_refuse(c, &e.id, why.code, why.message);
+		return;
+	}
+	handlers[m](&q);
+}

@@ -1,0 +1,22 @@
+/* From a message to its method. */
+#pragma once
+
+#include "daemon/base/blob.h"
+#include "proto/params.h"
+
+struct client;
+
+/* One request as its method sees it; valid during the call. */
+struct query {
+	struct client *client;
+	uint64_t id;
+	uint64_t received; /* ns */
+	const struct slice *body;
+	struct params params;
+};
+
+/* Takes one message of a client. */
+void router_take(struct client *c, const struct slice *body);
+/* Answers q with an error of the given code. */
+void query_fail(const struct query *q, enum error_code code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));

@@ -1,0 +1,53 @@
+/* Everything that faces outside: the listener, the connections, the accounts of uids. It borrows the pools. */
+#pragma once
+
+#include "daemon/front/client.h"
+#include "daemon/front/listener.h"
+#include "daemon/pool/pool.h"
+
+struct server_limits {
+	uint32_t max_frame;
+	unsigned max_clients;
+	unsigned uid_max_connections, uid_max_calls;
+	uint64_t uid_max_bytes;
+	uint64_t frame_timeout; /* ns; 0: none */
+};
+
+/* News for the daemon, and what it is asked. */
+struct server_ops {
+	const char *(*state)(struct server *s); /* "starting", "running", "draining" */
+	void (*idle)(struct server *s);         /* the last client has gone */
+};
+
+struct server {
+	const struct server_ops *ops;
+	struct loop *loop;
+	struct blob_pool *blobs;
+	struct registry *registry;
+	struct pool **pools; /* borrows: the daemon owns them and they outlive the server */
+	unsigned n_pools;
+	struct server_limits limits;
+	struct stream_limits stream_limits;
+	size_t client_budget; /* bytes of bodies and output of one client, above which it is not read */
+	uid_t own_uid;
+	uint64_t started;     /* ns */
+	struct listener listener;
+	struct client *clients; /* list; owns */
+	unsigned n_clients;
+	struct account *accounts; /* uthash; owns */
+};
+
+/* listener is opened by the caller afterwards, with server_listener_ops. */
+void server_init(struct server *s, struct loop *l, struct blob_pool *blobs, struct registry *g, struct pool **pools,
+		 unsigned n_pools, const struct server_limits *limits, const struct server_ops *ops);
+extern const struct listener_ops server_listener_ops;
+/* No new connections; those that are there get what waits for them; then ops->idle. */
+void server_close(struct server *s);
+/* Everything is dropped. */
+void server_deinit(struct server *s);
+void server_note_client(struct server *s);
+/* NULL when there is none of that name. */
+struct pool *server_find_pool(const struct server *s, struct span name);
+/* "default, other": for messages. Returns out. */
+const char *server_pool_list(const struct server *s, char *out, size_t size);
+const char *server_end_name(enum stream_end why);

@@ -1,0 +1,147 @@
+/* Command line and exit codes: 0 stopped as told, 1 could not run, 64 usage, 78 configuration. */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/mem.h"
+#include "daemon/daemon.h"
+
+#define EXIT_USAGE 64
+#define EXIT_CONFIG 78
+
+static const char usage[] =
+	"usage: pypoold [--config FILE] [--socket PATH] [--check]\n"
+	"       pypoold --app MODULE [--workers N] [--socket PATH]\n"
+	"\n"
+	"  -c, --config FILE   configuration (default: /etc/pypoold/pypoold.conf as root)\n"
+	"  -s, --socket PATH   listen here instead of where the configuration says\n"
+	"  -a, --app MODULE    without a configuration: one pool \"default\" of this module\n"
+	"  -w, --workers N     with --app: how many workers (default 2)\n"
+	"      --check         validate the configuration; exit 0 or 78\n"
+	"  -V, --version\n"
+	"  -h, --help\n";
+
+struct command_line {
+	struct config_request request;
+	bool check;
+};
+
+/* 0: go on; else the exit code plus one. */
+static int read_option(int opt, struct command_line *cl)
+{
+	char *end;
+	unsigned long n;
+
+	switch (opt) {
+	case 'c':
+		cl->request.file = optarg;
+		return 0;
+	case 's':
+		cl->request.socket = optarg;
+		return 0;
+	case 'a':
+		cl->request.app = optarg;
+		return 0;
+	case 'w':
+		errno = 0;
+		n = strtoul(optarg, &end, 10);
+		if (errno || *end || end == optarg || n < 1 || n > 10000) {
+			(void)fprintf(stderr, "pypoold: --workers takes a number from 1 to 10000, got \"%s\"\n", optarg);
+			return EXIT_USAGE + 1;
+		}
+		cl->request.workers = (unsigned)n;
+		return 0;
+	case 'C':
+		cl->check = true;
+		return 0;
+	case 'V':
+		(void)puts("pypoold " PYPOOL_VERSION);
+		return 1;
+	case 'h':
+		(void)fputs(usage, stdout);
+		return 1;
+	default:
+		(void)fputs(usage, stderr);
+		return EXIT_USAGE + 1;
+	}
+}
+
+static int read_command_line(int argc, char **argv, struct command_line *cl)
+{
+	static const struct option options[] = {
+		{ "config", required_argument, NULL, 'c' },  { "socket", required_argument, NULL, 's' },
+		{ "app", required_argument, NULL, 'a' },     { "workers", required_argument, NULL, 'w' },
+		{ "check", no_argument, NULL, 'C' },	     { "version", no_argument, NULL, 'V' },
+		{ "help", no_argument, NULL, 'h' },	     { 0 },
+	};
+	int opt, r;
+
+	while ((opt = getopt_long(argc, argv, "c:s:a:w:Vh", options, NULL)) != -1) {
+		r = read_option(opt, cl);
+		if (r)
+			return r;
+	}
+	if (optind < argc) {
+		(void)fprintf(stderr, "pypoold: unexpected argument \"%s\"\n%s", argv[optind], usage);
+		return EXIT_USAGE + 1;
+	}
+	return 0;
+}
+
+static bool holds_worker(const char *dir)
+{
+	_cleanup_free_ char *script = mem_printf("%s/python_worker/run_worker.py", dir);
+
+	return access(script, R_OK) == 0;
+}
+
+/* python_worker/ lies beside the binary in a build tree, else where it was installed. */
+static char *find_library(void)
+{
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char *slash;
+
+	if (n > 0) {
+		self[n] = '\0';
+		slash = strrchr(self, '/');
+		*slash = '\0';
+		if (holds_worker(self))
+			return mem_strdup(self);
+	}
+	return holds_worker(PYPOOL_LIBDIR) ? mem_strdup(PYPOOL_LIBDIR) : NULL;
+}
+
+int main(int argc, char **argv)
+{
+	struct command_line cl = { 0 };
+	_cleanup_free_ char *library = NULL;
+	struct config *config;
+	int r = read_command_line(argc, argv, &cl);
+
+	if (r)
+		return r - 1;
+	library = find_library();
+	if (!library) {
+		(void)fprintf(stderr, "pypoold: python_worker/run_worker.py is neither beside this program nor in %s\n",
+			      PYPOOL_LIBDIR);
+		return EXIT_FAILURE;
+	}
+	cl.request.library = library;
+	config = config_load(&cl.request, stderr);
+	if (!config)
+		return EXIT_CONFIG;
+	if (cl.check) {
+		config_free(config);
+		return EXIT_SUCCESS;
+	}
+	(void)signal(SIGPIPE, SIG_IGN); /* cannot fail for a valid signal */
+	log_open(config->log_format, config->log_level);
+	r = daemon_run(config, library);
+	log_close();
+	return r;
+}

@@ -1,0 +1,143 @@
+#include "daemon/pool/failure.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/mem.h"
+#include "daemon/pool/pool.h"
+#include "daemon/pool/postmortem.h"
+#include "daemon/pool/text.h"
+#include "daemon/pool/worker.h"
+#include "proto/pack.h"
+
+#define STACK_KEPT (32 * 1024)
+#define TRACEBACK_KEPT (64 * 1024)
+
+void failure_clock(uint64_t wall_ms, char out[16])
+{
+	time_t t = (time_t)(wall_ms / 1000);
+	struct tm tm;
+
+	if (!localtime_r(&t, &tm) || !strftime(out, 16, "%H:%M:%S", &tm))
+		(void)snprintf(out, 16, "?");
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static char *describe_exception(const struct handshake *h)
+{
+	if (h->file && h->line)
+		return mem_printf("%s: %s, %s line %llu", h->type, h->message, base_name(h->file),
+				  (unsigned long long)h->line);
+	return mem_printf("%s: %s", h->type, h->message);
+}
+
+static char *describe_timeout(const struct worker *w)
+{
+	const struct handshake_phase *ph = handshake_last(&w->hs);
+	struct span stack = w->hs.stack ? span_str(w->hs.stack) : (struct span){ 0 };
+	char frame[POSTMORTEM_TEXT], time[TEXT_DURATION];
+
+	postmortem_frame(stack, frame);
+	return mem_printf("init was not finished in %s, in phase %s%s%s%s%s",
+			  text_duration(w->pool->settings->init_timeout, time), ph->name, ph->module[0] ? " of " : "",
+			  ph->module, frame[0] ? ": " : "", frame);
+}
+
+static char *describe_exit(const struct worker *w)
+{
+	const struct handshake_phase *ph = handshake_last(&w->hs);
+	struct span last = postmortem_last_line(w->proc.tail, 0);
+	char how[POSTMORTEM_TEXT], quoted[400] = "";
+
+	if (last.len)
+		envelope_quote(last, quoted, sizeof(quoted));
+	return mem_printf("the worker %s in phase %s%s%s%s%s", postmortem_exit_text(w, how), ph->name,
+			  ph->module[0] ? " of " : "", ph->module, last.len ? "; its last words: " : "", quoted);
+}
+
+static char *describe(const struct worker *w)
+{
+	if (w->why == WORKER_WHY_SPAWN_FAILED)
+		return mem_printf("cannot start %s: %s", w->pool->settings->python, strerror(-w->spawn_error));
+	if (w->hs.failed)
+		return describe_exception(&w->hs);
+	if (w->why == WORKER_WHY_INIT_TIMEOUT)
+		return describe_timeout(w);
+	return describe_exit(w);
+}
+
+void failure_pack_phases(msgpack_packer *pk, const char *key, const struct worker *w)
+{
+	const struct handshake *h = &w->hs;
+	uint64_t now = loop_now(w->pool->loop);
+
+	pack_text(pk, key);
+	msgpack_pack_array(pk, h->n_phases);
+	for (unsigned i = 0; i < h->n_phases; i++) {
+		const struct handshake_phase *ph = &h->phases[i];
+		uint64_t end = ph->ended ? ph->ended : w->state == WORKER_DEAD ? w->since : now;
+
+		msgpack_pack_map(pk, ph->module[0] ? 3 : 2);
+		pack_kv_text(pk, "phase", ph->name);
+		pack_kv_double(pk, "ms", end > ph->begun ? (double)(end - ph->begun) / 1e6 : 0);
+		if (ph->module[0])
+			pack_kv_text(pk, "module", ph->module);
+	}
+}
+
+static void failure_pack_cause(struct failure *f, const struct worker *w)
+{
+	const struct handshake *h = &w->hs;
+	char how[POSTMORTEM_TEXT];
+	msgpack_packer pk;
+
+	msgpack_sbuffer_init(&f->cause);
+	msgpack_packer_init(&pk, &f->cause, msgpack_sbuffer_write);
+	msgpack_pack_map(&pk, 5 + (h->failed ? 5 : 0) + (h->stack ? 1 : 0));
+	pack_kv_text(&pk, "reason", worker_why_name(w->why));
+	pack_kv_text(&pk, "phase", f->phase);
+	failure_pack_phases(&pk, "init", w);
+	pack_kv_text(&pk, "exit", w->why == WORKER_WHY_SPAWN_FAILED ? NULL : postmortem_exit_text(w, how));
+	postmortem_pack_lines(&pk, "output", w->proc.tail, 0);
+	if (h->failed) {
+		pack_kv_text(&pk, "type", h->type);
+		pack_kv_text(&pk, "message", h->message);
+		pack_kv_text(&pk, "file", h->file);
+		pack_kv_uint(&pk, "line", h->line);
+		pack_text(&pk, "traceback");
+		text_pack_safe(&pk, span_str(h->traceback), TRACEBACK_KEPT);
+	}
+	if (h->stack) {
+		pack_text(&pk, "stack");
+		text_pack_safe(&pk, span_str(h->stack), STACK_KEPT);
+	}
+}
+
+struct failure *failure_new(const struct worker *w)
+{
+	struct failure *f = MEM_NEW(struct failure);
+
+	f->message = describe(w);
+	text_make_utf8(f->message);
+	(void)snprintf(f->phase, sizeof(f->phase), "%s", handshake_last(&w->hs)->name);
+	failure_pack_cause(f, w);
+	return f;
+}
+
+struct failure *failure_free(struct failure *f)
+{
+	if (!f)
+		return NULL;
+	free(f->message);
+	msgpack_sbuffer_destroy(&f->cause);
+	free(f);
+	return NULL;
+}

@@ -1,0 +1,47 @@
+/*
+ * What a starting worker has told: who it is, the phases of its init with their times, and why it failed if it did. Plain
+ * data, filled from control messages; it decides nothing.
+ */
+#pragma once
+
+#include "daemon/base/blob.h"
+#include "proto/envelope.h"
+
+#define HANDSHAKE_PROTOCOL 1
+#define HANDSHAKE_PHASES 16
+
+struct handshake_phase {
+	char name[24];
+	char module[64]; /* "" when none */
+	uint64_t begun, ended; /* ns; ended 0: this is where it is now */
+};
+
+struct handshake {
+	bool hello, ready, failed;
+	char python[24];
+	char codec[8];
+	struct handshake_phase phases[HANDSHAKE_PHASES];
+	unsigned n_phases;
+	unsigned n_targets;
+	uint64_t pong; /* last sequence number answered */
+	/* of `failed`; owned, NULL when not said */
+	char *type, *message, *file, *traceback;
+	uint64_t line;
+	char *stack; /* owns: Python stack at the init timeout, or NULL */
+};
+
+enum handshake_news {
+	HANDSHAKE_NOTHING,
+	HANDSHAKE_HELLO,
+	HANDSHAKE_READY,
+	HANDSHAKE_BROKEN, /* not what a worker may say now: *c says why */
+};
+
+void handshake_deinit(struct handshake *h);
+/* Begins a phase, which ends the one before. */
+void handshake_begin(struct handshake *h, const char *name, const char *module, uint64_t at);
+/* No phase is open any more. */
+void handshake_close(struct handshake *h, uint64_t at);
+enum handshake_news handshake_take(struct handshake *h, struct span message, struct complaint *c);
+/* The phase it is in or was last; "exec" before any. */
+const struct handshake_phase *handshake_last(const struct handshake *h);

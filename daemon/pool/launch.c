@@ -1,0 +1,70 @@
+#include "daemon/pool/launch.h"
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/mem.h"
+#include "daemon/pool/pool.h"
+#include "daemon/pool/worker.h"
+#include "proto/pack.h"
+
+int launch_start(struct worker *w, int *calls_fd)
+{
+	struct pool *p = w->pool;
+	const struct pool_settings *s = p->settings;
+	_cleanup_free_ char *script = mem_printf("%s/python_worker/run_worker.py", p->library);
+	char *const argv[] = { s->python, script, NULL };
+	const struct process_spec spec = {
+		.path = s->python,
+		.argv = argv,
+		.envp = s->environment,
+		.uid = s->has_user ? s->uid : (uid_t)-1,
+		.gid = s->has_user ? s->gid : (gid_t)-1,
+		.limit_nofile = s->limit_nofile,
+		.limit_as = s->limit_as,
+		.die_with_daemon = true,
+	};
+
+	return process_start(&w->proc, p->spawner, &spec, calls_fd);
+}
+
+static void pack_list(msgpack_packer *pk, const char *key, char *const *list)
+{
+	size_t n = 0;
+
+	while (list && list[n])
+		n++;
+	pack_text(pk, key);
+	msgpack_pack_array(pk, n);
+	for (size_t i = 0; i < n; i++)
+		pack_text(pk, list[i]);
+}
+
+int launch_send_init(struct worker *w)
+{
+	const struct pool_settings *s = w->pool->settings;
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	msgpack_sbuffer_init(&buf);
+	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
+	msgpack_pack_array(&pk, 3);
+	msgpack_pack_int(&pk, ENVELOPE_NOTIFICATION);
+	pack_text(&pk, "init");
+	msgpack_pack_array(&pk, 1);
+	msgpack_pack_map(&pk, 8);
+	pack_kv_text(&pk, "app", s->app);
+	pack_list(&pk, "path", s->path);
+	pack_list(&pk, "modules", s->modules);
+	pack_kv_text(&pk, "warmup", s->warmup);
+	pack_kv_text(&pk, "pool", s->name);
+	pack_kv_uint(&pk, "worker", w->id);
+	pack_kv_uint(&pk, "generation", w->generation);
+	pack_kv_uint(&pk, "max_reply", s->max_reply);
+	return process_control_send(&w->proc, buf.data, buf.size);
+}
+
+int launch_send_stop(struct worker *w)
+{
+	static const uint8_t message[] = { 0x93, 0x02, 0xa4, 's', 't', 'o', 'p', 0x91, 0x80 };
+
+	return process_control_send(&w->proc, message, sizeof(message));
+}

@@ -1,0 +1,10 @@
+/* How a worker of a pool is started and spoken to over its control socket: argv, environment, init and stop messages. */
+#pragma once
+
+struct worker;
+
+/* Starts the process. *calls_fd: our end of its call socket. 0 or a negative errno. */
+int launch_start(struct worker *w, int *calls_fd);
+/* 0 or a negative errno. */
+int launch_send_init(struct worker *w);
+int launch_send_stop(struct worker *w);

@@ -1,0 +1,111 @@
+#include "daemon/pool/lease.h"
+
+#include <utlist.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/pool/caller.h"
+#include "daemon/pool/pool.h"
+#include "daemon/pool/request.h"
+#include "daemon/pool/worker.h"
+
+static const char *const end_texts[] = {
+	[LEASE_END_CHECKIN] = "it was checked in",
+	[LEASE_END_TTL] = "its ttl was over",
+	[LEASE_END_OWNER_GONE] = "its connection was closed",
+	[LEASE_END_WORKER_DIED] = "its worker ended",
+	[LEASE_END_SHUTDOWN] = "the daemon is shutting down",
+};
+
+static void lease_on_ttl(struct loop_timer *t)
+{
+	struct lease *l = container_of(t, struct lease, ttl);
+	struct worker *w = l->worker;
+
+	stream_drain_input(&w->calls); /* a reply that lies ready wins */
+	if (w->lease == l)
+		lease_end(l, LEASE_END_TTL);
+}
+
+struct lease *lease_new(struct worker *w, struct caller *c, uint64_t ttl)
+{
+	struct pool *p = w->pool;
+	struct lease *l = MEM_NEW(struct lease);
+
+	l->id = ++p->registry->last_lease;
+	l->caller = c;
+	l->worker = w;
+	l->begun = loop_now(p->loop);
+	l->expires = l->begun + ttl;
+	loop_timer_init(&l->ttl, p->loop, lease_on_ttl);
+	loop_timer_set(&l->ttl, l->expires);
+	w->lease = l;
+	DL_APPEND(c->leases, l);
+	c->n_leases++;
+	registry_add_lease(p->registry, l);
+	p->stats.leases++;
+	LOG(DEBUG, "lease.begin", KV("pool", p->settings->name), KV("lease", l->id), KV("worker", w->id),
+	    KV("client", c->id));
+	return l;
+}
+
+void lease_push(struct lease *l, struct request *r)
+{
+	DL_APPEND2(l->waiting, r, lease_prev, lease_next);
+	l->n_waiting++;
+}
+
+void lease_remove(struct lease *l, struct request *r)
+{
+	DL_DELETE2(l->waiting, r, lease_prev, lease_next);
+	l->n_waiting--;
+}
+
+void lease_advance(struct lease *l)
+{
+	if (l->waiting && slot_is_free(l->worker))
+		slot_start(l->worker, l->waiting);
+}
+
+static void lease_finish_call(struct request *r, enum lease_end_how how)
+{
+	struct outcome o;
+
+	outcome_error(&o, ERROR_LEASE_EXPIRED, "the lease of the call has ended: %s", end_texts[how]);
+	if (how == LEASE_END_CHECKIN)
+		o.code = ERROR_CANCELLED;
+	o.executed = r->state == REQUEST_RUNNING ? EXECUTED_MAYBE : EXECUTED_NEVER;
+	o.abandoned = how == LEASE_END_OWNER_GONE;
+	request_finish(r, &o);
+}
+
+static void lease_release(struct loop_grave *g)
+{
+	free(container_of(g, struct lease, grave));
+}
+
+void lease_end(struct lease *l, enum lease_end_how how)
+{
+	struct worker *w = l->worker;
+	struct caller *c = l->caller;
+	struct pool *p = w->pool;
+	struct request *running = w->slot.request;
+
+	loop_timer_stop(&l->ttl);
+	while (l->waiting)
+		lease_finish_call(l->waiting, how);
+	if (running)
+		lease_finish_call(running, how);
+	w->lease = NULL;
+	DL_DELETE(c->leases, l);
+	c->n_leases--;
+	caller_note_ended(c, l->id, loop_now(p->loop), end_texts[how]);
+	registry_remove_lease(p->registry, l);
+	LOG(DEBUG, "lease.end", KV("pool", p->settings->name), KV("lease", l->id), KV("worker", w->id),
+	    KV("reason", end_texts[how]));
+	loop_bury(p->loop, &l->grave, lease_release);
+	if (running)
+		slot_abandon(w, SLOT_CANCELLED);
+	worker_settle(w);
+}

@@ -1,0 +1,43 @@
+/*
+ * A lease binds one worker to one caller until checkin, the end of its ttl, of its caller or of its worker. Calls under a
+ * lease run on that worker, in order. The lease is plain data with a place in the registry, which owns it.
+ */
+#pragma once
+
+#include <uthash.h>
+
+#include "daemon/io/loop.h"
+
+struct caller;
+struct request;
+struct worker;
+
+enum lease_end_how {
+	LEASE_END_CHECKIN,
+	LEASE_END_TTL,
+	LEASE_END_OWNER_GONE,
+	LEASE_END_WORKER_DIED,
+	LEASE_END_SHUTDOWN,
+};
+
+struct lease {
+	uint64_t id;
+	struct caller *caller; /* borrows: caller_gone() ends its leases */
+	struct worker *worker; /* borrows: points back; the worker ends its lease before it dies */
+	uint64_t begun, expires; /* ns */
+	struct loop_timer ttl;
+	struct request *waiting; /* list; borrows: calls under this lease */
+	unsigned n_waiting;
+	struct lease *prev, *next; /* the caller's */
+	UT_hash_handle hh;
+	struct loop_grave grave;
+};
+
+/* Leases w, which is taken out of idle by the caller of this function. ttl in ns. */
+struct lease *lease_new(struct worker *w, struct caller *c, uint64_t ttl);
+/* Its waiting calls end, its running call is interrupted, its worker is given back when it is clean. */
+void lease_end(struct lease *l, enum lease_end_how how);
+void lease_push(struct lease *l, struct request *r);
+void lease_remove(struct lease *l, struct request *r);
+/* Starts the next waiting call if the worker's slot is free. */
+void lease_advance(struct lease *l);

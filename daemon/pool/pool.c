@@ -1,0 +1,408 @@
+#include "daemon/pool/pool.h"
+
+#include <time.h>
+#include <utlist.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/pool/caller.h"
+#include "daemon/pool/failure.h"
+#include "daemon/pool/lease.h"
+#include "daemon/pool/postmortem.h"
+#include "proto/pack.h"
+
+#define BACKOFF_FIRST (100 * NS_PER_MS)
+#define BACKOFF_MAX (30 * NS_PER_S)
+#define HEALTHY_LIFE (10 * NS_PER_S) /* a worker that served this long did not die of how it was started */
+#define REPLY_ROOM (64 * 1024)       /* of a reply's envelope, above max_reply */
+
+const char *pool_state_name(const struct pool *p)
+{
+	if (p->state != POOL_RUNNING)
+		return p->state == POOL_STOPPED ? "stopped" : "draining";
+	if (pool_is_down(p))
+		return "down";
+	if (!p->settled)
+		return "starting";
+	return p->failure ? "degraded" : "serving";
+}
+
+unsigned pool_living(const struct pool *p)
+{
+	unsigned n = 0;
+
+	for (unsigned s = 0; s < WORKER_DEAD; s++)
+		n += p->in_state[s];
+	return n;
+}
+
+static unsigned pool_serving(const struct pool *p)
+{
+	return p->in_state[WORKER_IDLE] + p->in_state[WORKER_BUSY] + p->in_state[WORKER_DRAINING];
+}
+
+bool pool_is_down(const struct pool *p)
+{
+	const struct worker *w;
+
+	if (!p->failure || pool_serving(p))
+		return false;
+	for (w = p->workers; w; w = w->next) {
+		if (!w->probe && (w->state == WORKER_STARTING || w->state == WORKER_INITIALIZING))
+			return false; /* one of the first start may still make it */
+	}
+	return true;
+}
+
+static void pool_mark(struct pool *p)
+{
+	loop_defer(p->loop, &p->dispatch);
+}
+
+static void pool_fail_down(struct pool *p, struct request *r)
+{
+	struct postmortem pm;
+
+	postmortem_down(&pm, p);
+	request_finish(r, &pm.outcome);
+	postmortem_deinit(&pm);
+}
+
+static void pool_fail_draining(struct request *r)
+{
+	struct outcome o;
+
+	outcome_error(&o, ERROR_DRAINING, "the daemon is shutting down; %s was not started", r->target);
+	request_finish(r, &o);
+}
+
+/* splitmix64: jitter that a seed makes repeatable. */
+static uint64_t pool_random(struct pool *p)
+{
+	uint64_t z = p->seed += UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
+
+/* The first replacement comes at once; from the second death on it waits 0.1 s, twice that, ... 30 s, each ± 25 %. */
+static uint64_t pool_backoff(struct pool *p)
+{
+	unsigned n = p->deaths_in_row;
+	uint64_t wait;
+
+	if (n < 2)
+		return 0;
+	wait = n - 2 >= 9 ? BACKOFF_MAX : BACKOFF_FIRST << (n - 2);
+	if (wait > BACKOFF_MAX)
+		wait = BACKOFF_MAX;
+	return wait - wait / 4 + pool_random(p) % (wait / 2);
+}
+
+static bool pool_may_spawn(const struct pool *p)
+{
+	return p->state == POOL_RUNNING && p->respawn.at == LOOP_NEVER;
+}
+
+/* After a failed start one worker at a time finds out whether it works again. */
+static bool pool_is_probing(const struct pool *p)
+{
+	return p->failure && p->in_state[WORKER_STARTING] + p->in_state[WORKER_INITIALIZING] > 0;
+}
+
+static void pool_replenish(struct pool *p)
+{
+	while (pool_may_spawn(p) && pool_living(p) < p->settings->min_workers && !pool_is_probing(p)) {
+		struct worker *w = worker_new(p, p->failure != NULL);
+
+		DL_APPEND(p->workers, w);
+	}
+}
+
+/* Gives an idle worker to a checkout. */
+static void pool_lend(struct worker *w, struct request *r)
+{
+	struct lease *l;
+	struct outcome o;
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	request_start(r, w);
+	worker_set_state(w, WORKER_BUSY, WORKER_WHY_NONE);
+	l = lease_new(w, r->caller, r->ttl);
+	msgpack_sbuffer_init(&buf);
+	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
+	msgpack_pack_map(&pk, 5);
+	pack_kv_uint(&pk, "lease", l->id);
+	pack_kv_uint(&pk, "worker", w->id);
+	pack_kv_uint(&pk, "pid", (uint64_t)w->last_pid);
+	pack_kv_uint(&pk, "generation", w->generation);
+	pack_kv_uint(&pk, "expires_ms", r->ttl / NS_PER_MS);
+	outcome_value(&o, (struct slice){ .span = { .p = (const uint8_t *)buf.data, .len = buf.size } });
+	o.worker = w->id;
+	request_finish(r, &o);
+}
+
+static void pool_serve(struct pool *p)
+{
+	struct request *r;
+
+	while (p->idle && p->state == POOL_RUNNING && (r = queue_pop(&p->queue))) {
+		struct worker *w = p->idle;
+
+		if (r->kind == REQUEST_CHECKOUT)
+			pool_lend(w, r);
+		else
+			slot_start(w, r);
+	}
+}
+
+static void pool_stop_workers(struct pool *p)
+{
+	struct worker *w, *next;
+
+	p->state = POOL_STOPPING;
+	DL_FOREACH_SAFE (p->workers, w, next)
+		worker_stop(w, WORKER_WHY_SHUTDOWN);
+}
+
+static void pool_advance_drain(struct pool *p)
+{
+	if (p->state == POOL_DRAINING && !p->requests)
+		pool_stop_workers(p);
+	if (p->state == POOL_STOPPING && pool_living(p) == 0) {
+		p->state = POOL_STOPPED;
+		p->ops->stopped(p);
+	}
+}
+
+static void pool_check_settled(struct pool *p)
+{
+	if (p->settled || (pool_serving(p) < p->settings->min_workers && !p->failure))
+		return;
+	p->settled = true;
+	p->ops->settled(p);
+}
+
+static void pool_dispatch(struct loop_task *t)
+{
+	struct pool *p = container_of(t, struct pool, dispatch);
+
+	pool_replenish(p);
+	pool_serve(p);
+	while (p->queue.count && p->state == POOL_RUNNING && pool_is_down(p))
+		pool_fail_down(p, queue_any(&p->queue));
+	pool_check_settled(p);
+	pool_advance_drain(p);
+}
+
+static void pool_on_respawn(struct loop_timer *t)
+{
+	pool_mark(container_of(t, struct pool, respawn));
+}
+
+static void pool_note_failure(struct pool *p, const struct worker *w)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail */
+	if (p->failures_in_row++ == 0)
+		p->first_failure_wall = (uint64_t)ts.tv_sec * 1000;
+	failure_free(p->failure);
+	p->failure = failure_new(w);
+	LOG(WARN, "worker.init_failed", KV("pool", p->settings->name), KV("worker", w->id),
+	    KV("reason", p->failure->message), KV("n", p->failures_in_row));
+}
+
+static void pool_note_success(struct pool *p)
+{
+	p->deaths_in_row = 0;
+	loop_timer_stop(&p->respawn);
+}
+
+static bool why_is_wanted(enum worker_why why)
+{
+	return why == WORKER_WHY_SHUTDOWN || why == WORKER_WHY_CANCELLED;
+}
+
+static void worker_bury(struct loop_grave *g)
+{
+	worker_free(container_of(g, struct worker, grave));
+}
+
+static void pool_keep_dead(struct pool *p, struct worker *w)
+{
+	DL_DELETE(p->workers, w);
+	DL_APPEND(p->dead, w);
+	if (++p->n_dead <= POOL_DEAD_KEPT)
+		return;
+	w = p->dead;
+	DL_DELETE(p->dead, w);
+	p->n_dead--;
+	loop_bury(p->loop, &w->grave, worker_bury);
+}
+
+static void pool_note_dead(struct pool *p, struct worker *w)
+{
+	uint64_t wait;
+
+	p->in_state[WORKER_DEAD]--;
+	p->stats.died++;
+	if (!w->ready_at && !why_is_wanted(w->why))
+		pool_note_failure(p, w);
+	if (w->ready_at && w->since - w->ready_at >= HEALTHY_LIFE)
+		p->deaths_in_row = 0;
+	pool_keep_dead(p, w);
+	if (why_is_wanted(w->why) || p->state != POOL_RUNNING)
+		return;
+	if (p->deaths_in_row && w->born < p->last_death)
+		return; /* not a replacement that died again: workers that die together count once */
+	p->deaths_in_row++;
+	p->last_death = w->since;
+	wait = pool_backoff(p);
+	if (wait)
+		loop_timer_set(&p->respawn, w->since + wait);
+}
+
+void pool_note_worker(struct pool *p, struct worker *w, enum worker_state from)
+{
+	if (w->state == WORKER_DEAD)
+		pool_note_dead(p, w);
+	if (from == WORKER_INITIALIZING && w->state == WORKER_IDLE) {
+		p->failure = failure_free(p->failure);
+		p->failures_in_row = 0;
+		p->stats.ready++;
+	}
+	if (w->state == WORKER_IDLE && pool_is_leaving(p))
+		worker_stop(w, WORKER_WHY_SHUTDOWN);
+	pool_mark(p);
+}
+
+void pool_note_finished(struct pool *p)
+{
+	if (p->state != POOL_RUNNING)
+		pool_mark(p);
+}
+
+void pool_note_reply(struct pool *p)
+{
+	if (p->deaths_in_row)
+		pool_note_success(p);
+}
+
+void pool_submit(struct pool *p, struct caller *c, const struct request_spec *spec, struct lease *lease)
+{
+	struct request *r = request_new(p, c, spec);
+	unsigned waiting = lease ? lease->n_waiting : p->queue.count;
+	struct outcome o;
+
+	if (p->state != POOL_RUNNING) {
+		pool_fail_draining(r);
+	} else if (!lease && pool_is_down(p)) {
+		pool_fail_down(p, r);
+	} else if (p->settings->max_queue && waiting >= p->settings->max_queue && (lease || !p->idle)) {
+		outcome_error(&o, ERROR_OVERLOADED, "pool %s is full: %u calls wait, max_queue is %u", p->settings->name,
+			      waiting, p->settings->max_queue);
+		request_finish(r, &o);
+	} else {
+		r->lease = lease;
+		request_enqueue(r);
+		if (lease)
+			lease_advance(lease);
+		else
+			pool_mark(p);
+	}
+}
+
+struct pool *pool_new(const struct pool_settings *settings, const struct pool_env *env, const struct pool_ops *ops)
+{
+	struct pool *p = MEM_NEW(struct pool);
+	uint64_t max_frame = settings->max_reply + REPLY_ROOM;
+
+	*p = (struct pool){
+		.settings = settings,
+		.ops = ops,
+		.loop = env->loop,
+		.blobs = env->blobs,
+		.registry = env->registry,
+		.gate = env->gate,
+		.spawner = env->spawner,
+		.library = env->library,
+		.seed = env->seed,
+		.generation = 1,
+		.dispatch = { .run = pool_dispatch },
+		.worker_limits = {
+			.max_frame = max_frame < FRAME_MAX_LIMIT ? (uint32_t)max_frame : FRAME_MAX_LIMIT,
+			.out_soft = SIZE_MAX, /* one call at a time, already bounded by its client's frame */
+			.out_hard = SIZE_MAX,
+			.frames_per_turn = 16,
+		},
+	};
+	loop_timer_init(&p->respawn, p->loop, pool_on_respawn);
+	return p;
+}
+
+void pool_start(struct pool *p)
+{
+	pool_replenish(p);
+	pool_mark(p);
+}
+
+void pool_drain(struct pool *p)
+{
+	struct worker *w, *next;
+
+	if (p->state != POOL_RUNNING)
+		return;
+	p->state = POOL_DRAINING;
+	loop_timer_stop(&p->respawn);
+	while (p->queue.count)
+		pool_fail_draining(queue_any(&p->queue));
+	DL_FOREACH_SAFE (p->workers, w, next) {
+		while (w->lease && w->lease->waiting)
+			pool_fail_draining(w->lease->waiting);
+		if (w->state == WORKER_STARTING || w->state == WORKER_INITIALIZING)
+			worker_stop(w, WORKER_WHY_SHUTDOWN);
+	}
+	pool_mark(p);
+}
+
+void pool_stop_now(struct pool *p)
+{
+	struct worker *w, *next;
+
+	pool_drain(p);
+	while (p->requests) {
+		struct outcome o;
+
+		outcome_error(&o, ERROR_CANCELLED, "the daemon was told to stop at once while %s ran",
+			      p->requests->target);
+		request_finish(p->requests, &o);
+	}
+	if (p->state == POOL_DRAINING)
+		pool_stop_workers(p);
+	DL_FOREACH_SAFE (p->workers, w, next) {
+		if (process_is_running(&w->proc))
+			worker_kill(w);
+	}
+	pool_mark(p);
+}
+
+struct pool *pool_free(struct pool *p)
+{
+	struct worker *w, *next;
+
+	if (!p)
+		return NULL;
+	if (p->requests || p->workers || p->queue.count || p->n_running)
+		LOG_BUG("a pool ends with work in it");
+	DL_FOREACH_SAFE (p->dead, w, next)
+		worker_free(w);
+	loop_timer_stop(&p->respawn);
+	loop_task_cancel(p->loop, &p->dispatch);
+	failure_free(p->failure);
+	free(p);
+	return NULL;
+}

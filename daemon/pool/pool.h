@@ -1,0 +1,107 @@
+/*
+ * A pool keeps its workers alive and lends them to requests. It owns workers and requests. All of its work is done once per
+ * turn of the loop, in pool_dispatch(): callbacks only mark it, so that nothing recurses through the scheduler.
+ */
+#pragma once
+
+#include "daemon/io/process.h"
+#include "daemon/io/stream.h"
+#include "daemon/pool/gate.h"
+#include "daemon/pool/queue.h"
+#include "daemon/pool/registry.h"
+#include "daemon/pool/request.h"
+#include "daemon/pool/settings.h"
+#include "daemon/pool/stats.h"
+#include "daemon/pool/worker.h"
+
+#define POOL_DEAD_KEPT 16 /* dead workers whose output and exit are still shown */
+
+enum pool_state {
+	POOL_RUNNING,
+	POOL_DRAINING, /* nothing new is taken, what runs may finish */
+	POOL_STOPPING, /* workers are told to leave */
+	POOL_STOPPED,  /* no process is left */
+};
+
+struct failure;
+struct pool;
+
+struct pool_ops {
+	/* It serves its minimum, or its first init failure is known; once. */
+	void (*settled)(struct pool *p);
+	/* POOL_STOPPED; once. */
+	void (*stopped)(struct pool *p);
+};
+
+/* What all pools of a daemon share. Everything outlives the pool. */
+struct pool_env {
+	struct loop *loop;
+	struct blob_pool *blobs;
+	struct registry *registry;
+	struct gate *gate;
+	struct spawner *spawner;
+	const char *library; /* directory that holds python_worker/ */
+	uint64_t seed;       /* of the jitter */
+};
+
+struct pool {
+	const struct pool_settings *settings; /* borrows: the daemon's config outlives the pool */
+	const struct pool_ops *ops;
+	struct loop *loop;
+	struct blob_pool *blobs;
+	struct registry *registry;
+	struct gate *gate;
+	struct spawner *spawner;
+	const char *library;
+	uint64_t seed;
+	struct stream_limits worker_limits;
+	enum pool_state state;
+	bool settled;
+	uint64_t generation;
+	struct worker *workers; /* list; owns: the living */
+	struct worker *dead;    /* list, eldest first; owns: at most POOL_DEAD_KEPT */
+	unsigned n_dead;
+	struct worker *idle;    /* list; borrows: the last that became idle is served first */
+	unsigned in_state[WORKER_N_STATES];
+	struct queue queue;
+	struct request *requests; /* list; owns: not finished */
+	unsigned n_requests, n_running;
+	struct failure *failure;  /* owns: of the last start; NULL once a worker was ready */
+	unsigned failures_in_row;
+	uint64_t first_failure_wall; /* UNIX ms */
+	unsigned deaths_in_row;   /* unwanted deaths of replacements without a success between */
+	uint64_t last_death;      /* ns: of the last that counted */
+	struct loop_timer respawn;
+	struct loop_task dispatch;
+	struct stats stats;
+};
+
+struct pool *pool_new(const struct pool_settings *settings, const struct pool_env *env, const struct pool_ops *ops);
+/* POOL_STOPPED, with no requests. */
+struct pool *pool_free(struct pool *p);
+/* Starts the minimum of workers. */
+void pool_start(struct pool *p);
+
+/* Takes a request; its one answer comes by the caller's ops, perhaps before this returns. lease: NULL, or one of the
+ * caller's on a worker of this pool. */
+void pool_submit(struct pool *p, struct caller *c, const struct request_spec *spec, struct lease *lease);
+
+/* No new requests; waiting ones end with draining/never; when nothing runs, the workers are told to leave. */
+void pool_drain(struct pool *p);
+/* The same, but what runs ends now and workers are killed. */
+void pool_stop_now(struct pool *p);
+
+/* No worker serves and none can be started: calls fail at once with the last failure. */
+bool pool_is_down(const struct pool *p);
+static inline bool pool_is_leaving(const struct pool *p)
+{
+	return p->state >= POOL_STOPPING;
+}
+/* Workers that are not DEAD. */
+unsigned pool_living(const struct pool *p);
+const char *pool_state_name(const struct pool *p);
+
+/* News from its workers and requests. */
+void pool_note_worker(struct pool *p, struct worker *w, enum worker_state from);
+void pool_note_finished(struct pool *p);
+void pool_note_reply(struct pool *p);

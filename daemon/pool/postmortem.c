@@ -1,0 +1,251 @@
+#include "daemon/pool/postmortem.h"
+
+#include <stdio.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/pool/failure.h"
+#include "daemon/pool/lease.h"
+#include "daemon/pool/pool.h"
+#include "daemon/pool/request.h"
+#include "daemon/pool/text.h"
+#include "daemon/pool/worker.h"
+#include "proto/pack.h"
+
+#define LINES_MAX 50
+#define STACK_KEPT (32 * 1024)
+#define HOLDERS_MAX 8
+
+static void postmortem_begin(struct postmortem *pm, msgpack_packer *pk)
+{
+	msgpack_sbuffer_init(&pm->cause);
+	msgpack_packer_init(pk, &pm->cause, msgpack_sbuffer_write);
+}
+
+static void postmortem_end(struct postmortem *pm)
+{
+	pm->outcome.cause = (struct span){ .p = (const uint8_t *)pm->cause.data, .len = pm->cause.size };
+}
+
+void postmortem_deinit(struct postmortem *pm)
+{
+	msgpack_sbuffer_destroy(&pm->cause);
+}
+
+const char *postmortem_exit_text(const struct worker *w, char out[POSTMORTEM_TEXT])
+{
+	const struct process_exit *e = &w->exit;
+	char name[TEXT_DURATION];
+	bool ours = w->why != WORKER_WHY_NONE && w->why != WORKER_WHY_CRASHED && w->why != WORKER_WHY_INIT_FAILED;
+
+	if (!e->known)
+		(void)snprintf(out, POSTMORTEM_TEXT, "ended, its exit status is not known");
+	else if (!e->signal)
+		(void)snprintf(out, POSTMORTEM_TEXT, "exited with status %d", e->exit_code);
+	else if (ours)
+		(void)snprintf(out, POSTMORTEM_TEXT, "was killed by pypoold (%s, %s)", worker_why_name(w->why),
+			       text_signal(e->signal, name));
+	else
+		(void)snprintf(out, POSTMORTEM_TEXT, "was killed by signal %d (%s)%s", e->signal,
+			       text_signal(e->signal, name), e->core_dumped ? ", core dumped" : "");
+	return out;
+}
+
+/* A line of a dump is `  File "/srv/app.py", line 5 in slow`. */
+const char *postmortem_frame(struct span stack, char out[POSTMORTEM_TEXT])
+{
+	const char *text = (const char *)stack.p;
+	const char *file = stack.len ? memmem(text, stack.len, "File \"", 6) : NULL;
+	const char *end, *quote, *base;
+
+	out[0] = '\0';
+	if (!file)
+		return out;
+	file += 6;
+	end = memchr(file, '\n', stack.len - (size_t)(file - text));
+	if (!end)
+		end = text + stack.len;
+	quote = memchr(file, '"', (size_t)(end - file));
+	if (!quote || end - quote < 2)
+		return out;
+	base = memrchr(file, '/', (size_t)(quote - file));
+	base = base ? base + 1 : file;
+	/* after the quote comes `, line 5 in slow` */
+	(void)snprintf(out, POSTMORTEM_TEXT, "%.*s%.*s", (int)(quote - base), base, (int)(end - quote - 2), quote + 2);
+	text_make_utf8(out);
+	return out;
+}
+
+void postmortem_pack_lines(msgpack_packer *pk, const char *key, const struct tail *t, uint64_t from)
+{
+	struct tail_line line;
+	uint64_t end = t ? tail_mark(t) : 0;
+	uint64_t next = end > LINES_MAX && from < end - LINES_MAX ? end - LINES_MAX : from;
+	uint32_t n = 0;
+
+	for (uint64_t i = next; t && tail_next(t, i, &line); i = line.number + 1)
+		n++;
+	pack_text(pk, key);
+	msgpack_pack_array(pk, n);
+	for (uint64_t i = next; n && tail_next(t, i, &line); i = line.number + 1, n--)
+		text_pack_safe(pk, line.text, TAIL_LINE_MAX);
+}
+
+struct span postmortem_last_line(const struct tail *t, uint64_t from)
+{
+	struct tail_line line;
+	struct span last = { 0 };
+
+	for (uint64_t i = from; t && tail_next(t, i, &line); i = line.number + 1) {
+		if (line.source == TAIL_STDERR && line.text.len)
+			last = line.text;
+	}
+	return last;
+}
+
+/* What each worker of the pool is doing, for whoever could not have one. */
+static void pack_holders(msgpack_packer *pk, const struct pool *p, uint64_t now)
+{
+	const struct worker *w;
+	unsigned n = 0;
+
+	for (w = p->workers; w && n < HOLDERS_MAX; w = w->next)
+		n++;
+	pack_text(pk, "workers");
+	msgpack_pack_array(pk, n);
+	for (w = p->workers; n--; w = w->next) {
+		msgpack_pack_map(pk, 5);
+		pack_kv_uint(pk, "worker", w->id);
+		pack_kv_uint(pk, "pid", (uint64_t)w->last_pid);
+		pack_kv_text(pk, "state", worker_state_name(w->state));
+		pack_kv_uint(pk, "ms", (now - w->since) / NS_PER_MS);
+		pack_kv_text(pk, "target", slot_is_free(w) ? NULL : w->slot.target);
+	}
+}
+
+/* "1 of 1 busy (pid 812: app.slow for 2.5 s)" */
+static void describe_holders(const struct pool *p, uint64_t now, char *out, size_t size)
+{
+	unsigned busy = p->in_state[WORKER_BUSY], starting = p->in_state[WORKER_STARTING] + p->in_state[WORKER_INITIALIZING];
+	unsigned all = pool_living(p);
+	const struct worker *w, *eldest = NULL;
+	char time[TEXT_DURATION];
+
+	for (w = p->workers; w; w = w->next) {
+		if ((w->state == WORKER_BUSY || w->state == WORKER_INITIALIZING) && (!eldest || w->since < eldest->since))
+			eldest = w;
+	}
+	if (!eldest)
+		(void)snprintf(out, size, "%u of %u starting", starting, all);
+	else if (eldest->state == WORKER_INITIALIZING)
+		(void)snprintf(out, size, "%u of %u still starting (pid %d: %s %s for %s)", starting, all,
+			       (int)eldest->last_pid, handshake_last(&eldest->hs)->name,
+			       handshake_last(&eldest->hs)->module, text_duration(now - eldest->born, time));
+	else
+		(void)snprintf(out, size, "%u of %u busy (pid %d: %s for %s)", busy, all, (int)eldest->last_pid,
+			       slot_is_free(eldest) ? "leased" : eldest->slot.target,
+			       text_duration(now - eldest->since, time));
+}
+
+static void describe_place(const struct request *r, char *out, size_t size)
+{
+	if (r->ahead)
+		(void)snprintf(out, size, "%u were ahead of you in the queue", r->ahead);
+	else
+		(void)snprintf(out, size, "you were first in the queue");
+}
+
+void postmortem_waited(struct postmortem *pm, const struct request *r)
+{
+	const struct pool *p = r->pool;
+	uint64_t now = loop_now(p->loop);
+	enum error_code code = r->deadline <= r->queue_deadline && r->kind == REQUEST_EXECUTE ? ERROR_DEADLINE_EXCEEDED :
+												ERROR_QUEUE_TIMEOUT;
+	char holders[300], place[64], time[TEXT_DURATION];
+	msgpack_packer pk;
+
+	describe_holders(p, now, holders, sizeof(holders));
+	describe_place(r, place, sizeof(place));
+	outcome_error(&pm->outcome, code, "no free worker for %s in %s: %s; %s", r->target,
+		      text_duration(now - r->received, time), holders, place);
+	pm->outcome.executed = EXECUTED_NEVER;
+	postmortem_begin(pm, &pk);
+	msgpack_pack_map(&pk, 3);
+	pack_kv_uint(&pk, "waited_ms", (now - r->received) / NS_PER_MS);
+	pack_kv_uint(&pk, "ahead", r->ahead);
+	pack_holders(&pk, p, now);
+	postmortem_end(pm);
+}
+
+static void pack_times(msgpack_packer *pk, const struct request *r, uint64_t now)
+{
+	pack_kv_uint(pk, "waited_ms", (r->started - r->received) / NS_PER_MS);
+	pack_kv_uint(pk, "run_ms", (now - r->started) / NS_PER_MS);
+}
+
+void postmortem_overdue(struct postmortem *pm, const struct request *r, struct span stack, bool complete)
+{
+	const struct worker *w = r->worker;
+	uint64_t now = loop_now(r->pool->loop);
+	char frame[POSTMORTEM_TEXT], limit[TEXT_DURATION], grace[TEXT_DURATION];
+	msgpack_packer pk;
+
+	postmortem_frame(stack, frame);
+	outcome_error(&pm->outcome, ERROR_DEADLINE_EXCEEDED,
+		      "deadline %s exceeded in %s: %s; it is being interrupted, and worker %llu (pid %d) killed if it goes on for %s",
+		      text_duration(r->deadline - r->received, limit), r->target,
+		      frame[0] ? frame : "it did not show its stack", (unsigned long long)w->id, (int)w->last_pid,
+		      text_duration(r->pool->settings->cancel_grace, grace));
+	pm->outcome.worker = w->id;
+	postmortem_begin(pm, &pk);
+	msgpack_pack_map(&pk, 5);
+	pack_times(&pk, r, now);
+	pack_kv_bool(&pk, "stack_complete", complete);
+	pack_text(&pk, "stack");
+	text_pack_safe(&pk, stack, STACK_KEPT);
+	postmortem_pack_lines(&pk, "output", w->proc.tail, r->tail_mark);
+	postmortem_end(pm);
+}
+
+void postmortem_died(struct postmortem *pm, const struct request *r, const struct worker *w)
+{
+	uint64_t now = loop_now(r->pool->loop);
+	struct span last = postmortem_last_line(w->proc.tail, r->tail_mark);
+	char how[POSTMORTEM_TEXT], time[TEXT_DURATION], quoted[300] = "";
+	msgpack_packer pk;
+
+	postmortem_exit_text(w, how);
+	if (last.len)
+		envelope_quote(last, quoted, sizeof(quoted));
+	outcome_error(&pm->outcome, ERROR_WORKER_DIED, "worker %llu (pid %d) %s while it ran %s for %s%s%s",
+		      (unsigned long long)w->id, (int)w->last_pid, how, r->target, text_duration(now - r->started, time),
+		      last.len ? "; its last words: " : "", quoted);
+	pm->outcome.worker = w->id;
+	postmortem_begin(pm, &pk);
+	msgpack_pack_map(&pk, 8);
+	pack_times(&pk, r, now);
+	pack_kv_text(&pk, "exit", how);
+	pack_text(&pk, "exit_code");
+	msgpack_pack_int(&pk, w->exit.signal || !w->exit.known ? -1 : w->exit.exit_code);
+	pack_kv_uint(&pk, "signal", (uint64_t)w->exit.signal);
+	pack_kv_bool(&pk, "core_dumped", w->exit.core_dumped);
+	pack_kv_uint(&pk, "max_rss_kib", w->exit.max_rss_kib);
+	postmortem_pack_lines(&pk, "output", w->proc.tail, r->tail_mark);
+	postmortem_end(pm);
+}
+
+void postmortem_down(struct postmortem *pm, const struct pool *p)
+{
+	const struct failure *f = p->failure;
+	uint64_t now = loop_now(p->loop);
+	uint64_t wait = p->respawn.at != LOOP_NEVER && p->respawn.at > now ? p->respawn.at - now : 0;
+	char since[16], time[TEXT_DURATION];
+
+	failure_clock(p->first_failure_wall, since);
+	outcome_error(&pm->outcome, ERROR_INIT_FAILED, "no worker: init failed %u time%s since %s, last: %s; %s%s",
+		      p->failures_in_row, p->failures_in_row == 1 ? "" : "s", since, f->message,
+		      wait ? "next try in " : "the next try is on its way", wait ? text_duration(wait, time) : "");
+	pm->outcome.retry_after_ms = wait / NS_PER_MS + 1;
+	pm->outcome.phase = f->phase;
+	msgpack_sbuffer_init(&pm->cause);
+	pm->outcome.cause = (struct span){ .p = (const uint8_t *)f->cause.data, .len = f->cause.size };
+}

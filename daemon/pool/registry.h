@@ -1,0 +1,30 @@
+/*
+ * What is shared by all pools of a daemon: numbers that are never reused, and the tables that find a call by its caller's id,
+ * a call by its number, a lease by its id.
+ */
+#pragma once
+
+#include <stdint.h>
+
+struct lease;
+struct request;
+
+struct registry {
+	uint64_t last_call, last_worker, last_lease, last_caller;
+	struct request *by_caller_id; /* uthash; borrows: pools own requests */
+	struct request *by_call;      /* uthash */
+	struct lease *leases;         /* uthash; owns */
+};
+
+void registry_init(struct registry *g);
+/* Everything must have ended; logs a BUG line otherwise. */
+void registry_deinit(struct registry *g);
+
+void registry_add_request(struct registry *g, struct request *r);
+void registry_remove_request(struct registry *g, struct request *r);
+struct request *registry_find_by_id(const struct registry *g, uint64_t caller, uint64_t id);
+struct request *registry_find_call(const struct registry *g, uint64_t call);
+
+void registry_add_lease(struct registry *g, struct lease *l);
+void registry_remove_lease(struct registry *g, struct lease *l);
+struct lease *registry_find_lease(const struct registry *g, uint64_t id);

@@ -1,0 +1,256 @@
+#include "daemon/pool/request.h"
+
+#include <utlist.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/pool/caller.h"
+#include "daemon/pool/lease.h"
+#include "daemon/pool/pool.h"
+#include "daemon/pool/postmortem.h"
+#include "daemon/pool/worker.h"
+
+#define SMALL_BODY 2048 /* a waiting body of up to this size is copied, so that it does not hold a whole read buffer */
+
+const char *request_state_name(enum request_state s)
+{
+	static const char *const names[] = {
+		[REQUEST_RECEIVED] = "received",
+		[REQUEST_QUEUED] = "queued",
+		[REQUEST_RUNNING] = "running",
+		[REQUEST_DONE] = "done",
+	};
+
+	return names[s];
+}
+
+static void request_expire_queued(struct request *r)
+{
+	struct postmortem pm;
+
+	postmortem_waited(&pm, r);
+	request_finish(r, &pm.outcome);
+	postmortem_deinit(&pm);
+}
+
+static void request_on_timer(struct loop_timer *t)
+{
+	struct request *r = container_of(t, struct request, timer);
+
+	if (r->state == REQUEST_QUEUED)
+		request_expire_queued(r);
+	else if (loop_now(r->pool->loop) < r->deadline)
+		loop_timer_set(t, r->deadline); /* armed for the queue, now it runs: cheaper than arming at each start */
+	else
+		slot_overdue(r->worker);
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Now plus a time limit; 0 is no limit. */
+static uint64_t limit_at(uint64_t from, uint64_t limit)
+{
+	return limit ? from + limit : LOOP_NEVER;
+}
+
+static void request_set_times(struct request *r, const struct request_spec *spec)
+{
+	const struct pool_settings *s = r->pool->settings;
+	uint64_t timeout = spec->timeout;
+	uint64_t queue_timeout = spec->queue_timeout ? spec->queue_timeout : s->queue_timeout;
+
+	if (!timeout && spec->kind == REQUEST_EXECUTE)
+		timeout = s->call_timeout;
+	else if (!timeout)
+		timeout = s->queue_timeout;
+	if (s->max_timeout)
+		timeout = timeout ? min_u64(timeout, s->max_timeout) : s->max_timeout;
+	r->received = spec->received;
+	r->deadline = limit_at(spec->received, timeout);
+	r->queue_deadline = min_u64(limit_at(spec->received, queue_timeout), r->deadline);
+	r->ttl = spec->ttl ? spec->ttl : s->lease_ttl;
+}
+
+struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec)
+{
+	struct span target = spec->kind == REQUEST_EXECUTE ? spec->target : SPAN_LIT("checkout");
+	struct request *r = mem_new(sizeof(*r) + target.len + 1);
+
+	memcpy(r->target, target.p, target.len);
+	r->key = (struct request_key){ .caller = c->id, .id = spec->id };
+	r->call = ++p->registry->last_call;
+	r->kind = spec->kind;
+	r->want_meta = spec->want_meta;
+	r->pool = p;
+	r->caller = c;
+	r->body = slice_ref(spec->body.blob, spec->body.span);
+	r->args = spec->args;
+	r->traceparent = spec->traceparent;
+	r->body_bytes = spec->body.span.len;
+	loop_timer_init(&r->timer, p->loop, request_on_timer);
+	request_set_times(r, spec);
+
+	DL_APPEND2(c->requests, r, caller_prev, caller_next);
+	c->n_requests++;
+	c->body_bytes += r->body_bytes;
+	DL_APPEND2(p->requests, r, pool_prev, pool_next);
+	p->n_requests++;
+	registry_add_request(p->registry, r);
+	p->stats.accepted++;
+	return r;
+}
+
+/* A span into the old body, moved to the new one. */
+static struct span span_move(struct span s, const uint8_t *from, const uint8_t *to)
+{
+	return s.len ? (struct span){ .p = to + (s.p - from), .len = s.len } : s;
+}
+
+static void request_shrink_body(struct request *r)
+{
+	struct span old = r->body.span;
+	struct blob *copy;
+
+	if (old.len > SMALL_BODY || !r->body.blob)
+		return;
+	copy = blob_copy(r->pool->blobs, old);
+	if (!copy)
+		return; /* no memory to save memory: it stays where it is */
+	r->args = span_move(r->args, old.p, copy->data);
+	r->traceparent = span_move(r->traceparent, old.p, copy->data);
+	slice_clear(&r->body);
+	r->body = (struct slice){ .blob = copy, .span = { .p = copy->data, .len = old.len } };
+}
+
+void request_enqueue(struct request *r)
+{
+	struct pool *p = r->pool;
+
+	r->state = REQUEST_QUEUED;
+	r->ahead = r->lease ? r->lease->n_waiting : p->queue.count;
+	if (r->lease)
+		lease_push(r->lease, r);
+	else
+		queue_push(&p->queue, r);
+	if (r->lease || !p->idle)
+		request_shrink_body(r);
+	loop_timer_set(&r->timer, r->queue_deadline);
+}
+
+static void request_leave_queue(struct request *r)
+{
+	if (r->lane)
+		queue_remove(&r->pool->queue, r);
+	else if (r->lease && r->state == REQUEST_QUEUED)
+		lease_remove(r->lease, r);
+}
+
+void request_start(struct request *r, struct worker *w)
+{
+	request_leave_queue(r);
+	r->state = REQUEST_RUNNING;
+	r->worker = w;
+	r->started = loop_now(r->pool->loop);
+	r->tail_mark = tail_mark(w->proc.tail);
+	r->pool->n_running++;
+	histogram_add(&r->pool->stats.wait, (r->started - r->received) / 1000);
+}
+
+static void request_count(struct request *r, const struct outcome *o)
+{
+	struct stats *st = &r->pool->stats;
+
+	if (o->abandoned)
+		st->abandoned++;
+	else if (o->code == ERROR_NONE)
+		st->completed++;
+	else if (o->code == ERROR_CANCELLED)
+		st->cancelled++;
+	else
+		st->failed++;
+	if (r->state == REQUEST_RUNNING) {
+		r->pool->n_running--;
+		histogram_add(&st->run, (loop_now(r->pool->loop) - r->started) / 1000);
+	}
+}
+
+static void request_log(const struct request *r, const struct outcome *o)
+{
+	uint64_t now = loop_now(r->pool->loop);
+
+	LOG(DEBUG, "call.done", KV("pool", r->pool->settings->name), KV("call", r->call), KV("client", r->key.caller),
+	    KV("req", r->key.id), KV("target", r->target), KV("result", o->abandoned ? "abandoned" : error_name(o->code)),
+	    KV("executed", executed_name(o->executed)), KV("ms", (now - r->received) / NS_PER_MS),
+	    KV("worker", o->worker));
+}
+
+static void request_release(struct loop_grave *g)
+{
+	free(container_of(g, struct request, grave));
+}
+
+void request_finish(struct request *r, const struct outcome *o)
+{
+	struct pool *p = r->pool;
+	struct caller *c = r->caller;
+
+	if (r->state == REQUEST_DONE) {
+		LOG_BUG("a request is finished twice");
+		return;
+	}
+	loop_timer_stop(&r->timer);
+	request_leave_queue(r);
+	request_count(r, o);
+	request_log(r, o);
+	c->ops->finished(c, r, o);
+	if (r->worker)
+		r->worker->slot.request = NULL;
+	r->state = REQUEST_DONE;
+	r->worker = NULL;
+	r->lease = NULL;
+	r->caller = NULL;
+	DL_DELETE2(c->requests, r, caller_prev, caller_next);
+	c->n_requests--;
+	c->body_bytes -= r->body_bytes;
+	DL_DELETE2(p->requests, r, pool_prev, pool_next);
+	p->n_requests--;
+	registry_remove_request(p->registry, r);
+	slice_clear(&r->body);
+	loop_bury(p->loop, &r->grave, request_release);
+	pool_note_finished(p);
+}
+
+/* Ends r with o, and interrupts what runs. */
+static void request_drop(struct request *r, struct outcome *o)
+{
+	struct worker *w = r->worker;
+
+	if (w)
+		o->worker = w->id;
+	if (r->state != REQUEST_RUNNING)
+		o->executed = EXECUTED_NEVER;
+	request_finish(r, o);
+	if (w)
+		slot_abandon(w, SLOT_CANCELLED);
+}
+
+void request_cancel(struct request *r)
+{
+	struct outcome o;
+	bool runs = r->state == REQUEST_RUNNING;
+
+	outcome_error(&o, ERROR_CANCELLED, runs ? "the caller cancelled %s while it ran; it is being interrupted" :
+						  "the caller cancelled %s before it was started", r->target);
+	request_drop(r, &o);
+}
+
+void request_abandon(struct request *r)
+{
+	struct outcome o = { .code = ERROR_CANCELLED, .executed = EXECUTED_MAYBE, .abandoned = true };
+
+	request_drop(r, &o);
+}

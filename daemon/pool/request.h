@@ -1,0 +1,86 @@
+/*
+ * A request is one thing that a caller asked of a pool: run a handler, or lease a worker. RECEIVED → QUEUED → RUNNING → DONE.
+ * The pool owns it; request_finish() is the only place that answers, once, and cuts every borrow.
+ *
+ * Its deadline is absolute from the moment the daemon has read it: waiting counts.
+ */
+#pragma once
+
+#include <uthash.h>
+
+#include "daemon/io/loop.h"
+#include "daemon/pool/outcome.h"
+
+struct caller;
+struct lane;
+struct lease;
+struct pool;
+struct worker;
+
+enum request_state {
+	REQUEST_RECEIVED,
+	REQUEST_QUEUED,
+	REQUEST_RUNNING,
+	REQUEST_DONE,
+};
+
+enum request_kind {
+	REQUEST_EXECUTE,
+	REQUEST_CHECKOUT,
+};
+
+/* What the caller asked for; borrowed during the call that takes it. Times in ns, 0: the pool's own. */
+struct request_spec {
+	enum request_kind kind;
+	uint64_t id; /* the caller's own number for it */
+	uint64_t received;
+	struct slice body; /* the frame that target, args and traceparent point into */
+	struct span target, args, traceparent;
+	uint64_t timeout, queue_timeout, ttl;
+	bool want_meta;
+};
+
+struct request_key {
+	uint64_t caller, id;
+};
+
+struct request {
+	struct request_key key;
+	uint64_t call; /* daemon-wide number, never reused */
+	enum request_kind kind;
+	enum request_state state;
+	bool want_meta;
+	struct pool *pool;     /* borrows: the pool ends its requests before itself */
+	struct caller *caller; /* borrows: caller_gone() ends its requests */
+	struct worker *worker; /* borrows, RUNNING only: the worker's slot points back */
+	struct lease *lease;   /* borrows: the lease under which it waits or runs; lease_end() ends it */
+	struct slice body;     /* ref, until it is sent */
+	struct span args, traceparent; /* in body */
+	size_t body_bytes;     /* charged to the caller */
+	uint64_t received, started, queue_deadline, deadline, ttl; /* ns, absolute but for ttl */
+	unsigned ahead;        /* requests that waited when it came */
+	uint64_t tail_mark;    /* first output line of the worker that belongs to it */
+	struct loop_timer timer;
+	struct lane *lane;     /* of the caller in the pool's queue, while in it */
+	struct request *lane_prev, *lane_next;
+	struct request *lease_prev, *lease_next;
+	struct request *caller_prev, *caller_next;
+	struct request *pool_prev, *pool_next;
+	UT_hash_handle hh_id, hh_call;
+	struct loop_grave grave;
+	char target[]; /* NUL-terminated; "checkout" for a checkout */
+};
+
+struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec);
+/* The only way out. Answers the caller, unlinks r from everything, frees it at the end of the turn. A worker that still
+ * runs it keeps its slot taken: see slot_abandon(). */
+void request_finish(struct request *r, const struct outcome *o);
+/* RECEIVED → QUEUED in the pool's queue or, with a lease, in the lease's. */
+void request_enqueue(struct request *r);
+/* QUEUED → RUNNING on w, out of its queue. */
+void request_start(struct request *r, struct worker *w);
+/* The caller asks to forget it: answered `cancelled`, interrupted when it runs. */
+void request_cancel(struct request *r);
+/* The caller is gone: the same, with nobody to answer. */
+void request_abandon(struct request *r);
+const char *request_state_name(enum request_state s);

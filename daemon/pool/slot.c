@@ -1,0 +1,241 @@
+#include "daemon/pool/slot.h"
+
+#include <stdio.h>
+
+#include "daemon/base/log.h"
+#include "daemon/pool/lease.h"
+#include "daemon/pool/pool.h"
+#include "daemon/pool/postmortem.h"
+#include "daemon/pool/request.h"
+#include "daemon/pool/worker.h"
+#include "proto/envelope.h"
+#include "proto/pack.h"
+
+#define STACK_TIME (40 * NS_PER_MS) /* the caller is answered within 50 ms of its deadline */
+#define HEAD_MAX 1024               /* envelope, target and traceparent: names are at most 255 bytes */
+
+bool slot_is_free(const struct worker *w)
+{
+	return w->slot.call == 0;
+}
+
+/* Bytes of fixed room as a msgpack_packer's target; what is packed here is bounded by construction. */
+struct head {
+	uint8_t bytes[HEAD_MAX];
+	size_t used;
+};
+
+static int head_write(void *data, const char *bytes, size_t len)
+{
+	struct head *h = data;
+
+	if (len > sizeof(h->bytes) - h->used)
+		return -1;
+	memcpy(h->bytes + h->used, bytes, len);
+	h->used += len;
+	return 0;
+}
+
+/* [0, call, "execute", [{target, deadline_ns?, traceparent?, args?}]] up to the value of args, which comes last and is not
+ * copied. */
+static void slot_pack_head(struct head *h, const struct request *r)
+{
+	msgpack_packer pk;
+	unsigned keys = 1 + (r->deadline != LOOP_NEVER) + (r->traceparent.len != 0) + (r->args.len != 0);
+
+	h->used = 0;
+	msgpack_packer_init(&pk, h, head_write);
+	msgpack_pack_array(&pk, 4);
+	msgpack_pack_int(&pk, ENVELOPE_REQUEST);
+	msgpack_pack_uint64(&pk, r->call);
+	pack_text(&pk, "execute");
+	msgpack_pack_array(&pk, 1);
+	msgpack_pack_map(&pk, keys);
+	pack_kv_text(&pk, "target", r->target);
+	if (r->deadline != LOOP_NEVER)
+		pack_kv_uint(&pk, "deadline_ns", r->deadline);
+	if (r->traceparent.len) {
+		pack_text(&pk, "traceparent");
+		pack_text_n(&pk, (const char *)r->traceparent.p, r->traceparent.len);
+	}
+	if (r->args.len)
+		pack_text(&pk, "args");
+}
+
+void slot_start(struct worker *w, struct request *r)
+{
+	struct head head;
+	struct slice parts[2];
+
+	request_start(r, w);
+	w->slot.call = r->call;
+	w->slot.request = r;
+	w->slot.dumping = 0;
+	w->slot.run_us = 0;
+	w->slot.started = r->started;
+	(void)snprintf(w->slot.target, sizeof(w->slot.target), "%s", r->target); /* cut: for people only */
+	if (w->state == WORKER_IDLE)
+		worker_set_state(w, WORKER_BUSY, WORKER_WHY_NONE);
+	slot_pack_head(&head, r);
+	parts[0] = (struct slice){ .span = { .p = head.bytes, .len = head.used } };
+	parts[1] = (struct slice){ .blob = r->body.blob, .span = r->args };
+	stream_send(&w->calls, parts, r->args.len ? 2 : 1);
+	r->args = r->traceparent = (struct span){ 0 };
+	slice_clear(&r->body);
+}
+
+void slot_break(struct worker *w, const char *what)
+{
+	struct outcome o;
+
+	LOG(WARN, "worker.protocol", KV("pool", w->pool->settings->name), KV("worker", w->id), KV("what", what));
+	if (w->slot.request) {
+		outcome_error(&o, ERROR_WORKER_PROTOCOL, "worker %llu (pid %d) broke the protocol while it ran %s: %s; killed",
+			      (unsigned long long)w->id, (int)w->proc.pid, w->slot.target, what);
+		o.worker = w->id;
+		request_finish(w->slot.request, &o);
+	}
+	worker_stop(w, WORKER_WHY_PROTOCOL);
+}
+
+/* The codes that a worker may answer with. */
+static enum error_code slot_error_code(struct span name)
+{
+	enum error_code code = error_find(name.p, name.len);
+
+	switch (code) {
+	case ERROR_APP_ERROR:
+	case ERROR_UNSERIALIZABLE:
+	case ERROR_UNKNOWN_TARGET:
+	case ERROR_BAD_REQUEST:
+	case ERROR_TOO_LARGE:
+	case ERROR_CANCELLED:
+	case ERROR_DEADLINE_EXCEEDED:
+	case ERROR_INTERNAL:
+		return code;
+	default:
+		return ERROR_NONE;
+	}
+}
+
+/* {code, message, cause?} */
+static bool slot_read_error(struct span error, struct outcome *o)
+{
+	struct span code = { 0 }, message = { 0 }, cause = { 0 };
+	uint32_t pairs;
+
+	if (!mp_read_map(&error, &pairs))
+		return false;
+	while (pairs--) {
+		struct span key, value;
+
+		if (!mp_read_text(&error, &key) || !mp_read_any(&error, &value))
+			return false;
+		if (span_equals(key, "code") && !mp_read_text(&value, &code))
+			return false;
+		if (span_equals(key, "message") && !mp_read_text(&value, &message))
+			return false;
+		if (span_equals(key, "cause"))
+			cause = value;
+	}
+	if (slot_error_code(code) == ERROR_NONE)
+		return false;
+	outcome_error(o, slot_error_code(code), "%.*s", (int)message.len, (const char *)message.p);
+	if (o->code == ERROR_TOO_LARGE || o->code == ERROR_CANCELLED || o->code == ERROR_DEADLINE_EXCEEDED)
+		o->executed = EXECUTED_YES; /* the handler had begun */
+	o->cause = cause;
+	return true;
+}
+
+static void slot_read_meta(struct worker *w, struct span meta)
+{
+	uint32_t pairs = 0;
+
+	if (!meta.len || !mp_read_map(&meta, &pairs))
+		return;
+	while (pairs--) {
+		struct span key, value;
+
+		if (!mp_read_text(&meta, &key) || !mp_read_any(&meta, &value))
+			return;
+		if (span_equals(key, "run_us"))
+			(void)mp_read_uint(&value, &w->slot.run_us); /* of another type: not told */
+	}
+}
+
+static void slot_free(struct worker *w)
+{
+	w->slot.call = 0;
+	w->slot.dumping = 0;
+	w->calls_done++;
+	pool_note_reply(w->pool);
+}
+
+void slot_take_frame(struct worker *w, const struct slice *body)
+{
+	struct envelope e;
+	struct complaint c;
+	struct outcome o;
+	struct request *r = w->slot.request;
+
+	if (!envelope_parse(body->span, &e, &c))
+		return slot_break(w, c.message);
+	if (e.type != ENVELOPE_RESPONSE)
+		return slot_break(w, "a message that is no response");
+	if (slot_is_free(w))
+		return slot_break(w, "a reply that nobody asked for");
+	if (e.id != w->slot.call)
+		return slot_break(w, "a reply to another call");
+	if (mp_read_nil(&(struct span){ .p = e.error.p, .len = e.error.len }))
+		outcome_value(&o, (struct slice){ .blob = body->blob, .span = e.result });
+	else if (!slot_read_error(e.error, &o))
+		return slot_break(w, "an error reply that is malformed");
+	slot_read_meta(w, e.meta);
+	o.worker = w->id;
+	slot_free(w);
+	if (r) {
+		if (o.code != ERROR_NONE)
+			process_drain_output(&w->proc);
+		request_finish(r, &o);
+	}
+	worker_settle(w);
+}
+
+void slot_overdue(struct worker *w)
+{
+	struct request *r = w->slot.request;
+
+	process_drain_output(&w->proc);
+	stream_drain_input(&w->calls);
+	if (w->slot.request != r || w->slot.dumping)
+		return;
+	w->slot.dumping = w->slot.call;
+	process_dump(&w->proc, STACK_TIME);
+}
+
+void slot_take_stack(struct worker *w, struct span text, bool complete)
+{
+	struct request *r = w->slot.request;
+	struct postmortem pm;
+
+	if (!w->slot.dumping || w->slot.dumping != w->slot.call || !r)
+		return; /* it was answered, or cancelled, in the meantime */
+	w->slot.dumping = 0;
+	process_drain_output(&w->proc);
+	postmortem_overdue(&pm, r, text, complete);
+	request_finish(r, &pm.outcome);
+	postmortem_deinit(&pm);
+	slot_abandon(w, SLOT_DEADLINE);
+}
+
+void slot_abandon(struct worker *w, enum slot_reason reason)
+{
+	uint64_t grace = w->pool->settings->cancel_grace;
+
+	if (slot_is_free(w) || w->state == WORKER_STOPPING || w->state == WORKER_DEAD)
+		return;
+	w->abandoned = reason;
+	if (process_interrupt(&w->proc, w->slot.call, reason) < 0)
+		LOG(DEBUG, "worker.interrupt.late", KV("pool", w->pool->settings->name), KV("worker", w->id));
+	loop_timer_set(&w->timer, loop_now(w->pool->loop) + grace);
+}

@@ -1,0 +1,42 @@
+/*
+ * The slot of a worker: the one call that it may be running. The slot stays taken until the worker has answered or is gone, also
+ * when the request was answered long before (deadline, cancel, caller gone): `call` is then still set and `request` is NULL.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/base/blob.h"
+
+struct request;
+struct worker;
+
+/* Why a call is interrupted: the second word of the worker's page. */
+enum slot_reason {
+	SLOT_CANCELLED = 1,
+	SLOT_DEADLINE = 2,
+};
+
+struct slot {
+	uint64_t call;           /* its number; 0: the slot is free */
+	struct request *request; /* borrows: request_finish() cuts it */
+	uint64_t dumping;        /* number of the call whose stack was asked for at its deadline, 0 for none */
+	uint64_t run_us;         /* as the worker told with its last reply */
+	char target[64];         /* of the call, for people; cut */
+	uint64_t started;        /* ns */
+};
+
+bool slot_is_free(const struct worker *w);
+/* Sends r to the worker. The slot must be free. */
+void slot_start(struct worker *w, struct request *r);
+/* A message on the call channel. */
+void slot_take_frame(struct worker *w, const struct slice *body);
+/* The deadline of the running call is over: takes the reply if it lies ready, else asks for the stack. */
+void slot_overdue(struct worker *w);
+/* Ends the running call with worker_protocol and kills the worker. what: for people. */
+void slot_break(struct worker *w, const char *what);
+/* That stack, or what came of it in time. */
+void slot_take_stack(struct worker *w, struct span text, bool complete);
+/* The request is answered but the worker still runs it: interrupt, and arm the grace. */
+void slot_abandon(struct worker *w, enum slot_reason reason);

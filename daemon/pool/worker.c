@@ -1,0 +1,361 @@
+#include "daemon/pool/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <utlist.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/pool/launch.h"
+#include "daemon/pool/lease.h"
+#include "daemon/pool/pool.h"
+#include "daemon/pool/postmortem.h"
+#include "daemon/pool/request.h"
+
+#define TERM_TIME (500 * NS_PER_MS) /* from TERM to KILL: the default action of TERM needs no help of Python */
+#define TAIL_BYTES (64 * 1024)
+#define TAIL_LINES 500
+#define STACK_TIME (50 * NS_PER_MS)
+
+static const uint8_t next_ok[WORKER_N_STATES] = {
+	[WORKER_STARTING] = BIT(WORKER_INITIALIZING) | BIT(WORKER_STOPPING) | BIT(WORKER_DEAD),
+	[WORKER_INITIALIZING] = BIT(WORKER_IDLE) | BIT(WORKER_STOPPING) | BIT(WORKER_DEAD),
+	[WORKER_IDLE] = BIT(WORKER_BUSY) | BIT(WORKER_DRAINING) | BIT(WORKER_STOPPING) | BIT(WORKER_DEAD),
+	[WORKER_BUSY] = BIT(WORKER_IDLE) | BIT(WORKER_DRAINING) | BIT(WORKER_STOPPING) | BIT(WORKER_DEAD),
+	[WORKER_DRAINING] = BIT(WORKER_STOPPING) | BIT(WORKER_DEAD),
+	[WORKER_STOPPING] = BIT(WORKER_DEAD),
+};
+
+bool worker_may_become(enum worker_state from, enum worker_state to)
+{
+	return next_ok[from] & BIT(to);
+}
+
+const char *worker_state_name(enum worker_state s)
+{
+	static const char *const names[WORKER_N_STATES] = {
+		[WORKER_STARTING] = "starting", [WORKER_INITIALIZING] = "initializing", [WORKER_IDLE] = "idle",
+		[WORKER_BUSY] = "busy",		[WORKER_DRAINING] = "draining",		[WORKER_STOPPING] = "stopping",
+		[WORKER_DEAD] = "dead",
+	};
+
+	return names[s];
+}
+
+const char *worker_why_name(enum worker_why y)
+{
+	static const char *const names[WORKER_N_WHYS] = {
+#define X(UPPER, lower) [WORKER_WHY_##UPPER] = #lower,
+		WORKER_WHYS(X)
+#undef X
+	};
+
+	return names[y];
+}
+
+/* When the timer of a state goes off; kept from STARTING to INITIALIZING, which share the init timeout. */
+static void worker_set_timer(struct worker *w, enum worker_state to)
+{
+	if (to != WORKER_INITIALIZING)
+		loop_timer_stop(&w->timer);
+	if (to == WORKER_IDLE || to == WORKER_STOPPING || to == WORKER_DEAD)
+		gate_leave(&w->ticket);
+}
+
+void worker_set_state(struct worker *w, enum worker_state to, enum worker_why why)
+{
+	struct pool *p = w->pool;
+	enum worker_state from = w->state;
+	uint64_t now = loop_now(p->loop);
+
+	if (!worker_may_become(from, to)) {
+		LOG_BUG("a worker is asked to make an illegal move");
+		return;
+	}
+	if (from == WORKER_IDLE)
+		DL_DELETE2(p->idle, w, idle_prev, idle_next);
+	if (to == WORKER_IDLE)
+		DL_PREPEND2(p->idle, w, idle_prev, idle_next);
+	p->in_state[from]--;
+	p->in_state[to]++;
+	worker_set_timer(w, to);
+	if (why != WORKER_WHY_NONE)
+		w->why = why;
+	if (to == WORKER_IDLE || to == WORKER_BUSY) /* once per call: not worth a line at INFO */
+		LOG(DEBUG, "worker.state", KV("pool", p->settings->name), KV("worker", w->id),
+		    KV("from", worker_state_name(from)), KV("state", worker_state_name(to)));
+	else
+		LOG(INFO, "worker.state", KV("pool", p->settings->name), KV("worker", w->id), KV("pid", w->last_pid),
+		    KV("from", worker_state_name(from)), KV("state", worker_state_name(to)),
+		    KV("reason", worker_why_name(w->why)), KV("ms", (now - w->since) / NS_PER_MS));
+	w->state = to;
+	w->since = now;
+	pool_note_worker(p, w, from);
+}
+
+/* The tail of its output as log records, one a line. */
+static void worker_on_output(struct process *proc)
+{
+	struct worker *w = container_of(proc, struct worker, proc);
+	struct tail_line line;
+
+	while (tail_next(proc->tail, w->logged_lines, &line)) {
+		w->logged_lines = line.number + 1;
+		LOG(INFO, "worker.output", KV("pool", w->pool->settings->name), KV("worker", w->id),
+		    KV("pid", proc->pid), KV("source", line.source == TAIL_STDERR ? "stderr" : "stdout"),
+		    KV_BYTES("text", line.text.p, line.text.len));
+	}
+}
+
+static void worker_on_control(struct process *proc, struct span message)
+{
+	struct worker *w = container_of(proc, struct worker, proc);
+	struct complaint c;
+
+	switch (handshake_take(&w->hs, message, &c)) {
+	case HANDSHAKE_HELLO:
+		if (w->state == WORKER_STARTING)
+			worker_set_state(w, WORKER_INITIALIZING, WORKER_WHY_NONE);
+		break;
+	case HANDSHAKE_READY:
+		if (w->state != WORKER_INITIALIZING)
+			break; /* it is being stopped: too late */
+		w->ready_at = loop_now(w->pool->loop);
+		worker_set_state(w, WORKER_IDLE, WORKER_WHY_NONE);
+		break;
+	case HANDSHAKE_BROKEN:
+		LOG(WARN, "worker.protocol", KV("pool", w->pool->settings->name), KV("worker", w->id),
+		    KV("what", c.message));
+		worker_stop(w, WORKER_WHY_PROTOCOL);
+		break;
+	case HANDSHAKE_NOTHING:
+		break;
+	}
+}
+
+static void worker_on_control_closed(struct process *proc)
+{
+	(void)proc; /* a hint only: the exit status is still owed, and pings find a worker that lives without it */
+}
+
+static void worker_on_dumped(struct process *proc, struct span text, bool complete)
+{
+	struct worker *w = container_of(proc, struct worker, proc);
+
+	if (w->state == WORKER_STARTING || w->state == WORKER_INITIALIZING) {
+		free(w->hs.stack);
+		w->hs.stack = text.len ? mem_strndup(text.p, text.len) : NULL;
+		worker_stop(w, WORKER_WHY_INIT_TIMEOUT);
+	} else {
+		slot_take_stack(w, text, complete);
+	}
+}
+
+static enum worker_why worker_cause_of_death(const struct worker *w)
+{
+	if (w->state == WORKER_STOPPING)
+		return w->why;
+	return worker_is_serving(w) ? WORKER_WHY_CRASHED : WORKER_WHY_INIT_FAILED;
+}
+
+/* The process is gone and everything that it wrote has been read, except the call channel: a reply found there counts. */
+static void worker_on_exited(struct process *proc, const struct process_exit *how)
+{
+	struct worker *w = container_of(proc, struct worker, proc);
+	struct postmortem pm;
+
+	w->exit = *how;
+	if (stream_is_open(&w->calls))
+		stream_drain_input(&w->calls);
+	stream_close(&w->calls);
+	if (w->slot.request) {
+		postmortem_died(&pm, w->slot.request, w);
+		request_finish(w->slot.request, &pm.outcome);
+		postmortem_deinit(&pm);
+	}
+	w->slot.call = 0;
+	worker_set_state(w, WORKER_DEAD, worker_cause_of_death(w));
+	if (w->lease)
+		lease_end(w->lease, LEASE_END_WORKER_DIED);
+}
+
+static const struct process_ops process_ops = {
+	.exited = worker_on_exited,
+	.control = worker_on_control,
+	.control_closed = worker_on_control_closed,
+	.output = worker_on_output,
+	.dumped = worker_on_dumped,
+};
+
+static void worker_on_frame(struct stream *s, struct slice *body)
+{
+	struct worker *w = container_of(s, struct worker, calls);
+
+	if (w->state != WORKER_STARTING && w->state != WORKER_INITIALIZING)
+		slot_take_frame(w, body);
+	else
+		worker_stop(w, WORKER_WHY_PROTOCOL); /* a call's reply before ready */
+}
+
+static void worker_on_ended(struct stream *s, enum stream_end why)
+{
+	struct worker *w = container_of(s, struct worker, calls);
+
+	if (why == STREAM_END_FRAME)
+		slot_break(w, frame_status_text(&s->reader, s->bad));
+	else if (why == STREAM_END_MEMORY)
+		slot_break(w, "its reply needs more memory than there is");
+	/* closed: not dead yet, the exit status is still owed; a worker that closed it and lives is found below */
+	else if (worker_is_serving(w))
+		loop_timer_set(&w->timer, loop_now(w->pool->loop) + STACK_TIME);
+}
+
+static const struct stream_ops stream_ops = {
+	.frame = worker_on_frame,
+	.ended = worker_on_ended,
+};
+
+static void worker_signal(struct worker *w, int signo)
+{
+	int r = process_signal(&w->proc, signo);
+
+	if (r < 0 && r != -ESRCH) /* gone already: its exit is on the way */
+		LOG(WARN, "worker.signal.failed", KV("pool", w->pool->settings->name), KV("worker", w->id),
+		    KV("errno", -r));
+}
+
+void worker_kill(struct worker *w)
+{
+	w->stage = WORKER_STOP_KILL;
+	loop_timer_stop(&w->timer);
+	worker_signal(w, SIGKILL);
+}
+
+static void worker_terminate(struct worker *w)
+{
+	w->stage = WORKER_STOP_TERM;
+	worker_signal(w, SIGTERM);
+	loop_timer_set(&w->timer, loop_now(w->pool->loop) + TERM_TIME);
+}
+
+void worker_stop(struct worker *w, enum worker_why why)
+{
+	struct pool *p = w->pool;
+	bool polite = why == WORKER_WHY_SHUTDOWN && worker_is_serving(w); /* others cannot be trusted to leave when asked */
+
+	if (w->state == WORKER_STOPPING || w->state == WORKER_DEAD)
+		return;
+	if (!process_is_running(&w->proc)) { /* still at the gate */
+		worker_set_state(w, WORKER_DEAD, why);
+		return;
+	}
+	worker_set_state(w, WORKER_STOPPING, why);
+	if (w->lease)
+		lease_end(w->lease, why == WORKER_WHY_SHUTDOWN ? LEASE_END_SHUTDOWN : LEASE_END_WORKER_DIED);
+	if (why == WORKER_WHY_PROTOCOL)
+		worker_kill(w);
+	else if (polite && launch_send_stop(w) == 0)
+		loop_timer_set(&w->timer, loop_now(p->loop) + p->settings->stop_timeout);
+	else
+		worker_terminate(w);
+}
+
+static void worker_grace_over(struct worker *w)
+{
+	stream_drain_input(&w->calls); /* a reply that lies ready wins */
+	if (!stream_is_open(&w->calls) || w->calls.ended)
+		worker_stop(w, WORKER_WHY_PROTOCOL); /* it closed its call channel and lives on */
+	else if (!slot_is_free(w) && !w->slot.request)
+		worker_stop(w, w->abandoned == SLOT_DEADLINE ? WORKER_WHY_DEADLINE : WORKER_WHY_CANCELLED);
+}
+
+static void worker_on_timer(struct loop_timer *t)
+{
+	struct worker *w = container_of(t, struct worker, timer);
+
+	switch (w->state) {
+	case WORKER_STARTING:
+	case WORKER_INITIALIZING:
+		process_dump(&w->proc, STACK_TIME);
+		break;
+	case WORKER_IDLE:
+	case WORKER_BUSY:
+	case WORKER_DRAINING:
+		worker_grace_over(w);
+		break;
+	case WORKER_STOPPING:
+		if (w->stage == WORKER_STOP_ASK)
+			worker_terminate(w);
+		else
+			worker_kill(w);
+		break;
+	case WORKER_DEAD:
+	case WORKER_N_STATES:
+		break;
+	}
+}
+
+static void worker_on_admitted(struct gate_ticket *ticket)
+{
+	struct worker *w = container_of(ticket, struct worker, ticket);
+	struct pool *p = w->pool;
+	int fd = -1;
+
+	w->spawn_error = launch_start(w, &fd);
+	if (w->spawn_error < 0) {
+		worker_set_state(w, WORKER_DEAD, WORKER_WHY_SPAWN_FAILED);
+		return;
+	}
+	p->stats.spawned++;
+	w->last_pid = w->proc.pid;
+	stream_open(&w->calls, p->loop, p->blobs, fd, FRAME_PREFIXED, LOOP_PRIO_WORKER, &p->worker_limits, &stream_ops);
+	handshake_begin(&w->hs, "exec", NULL, w->proc.spawned_ns);
+	handshake_begin(&w->hs, "interpreter", NULL, w->proc.exec_ns);
+	loop_timer_set(&w->timer, p->settings->init_timeout ? w->proc.spawned_ns + p->settings->init_timeout : LOOP_NEVER);
+	if (launch_send_init(w) < 0)
+		worker_stop(w, WORKER_WHY_INIT_FAILED);
+}
+
+struct worker *worker_new(struct pool *p, bool probe)
+{
+	struct worker *w = MEM_NEW(struct worker);
+
+	w->id = ++p->registry->last_worker;
+	w->pool = p;
+	w->generation = p->generation;
+	w->probe = probe;
+	w->born = w->since = loop_now(p->loop);
+	process_init(&w->proc, p->loop, &process_ops, TAIL_BYTES, TAIL_LINES);
+	loop_timer_init(&w->timer, p->loop, worker_on_timer);
+	gate_ticket_init(&w->ticket, p->gate, worker_on_admitted);
+	p->in_state[WORKER_STARTING]++;
+	LOG(DEBUG, "worker.new", KV("pool", p->settings->name), KV("worker", w->id), KV("probe", probe));
+	gate_join(&w->ticket);
+	return w;
+}
+
+struct worker *worker_free(struct worker *w)
+{
+	if (!w)
+		return NULL;
+	gate_leave(&w->ticket);
+	loop_timer_stop(&w->timer);
+	handshake_deinit(&w->hs);
+	process_deinit(&w->proc);
+	free(w);
+	return NULL;
+}
+
+void worker_settle(struct worker *w)
+{
+	if (!worker_is_serving(w) || !slot_is_free(w))
+		return;
+	loop_timer_stop(&w->timer);
+	if (w->lease)
+		lease_advance(w->lease);
+	else if (w->state == WORKER_BUSY && !pool_is_leaving(w->pool))
+		worker_set_state(w, WORKER_IDLE, WORKER_WHY_NONE);
+	else if (w->state != WORKER_IDLE)
+		worker_stop(w, WORKER_WHY_SHUTDOWN);
+}

@@ -1,0 +1,103 @@
+/*
+ * One Python process of a pool, in one explicit state. worker_set_state() is the only writer of the state: list, timer,
+ * counters, log line and the pool's notice move with it. Owned by its pool; ids are never reused and a replacement is a
+ * new worker.
+ *
+ *   STARTING → INITIALIZING → IDLE ⇄ BUSY        DRAINING finishes what it has and takes nothing new
+ *   any of them → STOPPING (told to leave: ask, TERM, KILL) → DEAD (reaped, last bytes read)
+ */
+#pragma once
+
+#include "daemon/io/process.h"
+#include "daemon/io/stream.h"
+#include "daemon/pool/gate.h"
+#include "daemon/pool/handshake.h"
+#include "daemon/pool/slot.h"
+
+struct lease;
+struct pool;
+
+enum worker_state {
+	WORKER_STARTING,     /* asked for, no hello yet */
+	WORKER_INITIALIZING, /* user code is being imported */
+	WORKER_IDLE,
+	WORKER_BUSY,         /* a call, or a lease */
+	WORKER_DRAINING,
+	WORKER_STOPPING,
+	WORKER_DEAD,
+	WORKER_N_STATES,
+};
+
+#define WORKER_WHYS(X)                                                                                                   \
+	X(NONE, none)                                                                                                    \
+	X(SPAWN_FAILED, spawn_failed)                                                                                    \
+	X(INIT_FAILED, init_failed)                                                                                      \
+	X(INIT_TIMEOUT, init_timeout)                                                                                    \
+	X(DEADLINE, deadline)                                                                                            \
+	X(CANCELLED, cancelled)                                                                                          \
+	X(CRASHED, crashed)                                                                                              \
+	X(PROTOCOL, protocol)                                                                                            \
+	X(SHUTDOWN, shutdown)
+
+enum worker_why {
+#define X(UPPER, lower) WORKER_WHY_##UPPER,
+	WORKER_WHYS(X)
+#undef X
+		WORKER_N_WHYS,
+};
+
+/* Stages of STOPPING. */
+enum worker_stop {
+	WORKER_STOP_ASK,
+	WORKER_STOP_TERM,
+	WORKER_STOP_KILL,
+};
+
+struct worker {
+	uint64_t id;
+	struct pool *pool; /* borrows: the pool owns its workers */
+	enum worker_state state;
+	enum worker_why why;  /* of the last move that had a reason; of DEAD: the cause of death */
+	uint64_t born, since; /* ns: created; in this state */
+	uint64_t ready_at;    /* ns; 0: never was */
+	uint64_t generation;
+	bool probe;           /* started to see whether the pool works again */
+	struct process proc;
+	struct stream calls;
+	struct handshake hs;
+	struct slot slot;
+	struct lease *lease;  /* borrows: points back; lease_end() cuts it */
+	enum slot_reason abandoned; /* why the call in the slot has no request any more */
+	uint64_t calls_done;
+	uint64_t logged_lines; /* output lines up to this number are in the log */
+	int spawn_error;      /* negative errno of a failed start */
+	struct process_exit exit; /* DEAD */
+	pid_t last_pid;
+	enum worker_stop stage;
+	struct loop_timer timer; /* of the state: init timeout, grace, stage of stopping */
+	struct gate_ticket ticket;
+	struct worker *prev, *next;           /* the pool's living or dead */
+	struct worker *idle_prev, *idle_next; /* the pool's idle */
+	struct loop_grave grave;
+};
+
+/* In STARTING, waiting at the gate. */
+struct worker *worker_new(struct pool *p, bool probe);
+struct worker *worker_free(struct worker *w);
+
+bool worker_may_become(enum worker_state from, enum worker_state to);
+/* The only writer of the state. An illegal move is a BUG line and changes nothing. */
+void worker_set_state(struct worker *w, enum worker_state to, enum worker_why why);
+const char *worker_state_name(enum worker_state s);
+const char *worker_why_name(enum worker_why y);
+static inline bool worker_is_serving(const struct worker *w)
+{
+	return w->state == WORKER_IDLE || w->state == WORKER_BUSY || w->state == WORKER_DRAINING;
+}
+
+/* Tells it to leave: politely for shutdown, at once for everything else. Nothing to do when it is leaving already. */
+void worker_stop(struct worker *w, enum worker_why why);
+/* No more patience: KILL now. */
+void worker_kill(struct worker *w);
+/* After a call or a lease ended: next call of the lease, idle, or leave. */
+void worker_settle(struct worker *w);
