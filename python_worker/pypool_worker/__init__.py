@@ -1,0 +1,13 @@
+"""pypool_worker: what an application imports to be called through pypoold. See docs/worker.md.
+
+    from pypool_worker import expose
+
+    @expose
+    def add(a, b):
+        return a + b
+"""
+from pypool_worker.context import Context, current
+from pypool_worker.errors import CallCancelled, DeadlineExceeded
+from pypool_worker.registry import expose, on_start, on_stop
+
+__all__ = ["CallCancelled", "Context", "DeadlineExceeded", "current", "expose", "on_start", "on_stop"]

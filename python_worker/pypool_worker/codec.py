@@ -1,0 +1,60 @@
+"""The codec: msgpack, in C when the pool's interpreter has it, else the pure Python files that come with pypoold."""
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any, Callable, Tuple, Union
+
+from pypool_worker.errors import ProtocolError
+
+PACKER_KEEP = 1 << 20
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+
+class Codec:
+    """Packs and unpacks for one thread; the packer and its buffer are kept from one value to the next."""
+
+    def __init__(self, msgpack: ModuleType) -> None:
+        self._msgpack = msgpack
+        self._unpackb: Callable[..., Any] = msgpack.unpackb
+        self.name = "c" if "_cmsgpack" in str(msgpack.Packer.__module__) else "python"
+        self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
+
+    def another(self) -> Codec:
+        """For another thread."""
+        return Codec(self._msgpack)
+
+    def pack(self, value: Any) -> bytes:
+        """Raises whatever the value provokes; the codec stays usable."""
+        packed = self._pack(value)
+        if len(packed) > PACKER_KEEP:
+            self._pack = self._msgpack.Packer().pack  # its buffer has grown as large as the value
+        return packed
+
+    def unpack(self, frame: Buffer) -> Any:
+        """One whole value. Length limits are the frame's own; ValueError, TypeError (a key that cannot be one)."""
+        return self._unpackb(frame, raw=False, strict_map_key=False)
+
+    def unpack_head(self, frame: Buffer) -> Tuple[Any, Any]:
+        """The first two elements of an array whose rest cannot be read."""
+        unpacker = self._msgpack.Unpacker(raw=False)
+        unpacker.feed(frame)
+        try:
+            unpacker.read_array_header()
+            return unpacker.unpack(), unpacker.unpack()
+        except Exception as exc:
+            raise ProtocolError(f"a frame that is no message: {exc}") from None
+
+
+def load_codec(fallback: str) -> Codec:
+    """`fallback`: the directory that holds the pure Python msgpack. ImportError when there is none anywhere."""
+    try:
+        import msgpack
+    except ImportError:
+        sys.path.append(fallback)
+        import msgpack
+    if msgpack.version < (1, 0):
+        raise ImportError(f"msgpack {msgpack.version} in {msgpack.__file__} is too old, 1.0 is needed; remove it, and "
+                          "pypoold uses its own")
+    return Codec(msgpack)

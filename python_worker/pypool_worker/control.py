@@ -1,0 +1,122 @@
+"""The control channel: one message a packet, served by a thread of its own, also while a call or an import runs."""
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from typing import Any, Callable, Dict, List, NoReturn, Optional
+
+from pypool_worker.codec import Codec
+from pypool_worker.errors import ProtocolError
+from pypool_worker.output import complain
+
+PACKET_MAX = 64 * 1024
+TEXT_MAX = 30 * 1024  # of a traceback in a packet
+TARGETS_MAX = 1000
+
+
+class Init:
+    """What the daemon wants this worker to be."""
+
+    __slots__ = ("app", "path", "modules", "warmup", "pool", "worker", "generation", "max_reply")
+
+    def __init__(self, fields: Dict[str, Any]) -> None:
+        try:
+            self.app: str = fields["app"]
+            self.path: List[str] = fields.get("path") or []
+            self.modules: List[str] = fields.get("modules") or []
+            self.warmup: Optional[str] = fields.get("warmup")
+            self.pool: str = fields.get("pool", "")
+            self.worker: int = fields.get("worker", 0)
+            self.generation: int = fields.get("generation", 0)
+            self.max_reply: int = fields.get("max_reply", 0)
+        except (KeyError, AttributeError) as exc:
+            raise ProtocolError(f"init without {exc}") from None
+
+
+class Control:
+    """The worker's end. Methods are for the main thread; the thread reads, answers pings and obeys."""
+
+    def __init__(self, fd: int, codec: Codec, on_stop: Callable[[], None]) -> None:
+        """`on_stop` is called once, in the thread."""
+        self._fd = fd
+        self._codec = codec
+        self._thread_codec = codec.another()
+        self._on_stop = on_stop
+        self._init: Optional[Init] = None
+        self._news = threading.Event()
+        self.stopping = False
+
+    def start(self) -> None:
+        """All signals stay with the main thread: an interrupt must break its system call, not the reader's."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            threading.Thread(target=self._run, name="pypool-control", daemon=True).start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def wait_init(self) -> Optional[Init]:
+        """Blocks until the daemon says what to be; None: to leave."""
+        self._news.wait()
+        return None if self.stopping else self._init
+
+    def hello(self, started_ns: int, python: str) -> None:
+        self._send(self._codec, "hello", {"protocol": 1, "pid": os.getpid(), "python": python,
+                                          "codec": self._codec.name, "t_ns": started_ns})
+
+    def phase(self, name: str, module: Optional[str] = None) -> None:
+        fields: Dict[str, Any] = {"name": name, "t_ns": time.monotonic_ns()}
+        if module is not None:
+            fields["module"] = module
+        self._send(self._codec, "phase", fields)
+
+    def failed(self, phase: str, failure: Dict[str, Any]) -> None:
+        self._send(self._codec, "failed", {"phase": phase, **failure})
+
+    def ready(self, targets: List[str]) -> None:
+        """More targets than a packet holds are left out of the list; they can be called nevertheless."""
+        listed = targets[:TARGETS_MAX]
+        while sum(len(target.encode()) + 5 for target in listed) > PACKET_MAX - 200:
+            listed = listed[:len(listed) // 2]
+        self._send(self._codec, "ready", {"targets": listed, "t_ns": time.monotonic_ns()})
+
+    def abandon(self) -> None:
+        """In a forked child: the channel belongs to the worker."""
+        self._fd = -1
+
+    def _send(self, codec: Codec, name: str, fields: Dict[str, Any]) -> None:
+        os.write(self._fd, codec.pack([2, name, [fields]]))
+
+    def _run(self) -> None:
+        try:
+            while True:
+                packet = os.read(self._fd, PACKET_MAX)
+                if not packet:
+                    os._exit(1)  # the daemon is gone, and with it whoever waits for what runs here
+                self._obey(packet)
+        except BaseException as exc:
+            _die(exc)
+
+    def _obey(self, packet: bytes) -> None:
+        try:
+            kind, name, params = self._thread_codec.unpack(packet)
+            fields: Dict[str, Any] = params[0] if params else {}
+        except (ValueError, TypeError, IndexError, KeyError):
+            raise ProtocolError("a control packet that is no notification") from None
+        if kind == 2 and name == "ping":
+            self._send(self._thread_codec, "pong", {"seq": fields.get("seq")})
+        elif kind == 2 and name == "init":
+            self._init = Init(fields)
+            self._news.set()
+        elif kind == 2 and name == "stop" and not self.stopping:
+            self.stopping = True
+            self._on_stop()
+            self._news.set()
+
+
+def _die(exc: BaseException) -> NoReturn:
+    expected = isinstance(exc, (ProtocolError, OSError))
+    complain(f"the control channel failed: {exc if expected else traceback.format_exc()}")
+    os._exit(1)

@@ -1,0 +1,9 @@
+"""Never ends its import."""
+import time
+
+
+def wait_for_licence() -> None:
+    time.sleep(3600)
+
+
+wait_for_licence()

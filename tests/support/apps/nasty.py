@@ -1,0 +1,174 @@
+"""Handlers that misbehave on command, for tests of the worker and of the daemon."""
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any, List
+
+from pypool_worker import current, expose, on_stop
+
+
+@expose
+def echo(value: Any = None) -> Any:
+    return value
+
+
+@expose
+def pid() -> int:
+    return os.getpid()
+
+
+@expose
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@expose
+def busy_c(seconds: float) -> int:
+    """Inside one C call that holds the GIL and looks at no signal, at least that long."""
+    probe, end = 100_000, time.perf_counter() + seconds
+    started = time.perf_counter()
+    sum(range(probe))
+    per_item = (time.perf_counter() - started) / probe
+    total = sum(range(int(1.2 * seconds / per_item)))
+    while time.perf_counter() < end:
+        total += sum(range(probe))
+    return total
+
+
+@expose
+def busy_python(seconds: float) -> int:
+    rounds, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        rounds += 1
+    return rounds
+
+
+@expose
+def crash(sig: int = signal.SIGSEGV) -> None:
+    os.kill(os.getpid(), sig)
+    time.sleep(10)
+
+
+@expose
+def os_exit(code: int = 0) -> None:
+    os._exit(code)
+
+
+@expose
+def sys_exit(code: int = 0) -> None:
+    sys.exit(code)
+
+
+@expose
+def noisy(nbytes: int) -> int:
+    """About that many bytes on stderr, in lines."""
+    line = "x" * 99 + "\n"
+    for _ in range(max(1, nbytes // len(line))):
+        sys.stderr.write(line)
+    return nbytes
+
+
+@expose
+def print_then(value: Any = None) -> Any:
+    """Text on both outputs, the last without a newline, then the value."""
+    print("printed on stdout")
+    print("printed on stderr", file=sys.stderr)
+    print("no newline", end="")
+    return value
+
+
+@expose
+def grandchild_holds_pipes() -> int:
+    """Starts a process that keeps the worker's outputs and its call socket open. Returns its pid."""
+    return subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL, pass_fds=[3]).pid
+
+
+@expose
+def close_fds() -> str:
+    os.closerange(3, 64)
+    return "closed"
+
+
+@expose
+def ignore_term_forever() -> None:
+    """Neither an interrupt nor SIGTERM ends it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        try:
+            time.sleep(3600)
+        except BaseException as exc:
+            print(f"ignored {type(exc).__name__}", file=sys.stderr)
+
+
+@expose
+def unserializable() -> Any:
+    return {"a": [1, 2, 3, {4, 5}], "when": datetime.datetime(2024, 1, 1)}
+
+
+@expose
+def big(nbytes: int) -> bytes:
+    return b"\xa5" * nbytes
+
+
+@expose
+def raise_chained() -> None:
+    try:
+        int("twelve")
+    except ValueError as exc:
+        raise LookupError("no such order") from exc
+
+
+@expose
+def deep(depth: int) -> List[Any]:
+    value: List[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+@expose
+def append_line(path: str, text: str) -> int:
+    """Atomic: the ledger of tests that count executions."""
+    with open(path, "a", encoding="utf-8") as file:
+        return file.write(text + "\n")
+
+
+@expose
+def block_on_socket() -> bytes:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        return ours.recv(1)
+
+
+@expose
+def swallow_interrupt(seconds: float) -> str:
+    """Returns in the ordinary way after having caught what was to end it."""
+    try:
+        time.sleep(seconds)
+    except BaseException as exc:
+        return f"swallowed {type(exc).__name__}"
+    return "not interrupted"
+
+
+@expose
+def context() -> Any:
+    """What current() says of this call."""
+    ctx = current()
+    ctx.log.info("seen in the log")
+    return {"call_id": ctx.call_id, "deadline": ctx.deadline, "remaining": ctx.remaining(), "trace": ctx.traceparent}
+
+
+@on_stop
+def say_goodbye() -> None:
+    print("goodbye from on_stop")
+
+
+def not_exposed() -> str:
+    return "nobody may call this"

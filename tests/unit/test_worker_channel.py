@@ -1,0 +1,96 @@
+"""Channel: frames in any cut, both ways."""
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import List
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pypool_worker.channel import BUFFER_SIZE, FRAME_MAX, Channel
+from pypool_worker.errors import ProtocolError
+
+
+def framed(payload: bytes) -> bytes:
+    return len(payload).to_bytes(4, "big") + payload
+
+
+def received(pieces: List[bytes]) -> List[bytes]:
+    ours, theirs = socket.socketpair()
+
+    def write() -> None:
+        for piece in pieces:
+            theirs.sendall(piece)
+        theirs.close()
+
+    with ours:
+        writer = threading.Thread(target=write)
+        writer.start()
+        channel, frames = Channel(ours.fileno()), []
+        try:
+            while (frame := channel.receive()) is not None:
+                frames.append(bytes(frame))
+        finally:
+            ours.close()
+            writer.join()
+    return frames
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.data())
+@settings(max_examples=60, deadline=None)
+def test_frames_cut_anywhere_arrive_whole_and_in_order(payloads: List[bytes], data: st.DataObject) -> None:
+    stream = b"".join(map(framed, payloads))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)])]
+    assert received(pieces) == payloads
+
+
+@pytest.mark.parametrize("size", [BUFFER_SIZE - 5, BUFFER_SIZE - 4, BUFFER_SIZE - 3, BUFFER_SIZE, 3_000_000])
+def test_frames_around_and_above_the_buffer_size_arrive_between_small_ones(size: int) -> None:
+    payloads = [b"first", os.urandom(size), b"last"]
+    assert received([b"".join(map(framed, payloads))]) == payloads
+
+
+def test_fault_3_a_frame_dripped_byte_by_byte_arrives() -> None:
+    assert received([bytes([byte]) for byte in framed(b"dripped")]) == [b"dripped"]
+
+
+@pytest.mark.parametrize("length", [0, FRAME_MAX + 1, 0xFFFFFFFF])
+def test_fault_1_and_2_lengths_that_cannot_be_are_refused(length: int) -> None:
+    with pytest.raises(ProtocolError, match=str(length)):
+        received([length.to_bytes(4, "big") + b"x"])
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_fault_4_the_end_inside_a_frame_is_an_error(size: int) -> None:
+    for kept in (1, 4, 5, size + 3):
+        with pytest.raises(ProtocolError, match="ended inside"):
+            received([framed(b"x" * size)[:kept]])
+
+
+@pytest.mark.parametrize("size", [1, 64 * 1024, 64 * 1024 + 1, 5_000_000])
+def test_send_writes_whole_frames_of_any_size(size: int) -> None:
+    ours, theirs = socket.socketpair()
+    payload, got = os.urandom(size), bytearray()
+    with ours, theirs:
+        writer = threading.Thread(target=Channel(ours.fileno()).send, args=(payload,))
+        writer.start()
+        while len(got) < size + 4:
+            got += theirs.recv(1 << 20)
+        writer.join()
+    assert bytes(got) == framed(payload)
+
+
+def test_stop_reading_delivers_what_came_before_and_leaves_the_way_out_open() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(framed(b"in hand"))
+        channel = Channel(ours.fileno())
+        channel.stop_reading()
+        assert bytes(channel.receive() or b"") == b"in hand"
+        assert channel.receive() is None
+        channel.send(b"reply")
+        assert theirs.recv(100) == framed(b"reply")
