@@ -178,12 +178,19 @@ static void request_count(struct request *r, const struct outcome *o)
 	}
 }
 
+static const char *request_result(const struct outcome *o)
+{
+	if (o->abandoned)
+		return "abandoned";
+	return o->code == ERROR_NONE ? "ok" : error_name(o->code);
+}
+
 static void request_log(const struct request *r, const struct outcome *o)
 {
 	uint64_t now = loop_now(r->pool->loop);
 
 	LOG(DEBUG, "call.done", KV("pool", r->pool->settings->name), KV("call", r->call), KV("client", r->key.caller),
-	    KV("req", r->key.id), KV("target", r->target), KV("result", o->abandoned ? "abandoned" : error_name(o->code)),
+	    KV("req", r->key.id), KV("target", r->target), KV("result", request_result(o)),
 	    KV("executed", executed_name(o->executed)), KV("ms", (now - r->received) / NS_PER_MS),
 	    KV("worker", o->worker));
 }
