@@ -75,6 +75,19 @@ const char *postmortem_frame(struct span stack, char out[POSTMORTEM_TEXT])
 	return out;
 }
 
+/* A dump ends with the frames of the runner, which say nothing about the call. */
+static struct span cut_runner(struct span stack)
+{
+	static const char runner[] = "/pypool_worker/runner.py\"";
+	const char *text = (const char *)stack.p;
+	const char *found = stack.len ? memmem(text, stack.len, runner, sizeof(runner) - 1) : NULL;
+	const char *line = found ? memrchr(text, '\n', (size_t)(found - text)) : NULL;
+
+	if (line)
+		stack.len = (size_t)(line + 1 - text);
+	return stack;
+}
+
 void postmortem_pack_lines(msgpack_packer *pk, const char *key, const struct tail *t, uint64_t from)
 {
 	struct tail_line line;
@@ -201,7 +214,7 @@ void postmortem_overdue(struct postmortem *pm, const struct request *r, struct s
 	pack_times(&pk, r, now);
 	pack_kv_bool(&pk, "stack_complete", complete);
 	pack_text(&pk, "stack");
-	text_pack_safe(&pk, stack, STACK_KEPT);
+	text_pack_safe(&pk, cut_runner(stack), STACK_KEPT);
 	postmortem_pack_lines(&pk, "output", w->proc.tail, r->tail_mark);
 	postmortem_end(pm);
 }
