@@ -241,7 +241,8 @@ static bool line_put_json_field(struct log_line *line, const struct log_field *f
 	size_t n;
 	const char *text = field_text(f, &n);
 
-	if (!line_puts(line, ",") || !line_put_quoted(line, f->key, strlen(f->key), STYLE_JSON) || !line_puts(line, ":"))
+	if (!line_puts(line, ",") || !line_put_quoted(line, f->key, strlen(f->key), STYLE_JSON) ||
+	    !line_puts(line, ":"))
 		return false;
 	if (field_is_number(f))
 		return line_put_number(line, f);
