@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
-from tests.support.daemon import BUILD, Daemon, pool
+from tests.support.daemon import BUILD, DEMO, Daemon
 
 DAEMONS = pytest.StashKey["list[Daemon]"]()
 FAILED = pytest.StashKey[bool]()
@@ -67,8 +67,8 @@ def start_daemon(request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemo
 
 @pytest.fixture
 def daemon(start_daemon: Callable[..., Daemon]) -> Daemon:
-    """A daemon with one pool, `default`, of two workers of the app `echo`."""
-    return start_daemon({"default": pool("echo")})
+    """A daemon with one pool, `default`, of two workers of the demo application."""
+    return start_daemon({"default": DEMO})
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -22,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("PYPOOL_BUILD") or ROOT / "build")
 APPS = ROOT / "tests" / "support" / "apps"
 PYTHON = "/usr/bin/python3"
-SLOW = 10.0 if os.environ.get("PYPOOL_RUN") else 1.0  # under valgrind all takes its time
+SLOW = float(os.environ.get("PYPOOL_SLOW", "1"))  # factor for all patience, for slow machines and sanitizers
 
 FDS_OF_A_WORKER = 8  # the most that the daemon holds for one: pidfd, two sockets, three pipes, page, one to spare
 
@@ -70,12 +69,15 @@ def pool(app: str, workers: int = 2, **settings: Value) -> dict[str, Value]:
     return {**base, **settings}
 
 
+DEMO = pool("pypool_worker.demo")
+
+
 class Daemon:
     """Starts build/pypoold in the constructor and returns when it is ready.
 
     pools: name → settings of the file (see pool()); settings: those outside of pools. text: the whole configuration
-    instead of both, `{socket}` in it is replaced. ready=False: do not wait for READY. environment: added to the daemon's. arguments: in the
-    place of --config FILE. prefix: words before the command, such as strace's.
+    instead of both, `{socket}` in it is replaced. ready=False: do not wait for READY. environment: added to the
+    daemon's. arguments: in the place of --config FILE. prefix: words before the command, such as strace's.
     """
 
     def __init__(
@@ -104,10 +106,10 @@ class Daemon:
         self.notify = NotifySocket(self.directory / "notify")
         self.timeout = timeout * SLOW
         self.stopped = False
+        self._log_kept = ""
         self.baseline_fds = 0
         self.baseline_children = 0
-        command = shlex.split(os.environ.get("PYPOOL_RUN", "")) + (prefix or [])
-        command += [str(BUILD / "pypoold"), *(arguments if arguments is not None else ["--config", str(self.config)])]
+        command = [*(prefix or []), str(BUILD / "pypoold"), *(["--config", str(self.config)] if arguments is None else arguments)]
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -171,6 +173,7 @@ class Daemon:
         """SIGTERM, and nothing may be left: no process, no complaint in the log. quiet: check_quiet() first."""
         if self.stopped:
             return
+        family: list[procfs.Process] = []
         try:
             if quiet:
                 self.check_quiet()
@@ -182,7 +185,7 @@ class Daemon:
             assert status == 0, f"exit status {status}\n{self.log_end()}"
             assert not self.socket.exists(), "the socket's file was left behind"
         finally:
-            self.discard()
+            self.discard(family)
 
     def kill(self) -> None:
         """SIGKILL, and its workers must follow within 2 s."""
@@ -191,14 +194,15 @@ class Daemon:
         self.wait()
         self.check_gone(family)
 
-    def discard(self) -> None:
-        """End it and all that it started, whatever state it is in, and remove its directory. Asserts nothing."""
+    def discard(self, family: list[procfs.Process] | None = None) -> None:
+        """End it and all that it started (`family`: what is known to be its own), whatever state it is in, and remove its
+        directory. Asserts nothing."""
         self.stopped = True
-        family = procfs.descendants(self.pid) if self.process.poll() is None else []
         if self.process.poll() is None:
+            family = [*(family or []), *procfs.descendants(self.pid)]
             self.process.kill()
             self.process.wait()
-        for p in family:
+        for p in family or []:
             if p.is_alive():
                 os.kill(p.pid, signal.SIGKILL)
             procfs.reap(p.pid)
@@ -278,7 +282,7 @@ class Daemon:
         try:
             return self.log_file.read_text(errors="replace")
         except FileNotFoundError:
-            return getattr(self, "_log_kept", "")
+            return self._log_kept
 
     def log_end(self, lines: int = 60) -> str:
         return "\n".join(["--- end of the daemon's log:", *self.log().splitlines()[-lines:]])
