@@ -82,10 +82,10 @@ bool client_may_submit(const struct client *c, size_t bytes, struct outcome *o)
 	const struct server *s = c->server;
 	const struct account *a = c->account;
 
-	if (a->calls >= s->limits.uid_max_calls)
+	if (s->limits.uid_max_calls && a->calls >= s->limits.uid_max_calls)
 		outcome_error(o, ERROR_QUOTA, "uid %u has %u calls in flight, uid_max_calls is %u", a->uid, a->calls,
 			      s->limits.uid_max_calls);
-	else if (a->bytes + bytes > s->limits.uid_max_bytes)
+	else if (s->limits.uid_max_bytes && a->bytes + bytes > s->limits.uid_max_bytes)
 		outcome_error(o, ERROR_QUOTA, "uid %u has %zu bytes of calls in flight and sends %zu more, uid_max_bytes is %llu",
 			      a->uid, a->bytes, bytes, (unsigned long long)s->limits.uid_max_bytes);
 	else

@@ -5,12 +5,13 @@
 #include "daemon/front/listener.h"
 #include "daemon/pool/pool.h"
 
+/* 0: no limit. */
 struct server_limits {
 	uint32_t max_frame;
 	unsigned max_clients;
 	unsigned uid_max_connections, uid_max_calls;
 	uint64_t uid_max_bytes;
-	uint64_t frame_timeout; /* ns; 0: none */
+	uint64_t frame_timeout; /* ns */
 };
 
 /* News for the daemon, and what it is asked. */

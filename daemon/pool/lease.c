@@ -37,7 +37,7 @@ struct lease *lease_new(struct worker *w, struct caller *c, uint64_t ttl)
 	l->caller = c;
 	l->worker = w;
 	l->begun = loop_now(p->loop);
-	l->expires = l->begun + ttl;
+	l->expires = ttl ? l->begun + ttl : LOOP_NEVER;
 	loop_timer_init(&l->ttl, p->loop, lease_on_ttl);
 	loop_timer_set(&l->ttl, l->expires);
 	w->lease = l;

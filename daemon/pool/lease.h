@@ -33,7 +33,7 @@ struct lease {
 	struct loop_grave grave;
 };
 
-/* Leases w, which is taken out of idle by the caller of this function. ttl in ns. */
+/* Leases w, which is taken out of idle by the caller of this function. ttl in ns; 0: no limit. */
 struct lease *lease_new(struct worker *w, struct caller *c, uint64_t ttl);
 /* Its waiting calls end, its running call is interrupted, its worker is given back when it is clean. */
 void lease_end(struct lease *l, enum lease_end_how how);

@@ -139,7 +139,11 @@ static void pool_lend(struct worker *w, struct request *r)
 	pack_kv_uint(&pk, "worker", w->id);
 	pack_kv_uint(&pk, "pid", (uint64_t)w->last_pid);
 	pack_kv_uint(&pk, "generation", w->generation);
-	pack_kv_uint(&pk, "expires_ms", r->ttl / NS_PER_MS);
+	pack_text(&pk, "expires_ms");
+	if (r->ttl)
+		msgpack_pack_uint64(&pk, r->ttl / NS_PER_MS);
+	else
+		msgpack_pack_nil(&pk);
 	outcome_value(&o, (struct slice){ .span = { .p = (const uint8_t *)buf.data, .len = buf.size } });
 	o.worker = w->id;
 	request_finish(r, &o);
