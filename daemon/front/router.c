@@ -62,7 +62,8 @@ void router_take(struct client *c, const struct slice *body)
 	if (e.type == ENVELOPE_NOTIFICATION)
 		return; /* none is known, and unknown ones are ignored */
 	if (e.type == ENVELOPE_RESPONSE) {
-		router_refuse(c, &e.id, ERROR_BAD_REQUEST, "a response, but this daemon asks nothing of its clients");
+		router_refuse(c, e.has_id ? &e.id : NULL, ERROR_BAD_REQUEST,
+			      "a response, but this daemon asks nothing of its clients");
 		return;
 	}
 	q.id = e.id;
