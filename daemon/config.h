@@ -11,8 +11,8 @@
 #include "daemon/pool/settings.h"
 
 struct config {
-	char *socket;          /* absolute path, at most 107 bytes */
-	unsigned socket_mode;  /* 0660 */
+	char *socket;         /* absolute path, at most 107 bytes */
+	unsigned socket_mode; /* 0660 */
 	bool has_socket_group;
 	gid_t socket_group;
 	enum log_level log_level;

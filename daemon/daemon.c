@@ -202,14 +202,16 @@ static bool daemon_listen(struct daemon *d)
 		return false;
 	}
 	if (passed.n > 1) {
-		LOG(ERROR, "listener.failed", KV("reason", "systemd passed more than one socket; this version takes one"));
+		LOG(ERROR, "listener.failed",
+		    KV("reason", "systemd passed more than one socket; this version takes one"));
 		systemd_sockets_deinit(&passed);
 		return false;
 	}
 	if (passed.n == 1)
 		listener_adopt(&d->server.listener, d->loop, TAKE_FD(passed.all[0].fd), &server_listener_ops);
 	systemd_sockets_deinit(&passed);
-	if (!d->server.listener.loop && !listener_open(&d->server.listener, d->loop, &spec, &server_listener_ops, why)) {
+	if (!d->server.listener.loop &&
+	    !listener_open(&d->server.listener, d->loop, &spec, &server_listener_ops, why)) {
 		LOG(ERROR, "listener.failed", KV("reason", why));
 		return false;
 	}

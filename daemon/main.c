@@ -13,17 +13,16 @@
 #define EXIT_USAGE 64
 #define EXIT_CONFIG 78
 
-static const char usage[] =
-	"usage: pypoold [--config FILE] [--socket PATH] [--check]\n"
-	"       pypoold --app MODULE [--workers N] [--socket PATH]\n"
-	"\n"
-	"  -c, --config FILE   configuration (default: /etc/pypoold/pypoold.conf as root)\n"
-	"  -s, --socket PATH   listen here instead of where the configuration says\n"
-	"  -a, --app MODULE    without a configuration: one pool \"default\" of this module\n"
-	"  -w, --workers N     with --app: how many workers (default 2)\n"
-	"      --check         validate the configuration; exit 0 or 78\n"
-	"  -V, --version\n"
-	"  -h, --help\n";
+static const char usage[] = "usage: pypoold [--config FILE] [--socket PATH] [--check]\n"
+			    "       pypoold --app MODULE [--workers N] [--socket PATH]\n"
+			    "\n"
+			    "  -c, --config FILE   configuration (default: /etc/pypoold/pypoold.conf as root)\n"
+			    "  -s, --socket PATH   listen here instead of where the configuration says\n"
+			    "  -a, --app MODULE    without a configuration: one pool \"default\" of this module\n"
+			    "  -w, --workers N     with --app: how many workers (default 2)\n"
+			    "      --check         validate the configuration; exit 0 or 78\n"
+			    "  -V, --version\n"
+			    "  -h, --help\n";
 
 struct command_line {
 	struct config_request request;
@@ -50,7 +49,8 @@ static int read_option(int opt, struct command_line *cl)
 		errno = 0;
 		n = strtoul(optarg, &end, 10);
 		if (errno || *end || end == optarg || n < 1 || n > 10000) {
-			(void)fprintf(stderr, "pypoold: --workers takes a number from 1 to 10000, got \"%s\"\n", optarg);
+			(void)fprintf(stderr, "pypoold: --workers takes a number from 1 to 10000, got \"%s\"\n",
+				      optarg);
 			return EXIT_USAGE + 1;
 		}
 		cl->request.workers = (unsigned)n;
@@ -73,10 +73,10 @@ static int read_option(int opt, struct command_line *cl)
 static int read_command_line(int argc, char **argv, struct command_line *cl)
 {
 	static const struct option options[] = {
-		{ "config", required_argument, NULL, 'c' },  { "socket", required_argument, NULL, 's' },
-		{ "app", required_argument, NULL, 'a' },     { "workers", required_argument, NULL, 'w' },
-		{ "check", no_argument, NULL, 'C' },	     { "version", no_argument, NULL, 'V' },
-		{ "help", no_argument, NULL, 'h' },	     { 0 },
+		{ "config", required_argument, NULL, 'c' }, { "socket", required_argument, NULL, 's' },
+		{ "app", required_argument, NULL, 'a' },    { "workers", required_argument, NULL, 'w' },
+		{ "check", no_argument, NULL, 'C' },        { "version", no_argument, NULL, 'V' },
+		{ "help", no_argument, NULL, 'h' },         { 0 },
 	};
 	int opt, r;
 

@@ -86,7 +86,8 @@ bool client_may_submit(const struct client *c, size_t bytes, struct outcome *o)
 		outcome_error(o, ERROR_QUOTA, "uid %u has %u calls in flight, uid_max_calls is %u", a->uid, a->calls,
 			      s->limits.uid_max_calls);
 	else if (s->limits.uid_max_bytes && a->bytes + bytes > s->limits.uid_max_bytes)
-		outcome_error(o, ERROR_QUOTA, "uid %u has %zu bytes of calls in flight and sends %zu more, uid_max_bytes is %llu",
+		outcome_error(o, ERROR_QUOTA,
+			      "uid %u has %zu bytes of calls in flight and sends %zu more, uid_max_bytes is %llu",
 			      a->uid, a->bytes, bytes, (unsigned long long)s->limits.uid_max_bytes);
 	else
 		return true;
@@ -151,9 +152,9 @@ static void client_refuse(struct client *c)
 		return;
 	}
 	outcome_error(&o,
-		      bad == FRAME_TOO_LARGE ? ERROR_TOO_LARGE :
-		      bad == FRAME_BAD	     ? ERROR_BAD_MSGPACK :
-						ERROR_BAD_FRAME,
+		      bad == FRAME_TOO_LARGE ? ERROR_TOO_LARGE
+		      : bad == FRAME_BAD     ? ERROR_BAD_MSGPACK
+					     : ERROR_BAD_FRAME,
 		      "%s", frame_status_text(&c->stream.reader, bad));
 	LOG(INFO, "client.bad_frame", KV("client", c->caller.id), KV("reason", o.message));
 	reply_error(c, NULL, &o);

@@ -16,11 +16,11 @@ struct client {
 	struct account *account; /* borrows: joined at accept, left at the end */
 	struct listener_peer peer;
 	enum role role;
-	bool speaks;     /* said hello: errors are maps */
-	bool half;       /* sent SHUT_WR: closed when it has all replies */
-	bool gone;       /* ended; waits for the end of the turn */
-	char name[64];   /* as it told in hello; "" */
-	uint64_t since;  /* ns */
+	bool speaks;    /* said hello: errors are maps */
+	bool half;      /* sent SHUT_WR: closed when it has all replies */
+	bool gone;      /* ended; waits for the end of the turn */
+	char name[64];  /* as it told in hello; "" */
+	uint64_t since; /* ns */
 	struct client *prev, *next;
 	struct loop_task settle;
 	struct loop_grave grave;

@@ -177,7 +177,8 @@ bool listener_open(struct listener *l, struct loop *loop, const struct listener_
 
 	*l = (struct listener){ .lock_fd = -1 };
 	if (strlen(spec->path) >= sizeof(sa.sun_path)) {
-		(void)snprintf(why, 512, "the socket path %s is over %zu bytes long", spec->path, sizeof(sa.sun_path) - 1);
+		(void)snprintf(why, 512, "the socket path %s is over %zu bytes long", spec->path,
+			       sizeof(sa.sun_path) - 1);
 		return false;
 	}
 	memcpy(sa.sun_path, spec->path, strlen(spec->path) + 1);

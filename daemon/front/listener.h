@@ -27,9 +27,9 @@ struct listener {
 	const struct listener_ops *ops;
 	struct loop_io io;
 	struct loop_timer pause;
-	char *path;   /* owns: to be unlinked at the end; NULL for a socket that was passed in */
+	char *path; /* owns: to be unlinked at the end; NULL for a socket that was passed in */
 	int lock_fd;
-	dev_t dev;    /* of the socket file that we made */
+	dev_t dev; /* of the socket file that we made */
 	ino_t ino;
 	uint64_t paused_times;
 };

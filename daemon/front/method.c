@@ -35,7 +35,8 @@ void method_hello(struct query *q)
 	msgpack_packer pk;
 
 	if (!params_has(&q->params, PARAM_PROTOCOL) || q->params.protocol != PROTOCOL) {
-		query_fail(q, ERROR_BAD_REQUEST, "hello needs protocol: %d, the only version that this daemon speaks", PROTOCOL);
+		query_fail(q, ERROR_BAD_REQUEST, "hello needs protocol: %d, the only version that this daemon speaks",
+			   PROTOCOL);
 		return;
 	}
 	c->speaks = true;
@@ -179,10 +180,12 @@ static bool checkout_type_is_known(const struct query *q)
 		query_fail(q, ERROR_INVALID_CHECKOUT_TYPE,
 			   "checkout type \"session\" is not offered by this version; accepted: \"anonymous\"");
 	else if (text.p)
-		query_fail(q, ERROR_INVALID_CHECKOUT_TYPE, "invalid checkout type \"%s\"; accepted: \"anonymous\", \"session\"",
+		query_fail(q, ERROR_INVALID_CHECKOUT_TYPE,
+			   "invalid checkout type \"%s\"; accepted: \"anonymous\", \"session\"",
 			   envelope_quote(text, quoted, sizeof(quoted)));
 	else
-		query_fail(q, ERROR_INVALID_CHECKOUT_TYPE, "checkout needs type, a text; got %s; accepted: \"anonymous\", \"session\"",
+		query_fail(q, ERROR_INVALID_CHECKOUT_TYPE,
+			   "checkout needs type, a text; got %s; accepted: \"anonymous\", \"session\"",
 			   params_has(&q->params, PARAM_TYPE) ? mp_type_name(q->params.type) : "none");
 	return false;
 }
@@ -221,7 +224,8 @@ void method_cancel(struct query *q)
 	struct request *r;
 
 	if (params_has(&q->params, PARAM_ID) == params_has(&q->params, PARAM_CALL)) {
-		query_fail(q, ERROR_BAD_REQUEST, "cancel needs id (of this connection) or call (a daemon-wide number), one of them");
+		query_fail(q, ERROR_BAD_REQUEST,
+			   "cancel needs id (of this connection) or call (a daemon-wide number), one of them");
 		return;
 	}
 	if (params_has(&q->params, PARAM_ID)) {

@@ -242,9 +242,9 @@ void method_workers(struct query *q)
 	for (unsigned i = 0; i < s->n_pools; i++) {
 		if (!pool_is_asked_for(q, s->pools[i]))
 			continue;
-		DL_FOREACH (s->pools[i]->dead, w)
+		DL_FOREACH(s->pools[i]->dead, w)
 			pack_worker(&v, w);
-		DL_FOREACH (s->pools[i]->workers, w)
+		DL_FOREACH(s->pools[i]->workers, w)
 			pack_worker(&v, w);
 	}
 	view_send(&v);
@@ -263,7 +263,7 @@ void method_clients(struct query *q)
 
 	view_begin(&v, q);
 	msgpack_pack_array(&v.pk, s->n_clients);
-	DL_FOREACH (s->clients, c) {
+	DL_FOREACH(s->clients, c) {
 		msgpack_pack_map(&v.pk, 11);
 		pack_kv_uint(&v.pk, "client", c->caller.id);
 		pack_kv_uint(&v.pk, "uid", c->peer.uid);
@@ -316,8 +316,8 @@ void method_queue(struct query *q)
 	for (unsigned i = 0; i < s->n_pools; i++) {
 		if (!pool_is_asked_for(q, s->pools[i]))
 			continue;
-		DL_FOREACH2 (s->pools[i]->requests, r, pool_next)
-			pack_request(&v, r);
+		DL_FOREACH2(s->pools[i]->requests, r, pool_next)
+		pack_request(&v, r);
 	}
 	view_send(&v);
 }
@@ -355,9 +355,9 @@ static uint32_t pack_tails(struct view *v, const struct pool *p, uint64_t lines)
 	const struct worker *w;
 	uint32_t n = 0;
 
-	DL_FOREACH (p->dead, w)
+	DL_FOREACH(p->dead, w)
 		n += !params_has(a, PARAM_WORKER) || a->worker == w->id ? pack_tail(&v->pk, w, lines) : 0;
-	DL_FOREACH (p->workers, w)
+	DL_FOREACH(p->workers, w)
 		n += !params_has(a, PARAM_WORKER) || a->worker == w->id ? pack_tail(&v->pk, w, lines) : 0;
 	return n;
 }

@@ -79,8 +79,8 @@ static void pack_error_map(msgpack_packer *pk, const struct outcome *o, const ch
 
 static void pack_error_text(msgpack_packer *pk, const struct outcome *o)
 {
-	_cleanup_free_ char *text = mem_printf("%s: %s (executed: %s)", error_name(o->code), o->message,
-					       executed_name(o->executed));
+	_cleanup_free_ char *text =
+		mem_printf("%s: %s (executed: %s)", error_name(o->code), o->message, executed_name(o->executed));
 
 	pack_text(pk, text);
 }

@@ -12,8 +12,10 @@
 const char *server_end_name(enum stream_end why)
 {
 	static const char *const names[] = {
-		[STREAM_END_CLOSED] = "closed",		       [STREAM_END_FRAME] = "bad frame",
-		[STREAM_END_TIMEOUT] = "unfinished message", [STREAM_END_MEMORY] = "no memory for a message",
+		[STREAM_END_CLOSED] = "closed",
+		[STREAM_END_FRAME] = "bad frame",
+		[STREAM_END_TIMEOUT] = "unfinished message",
+		[STREAM_END_MEMORY] = "no memory for a message",
 		[STREAM_END_OUTPUT] = "does not read its replies",
 	};
 
@@ -45,7 +47,8 @@ void server_init(struct server *s, struct loop *l, struct blob_pool *blobs, stru
 }
 
 /* One string is all that fits in before hello; the socket's own buffer takes it. */
-static void server_turn_away(struct server *s, int fd, const struct listener_peer *peer, const char *limit, unsigned value)
+static void server_turn_away(struct server *s, int fd, const struct listener_peer *peer, const char *limit,
+			     unsigned value)
 {
 	struct client *c = client_new(s, fd, peer);
 	struct outcome o;
@@ -82,7 +85,7 @@ void server_close(struct server *s)
 	struct client *c, *next;
 
 	listener_close(&s->listener);
-	DL_FOREACH_SAFE (s->clients, c, next)
+	DL_FOREACH_SAFE(s->clients, c, next)
 		client_close_flushed(c);
 	if (!s->n_clients)
 		s->ops->idle(s);
