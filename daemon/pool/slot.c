@@ -62,11 +62,21 @@ static void slot_pack_head(struct head *h, const struct request *r)
 		pack_text(&pk, "args");
 }
 
+/* What was printed up to here belongs to the call before, also a line without its end. Under a lease the next call starts
+ * inside the callback of the last reply, before the loop has read what came with it. */
+static void slot_cut_output(struct worker *w)
+{
+	if (w->lease)
+		process_drain_output(&w->proc);
+	tail_finish(w->proc.tail, 0);
+}
+
 void slot_start(struct worker *w, struct request *r)
 {
 	struct head head;
 	struct slice parts[2];
 
+	slot_cut_output(w);
 	request_start(r, w);
 	w->slot.call = r->call;
 	w->slot.request = r;

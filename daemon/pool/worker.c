@@ -100,7 +100,8 @@ static void worker_on_output(struct process *proc)
 	struct worker *w = container_of(proc, struct worker, proc);
 	struct tail_line line;
 
-	while (tail_next(proc->tail, w->logged_lines, &line)) {
+	/* a line that is held back for its end is logged when it has ended */
+	while (w->logged_lines < tail_mark(proc->tail) && tail_next(proc->tail, w->logged_lines, &line)) {
 		w->logged_lines = line.number + 1;
 		LOG(INFO, "worker.output", KV("pool", w->pool->settings->name), KV("worker", w->id),
 		    KV("pid", proc->pid), KV("source", line.source == TAIL_STDERR ? "stderr" : "stdout"),
@@ -166,6 +167,7 @@ static void worker_on_exited(struct process *proc, const struct process_exit *ho
 	struct postmortem pm;
 
 	w->exit = *how;
+	worker_on_output(proc); /* the last line may have had no newline */
 	if (stream_is_open(&w->calls))
 		stream_drain_input(&w->calls);
 	stream_close(&w->calls);
