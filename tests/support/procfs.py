@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,6 +70,11 @@ def fds(pid: int) -> dict[int, str]:
         except FileNotFoundError:
             pass
     return found
+
+
+def fd_kinds(pid: int) -> Counter[str]:
+    """How many of each kind are open, such as `socket`: 4."""
+    return Counter(re.sub(r":\[\d+\]$", "", what) for what in fds(pid).values())
 
 
 def become_subreaper() -> None:
