@@ -36,6 +36,8 @@ enum loop_priority {
 
 #define LOOP_READ 1
 #define LOOP_WRITE 2
+#define LOOP_BROKEN                                                                                                    \
+	4 /* only reported: the kernel cannot watch the fd any more; the watcher is stopped, end its owner */
 
 struct loop_io {
 	struct loop *loop;
@@ -102,8 +104,8 @@ void loop_signal_stop(struct loop_signal *s);
  * own inside the loop's. */
 struct loop_hup {
 	struct loop *loop;
-	int fd; /* -1 when not watched */
-	void (*hung_up)(struct loop_hup *h);
+	int fd;                              /* -1 when not watched */
+	void (*hung_up)(struct loop_hup *h); /* the watch has been stopped before */
 };
 
 /* 0 or a negative errno. The fd must not be watched by a loop_io at the same time for LOOP_READ. */

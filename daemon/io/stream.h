@@ -25,7 +25,8 @@ struct stream_ops {
 	void (*frame)(struct stream *s, struct slice *body);
 	/* The peer will send no more but still reads (SHUT_WR). Not called for workers. May be NULL. */
 	void (*half_closed)(struct stream *s);
-	/* No more input will come; once. For STREAM_END_FRAME output may still be sent before stream_close_flushed(). */
+	/* No more input will come; once (and once more when stream_close_flushed() has closed). After STREAM_END_FRAME,
+	 * _TIMEOUT and _MEMORY output may still be sent before stream_close_flushed(). */
 	void (*ended)(struct stream *s, enum stream_end why);
 	/* Output fell below half of the soft cap after it had been over it. May be NULL. */
 	void (*drained)(struct stream *s);
@@ -52,14 +53,19 @@ struct stream {
 	struct loop_task flush;
 	struct loop_task resume;
 	struct frame_reader reader;
-	enum frame_status bad;  /* of STREAM_END_FRAME */
-	struct blob *in;        /* ref; NULL while nothing is buffered */
+	enum frame_status bad; /* of STREAM_END_FRAME */
+	struct blob *in;       /* ref; NULL while nothing is buffered */
 	size_t in_start, in_end;
 	struct stream_segment *out; /* owns: queue of what is to be written */
 	size_t out_head, out_count, out_room;
 	size_t out_bytes;
+	struct blob *small; /* ref: small parts are copied here; NULL while nothing waits */
+	size_t small_used;
 	uint64_t bytes_in, bytes_out, frames_in, frames_out;
 	bool paused, ended, half, was_full, closing;
+	bool mute;   /* output goes nowhere any more */
+	bool doomed; /* to be ended at the end of the turn, for this reason: stream_send() calls nobody back */
+	enum stream_end doom;
 };
 
 /* Takes the fd (non-blocking). mode: FRAME_UNKNOWN for clients, FRAME_PREFIXED for workers. Starts reading. */
@@ -68,11 +74,13 @@ void stream_open(struct stream *s, struct loop *l, struct blob_pool *blobs, int 
 bool stream_is_open(const struct stream *s);
 /* Drops everything at once; callable inside a callback of s. Safe on a closed stream. */
 void stream_close(struct stream *s);
-/* Writes what waits, for at most timeout ns, then closes and calls ended(CLOSED). No more input is read. */
+/* Writes what waits, for at most timeout ns, then closes and calls ended(CLOSED), never before the end of the turn. No
+ * more input is read. */
 void stream_close_flushed(struct stream *s, uint64_t timeout);
 
 /* Sends one message made of the given parts, in the framing of the connection. Takes its own references; parts without a
- * blob are copied, small ones always. Nothing is sent on an ended or closed stream. */
+ * blob are copied, small ones always. Nothing is sent on a closed stream or to a peer that is gone. Never calls back: what
+ * goes wrong is told at the end of the turn. */
 void stream_send(struct stream *s, const struct slice *parts, size_t n);
 /* Stop and go on reading; frames that are already buffered wait too. */
 void stream_pause(struct stream *s);

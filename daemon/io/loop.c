@@ -1,0 +1,495 @@
+/*
+ * The loop over libev. The rules it must keep: a timer never fires early, work marked for the end of a turn runs before
+ * the loop waits, and the default loop of libev is never made (it would reap every child).
+ */
+#include "daemon/io/loop.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <ev.h>
+#include <stddef.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+
+/* libev's macros reach watchers of all types through ev_watcher. */
+#pragma GCC diagnostic ignored "-Wstrict-aliasing"
+
+#define CACHE_STALE NS_PER_MS /* how old libev's clock may be when a timer is armed */
+#define HUPS_PER_TURN 64
+
+struct task_queue {
+	struct loop_task *head, **end;
+};
+
+struct loop {
+	struct ev_loop *ev; /* owns */
+	ev_prepare prepare;
+	ev_check check;
+	ev_idle idle; /* active: the next poll does not block */
+	struct task_queue deferred, flushes, next;
+	struct loop_grave *graves;
+	uint64_t cached;     /* when libev's clock was last known to be right */
+	uint64_t turn_began; /* 0: not in a turn */
+	uint64_t worst_stall;
+	bool stopped;
+	int hup_fd; /* owns: epoll of half-closed peers */
+	ev_io hup_io;
+};
+
+struct timer_store {
+	ev_timer ev;
+	uint64_t armed; /* when libev will fire: at or before loop_timer.at */
+};
+
+_Static_assert(sizeof(ev_io) <= sizeof(((struct loop_io *)0)->store), "room for ev_io");
+_Static_assert(sizeof(struct timer_store) <= sizeof(((struct loop_timer *)0)->store), "room for ev_timer");
+_Static_assert(sizeof(ev_signal) <= sizeof(((struct loop_signal *)0)->store), "room for ev_signal");
+_Static_assert(EV_READ == LOOP_READ && EV_WRITE == LOOP_WRITE, "events are passed through");
+
+static ev_io *io_ev(struct loop_io *io)
+{
+	return (ev_io *)(void *)io->store;
+}
+
+static struct timer_store *timer_store(struct loop_timer *t)
+{
+	return (struct timer_store *)(void *)t->store;
+}
+
+static ev_signal *signal_ev(struct loop_signal *s)
+{
+	return (ev_signal *)(void *)s->store;
+}
+
+/* --- tasks --- */
+
+static void queue_init(struct task_queue *q)
+{
+	q->head = NULL;
+	q->end = &q->head;
+}
+
+static void queue_push(struct task_queue *q, struct loop_task *t)
+{
+	if (t->marked)
+		return;
+	t->marked = true;
+	t->next = NULL;
+	*q->end = t;
+	q->end = &t->next;
+}
+
+static struct loop_task *queue_pop(struct task_queue *q)
+{
+	struct loop_task *t = q->head;
+
+	if (!t)
+		return NULL;
+	q->head = t->next;
+	if (!q->head)
+		q->end = &q->head;
+	t->next = NULL;
+	t->marked = false;
+	return t;
+}
+
+static bool queue_remove(struct task_queue *q, struct loop_task *t)
+{
+	for (struct loop_task **at = &q->head; *at; at = &(*at)->next) {
+		if (*at != t)
+			continue;
+		*at = t->next;
+		if (!t->next)
+			q->end = at;
+		t->next = NULL;
+		t->marked = false;
+		return true;
+	}
+	return false;
+}
+
+static void queue_move_all(struct task_queue *to, struct task_queue *from)
+{
+	if (!from->head)
+		return;
+	*to->end = from->head;
+	to->end = from->end;
+	queue_init(from);
+}
+
+static void queue_run(struct task_queue *q)
+{
+	struct loop_task *t;
+
+	while ((t = queue_pop(q)))
+		t->run(t);
+}
+
+void loop_defer(struct loop *l, struct loop_task *t)
+{
+	queue_push(&l->deferred, t);
+}
+
+void loop_flush_later(struct loop *l, struct loop_task *t)
+{
+	queue_push(&l->flushes, t);
+}
+
+void loop_next_turn(struct loop *l, struct loop_task *t)
+{
+	queue_push(&l->next, t);
+	if (l->next.head)
+		ev_idle_start(l->ev, &l->idle);
+}
+
+void loop_task_cancel(struct loop *l, struct loop_task *t)
+{
+	if (!t->marked)
+		return;
+	if (!queue_remove(&l->deferred, t) && !queue_remove(&l->flushes, t))
+		(void)queue_remove(&l->next, t); /* marked, so it is here */
+}
+
+void loop_bury(struct loop *l, struct loop_grave *g, void (*release)(struct loop_grave *g))
+{
+	g->release = release;
+	g->next = l->graves;
+	l->graves = g;
+}
+
+static void loop_empty_graves(struct loop *l)
+{
+	while (l->graves) {
+		struct loop_grave *g = l->graves;
+
+		l->graves = g->next;
+		g->release(g);
+	}
+}
+
+/* A flush may end a stream, which defers work, which may flush and bury again: all of it belongs to this turn. */
+static void loop_end_turn(struct loop *l)
+{
+	do {
+		do {
+			queue_run(&l->deferred);
+			queue_run(&l->flushes);
+		} while (l->deferred.head);
+		loop_empty_graves(l);
+	} while (l->deferred.head || l->flushes.head);
+}
+
+/* --- the loop --- */
+
+uint64_t loop_now(const struct loop *l)
+{
+	struct timespec ts;
+
+	(void)l;
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail for this clock */
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t loop_worst_stall(const struct loop *l)
+{
+	return l->worst_stall;
+}
+
+/* Runs before the loop waits. */
+static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
+{
+	struct loop *l = w->data;
+
+	(void)ev;
+	(void)revents;
+	loop_end_turn(l);
+	if (l->turn_began) {
+		uint64_t took = loop_now(l) - l->turn_began;
+
+		if (took > l->worst_stall)
+			l->worst_stall = took;
+		l->turn_began = 0;
+	}
+}
+
+/* Runs first after the wait. */
+static void loop_on_check(struct ev_loop *ev, ev_check *w, int revents)
+{
+	struct loop *l = w->data;
+
+	(void)revents;
+	l->turn_began = l->cached = loop_now(l);
+	queue_move_all(&l->deferred, &l->next);
+	ev_idle_stop(ev, &l->idle);
+}
+
+/* Its being active is all that is wanted of it. */
+static void loop_on_idle(struct ev_loop *ev, ev_idle *w, int revents)
+{
+	(void)ev;
+	(void)w;
+	(void)revents;
+}
+
+/* One event a call: a callback may stop any other watch, and its event must not be in our hands then. */
+static void hup_on_event(struct ev_loop *ev, ev_io *w, int revents)
+{
+	struct loop *l = w->data;
+
+	(void)ev;
+	(void)revents;
+	for (unsigned n = 0; n < HUPS_PER_TURN; n++) {
+		struct epoll_event e;
+		struct loop_hup *h;
+
+		if (epoll_wait(l->hup_fd, &e, 1, 0) <= 0)
+			return;
+		h = e.data.ptr;
+		loop_hup_stop(h);
+		h->hung_up(h);
+	}
+}
+
+/* At the start, not with the first half-closed peer: then there may be no fd left, and that peer would lose its replies. */
+static int loop_open_hup(struct loop *l)
+{
+	l->hup_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (l->hup_fd < 0)
+		return -errno;
+	ev_io_init(&l->hup_io, hup_on_event, l->hup_fd, EV_READ);
+	l->hup_io.data = l;
+	ev_io_start(l->ev, &l->hup_io);
+	return 0;
+}
+
+struct loop *loop_new(void)
+{
+	struct loop *l = MEM_NEW(struct loop);
+
+	l->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+	if (!l->ev || loop_open_hup(l) < 0) {
+		if (l->ev)
+			ev_loop_destroy(l->ev);
+		free(l);
+		return NULL;
+	}
+	queue_init(&l->deferred);
+	queue_init(&l->flushes);
+	queue_init(&l->next);
+	ev_prepare_init(&l->prepare, loop_on_prepare);
+	ev_check_init(&l->check, loop_on_check);
+	ev_idle_init(&l->idle, loop_on_idle);
+	ev_set_priority(&l->check, EV_MAXPRI);
+	l->prepare.data = l->check.data = l;
+	ev_prepare_start(l->ev, &l->prepare);
+	ev_check_start(l->ev, &l->check);
+	l->cached = loop_now(l);
+	return l;
+}
+
+struct loop *loop_free(struct loop *l)
+{
+	if (!l)
+		return NULL;
+	loop_empty_graves(l);
+	ev_io_stop(l->ev, &l->hup_io);
+	(void)close(l->hup_fd); /* an epoll has nothing to lose */
+	ev_loop_destroy(l->ev);
+	free(l);
+	return NULL;
+}
+
+void loop_run(struct loop *l)
+{
+	while (!l->stopped)
+		(void)ev_run(l->ev, 0); /* whether watchers are left does not matter: ours always are */
+	l->stopped = false;
+	loop_end_turn(l); /* of the turn that was broken off */
+	l->turn_began = 0;
+}
+
+void loop_stop(struct loop *l)
+{
+	l->stopped = true;
+	ev_break(l->ev, EVBREAK_ALL);
+}
+
+/* --- fds --- */
+
+static void io_on_event(struct ev_loop *ev, ev_io *w, int revents)
+{
+	struct loop_io *io = w->data;
+
+	(void)ev;
+	if (revents & EV_ERROR) { /* epoll_ctl refused it (ENOSPC, EBADF); libev has stopped the watcher */
+		LOG(ERROR, "loop.unwatchable", KV("fd", io->fd));
+		io->events = 0;
+		io->ready(io, LOOP_BROKEN);
+		return;
+	}
+	io->ready(io, revents & (LOOP_READ | LOOP_WRITE));
+}
+
+void loop_io_init(struct loop_io *io, struct loop *l, int fd, enum loop_priority prio,
+		  void (*ready)(struct loop_io *io, int events))
+{
+	ev_io *w = io_ev(io);
+
+	io->loop = l;
+	io->fd = fd;
+	io->events = 0;
+	io->ready = ready;
+	ev_io_init(w, io_on_event, fd, 0);
+	ev_set_priority(w, (int)prio);
+	w->data = io;
+}
+
+void loop_io_watch(struct loop_io *io, int events)
+{
+	ev_io *w = io_ev(io);
+
+	if (io->events == events)
+		return;
+	/* libev compares what it had with what it has before it waits: stop and start in one turn cost no system call */
+	ev_io_stop(io->loop->ev, w);
+	io->events = events;
+	if (!events)
+		return;
+	assert(io->fd >= 0);
+	ev_io_modify(w, events);
+	ev_io_start(io->loop->ev, w);
+}
+
+void loop_io_close(struct loop_io *io)
+{
+	if (io->fd < 0)
+		return;
+	loop_io_watch(io, 0);
+	assert(!ev_is_active(io_ev(io))); /* else the next owner of the number would get its events */
+	(void)close(io->fd);              /* released also when it fails */
+	io->fd = -1;
+}
+
+/* --- timers --- */
+
+/* libev adds `after` to a clock that it read at the start of the turn. */
+static void timer_arm(struct loop_timer *t)
+{
+	struct timer_store *s = timer_store(t);
+	struct loop *l = t->loop;
+	uint64_t now = loop_now(l);
+
+	if (now - l->cached > CACHE_STALE) {
+		ev_now_update(l->ev);
+		l->cached = now;
+	}
+	ev_timer_stop(l->ev, &s->ev);
+	ev_timer_set(&s->ev, t->at > l->cached ? (double)(t->at - l->cached) / (double)NS_PER_S : 0., 0.);
+	ev_timer_start(l->ev, &s->ev);
+	s->armed = t->at;
+}
+
+static void timer_on_event(struct ev_loop *ev, ev_timer *w, int revents)
+{
+	struct loop_timer *t = w->data;
+
+	(void)ev;
+	(void)revents;
+	if (loop_now(t->loop) < t->at) { /* moved since it was armed, or libev's clock was behind */
+		timer_arm(t);
+		return;
+	}
+	t->at = LOOP_NEVER;
+	t->fired(t);
+}
+
+void loop_timer_init(struct loop_timer *t, struct loop *l, void (*fired)(struct loop_timer *t))
+{
+	struct timer_store *s = timer_store(t);
+
+	t->loop = l;
+	t->at = LOOP_NEVER;
+	t->fired = fired;
+	ev_timer_init(&s->ev, timer_on_event, 0., 0.);
+	s->ev.data = t;
+	s->armed = LOOP_NEVER;
+}
+
+void loop_timer_set(struct loop_timer *t, uint64_t at)
+{
+	struct timer_store *s = timer_store(t);
+
+	t->at = at;
+	if (at == LOOP_NEVER) {
+		ev_timer_stop(t->loop->ev, &s->ev);
+		return;
+	}
+	/* Moved to later: it is armed anew when the old time comes, most such timers are stopped before. */
+	if (ev_is_active(&s->ev) && s->armed <= at)
+		return;
+	timer_arm(t);
+}
+
+void loop_timer_stop(struct loop_timer *t)
+{
+	loop_timer_set(t, LOOP_NEVER);
+}
+
+/* --- signals --- */
+
+static void signal_on_event(struct ev_loop *ev, ev_signal *w, int revents)
+{
+	struct loop_signal *s = w->data;
+
+	(void)ev;
+	(void)revents;
+	s->received(s, w->signum);
+}
+
+void loop_signal_start(struct loop_signal *s, struct loop *l, int signo,
+		       void (*received)(struct loop_signal *s, int signo))
+{
+	ev_signal *w = signal_ev(s);
+
+	s->loop = l;
+	s->received = received;
+	ev_signal_init(w, signal_on_event, signo);
+	w->data = s;
+	ev_signal_start(l->ev, w);
+}
+
+void loop_signal_stop(struct loop_signal *s)
+{
+	if (s->loop)
+		ev_signal_stop(s->loop->ev, signal_ev(s));
+	s->loop = NULL;
+}
+
+/* --- half-closed peers --- */
+
+int loop_hup_start(struct loop_hup *h, struct loop *l, int fd, void (*hung_up)(struct loop_hup *h))
+{
+	/* no events asked for: EPOLLHUP and EPOLLERR come anyway, EPOLLRDHUP does not */
+	struct epoll_event e = { .data.ptr = h };
+
+	h->loop = l;
+	h->fd = -1;
+	h->hung_up = hung_up;
+	if (epoll_ctl(l->hup_fd, EPOLL_CTL_ADD, fd, &e) < 0)
+		return -errno;
+	h->fd = fd;
+	return 0;
+}
+
+void loop_hup_stop(struct loop_hup *h)
+{
+	if (h->fd < 0)
+		return;
+	(void)epoll_ctl(h->loop->hup_fd, EPOLL_CTL_DEL, h->fd, NULL); /* an open fd that was added: cannot fail */
+	h->fd = -1;
+}

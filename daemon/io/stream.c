@@ -1,0 +1,614 @@
+/*
+ * The stream reads once per readiness into a blob, parses in place and hands up slices of that blob; it writes once, at the
+ * end of the turn. The rule that it must keep: a callback may close the stream, so whoever has called one looks again
+ * before going on. Between messages a stream holds no blob.
+ */
+#include "daemon/io/stream.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/mem.h"
+
+#define SMALL_PART 2048  /* a part up to this size is copied: a reference would keep a whole blob waiting */
+#define SEGMENTS_FIRST 4 /* a power of two */
+#define SEGMENTS_KEPT 64 /* a larger queue is given back when it is empty */
+#define IOV_AT_ONCE 64
+
+struct stream_segment {
+	struct blob *blob; /* ref */
+	const uint8_t *p;
+	size_t len;
+};
+
+enum read_result {
+	READ_SOME = 0,
+	READ_NOTHING,
+	READ_OVER, /* ended, half-closed or closed: there will be no more */
+};
+
+/* --- ends --- */
+
+bool stream_is_open(const struct stream *s)
+{
+	return s->loop && s->io.fd >= 0; /* without a loop it is zeroed memory */
+}
+
+static void stream_drop_input(struct stream *s)
+{
+	s->in = blob_unref(s->in);
+	s->in_start = s->in_end = 0;
+}
+
+static struct stream_segment *stream_segment_at(struct stream *s, size_t i)
+{
+	return &s->out[(s->out_head + i) & (s->out_room - 1)];
+}
+
+static void stream_pop_segment(struct stream *s)
+{
+	blob_unref(stream_segment_at(s, 0)->blob);
+	s->out_head = (s->out_head + 1) & (s->out_room - 1);
+	s->out_count--;
+}
+
+static void stream_release_output(struct stream *s)
+{
+	s->small = blob_unref(s->small);
+	s->small_used = 0;
+	if (s->out_room > SEGMENTS_KEPT || s->io.fd < 0) {
+		free(s->out);
+		s->out = NULL;
+		s->out_head = s->out_room = 0;
+	}
+}
+
+static void stream_drop_output(struct stream *s)
+{
+	while (s->out_count)
+		stream_pop_segment(s);
+	s->out_bytes = 0;
+	stream_release_output(s);
+}
+
+static bool stream_is_reading(const struct stream *s)
+{
+	return stream_is_open(s) && !s->paused && !s->ended && !s->half && !s->closing;
+}
+
+/* blocked: the socket takes no more output now. */
+static void stream_watch(struct stream *s, bool blocked)
+{
+	if (!stream_is_open(s))
+		return;
+	loop_io_watch(&s->io, (stream_is_reading(s) ? LOOP_READ : 0) | (blocked ? LOOP_WRITE : 0));
+}
+
+static bool stream_is_blocked(const struct stream *s)
+{
+	return s->io.events & LOOP_WRITE;
+}
+
+/* Output can still be sent to a peer that only sent rubbish. */
+static bool stream_end_spares_output(enum stream_end why)
+{
+	return why == STREAM_END_FRAME || why == STREAM_END_TIMEOUT || why == STREAM_END_MEMORY;
+}
+
+static void stream_end(struct stream *s, enum stream_end why)
+{
+	if (!stream_is_open(s) || s->ended)
+		return;
+	s->ended = true;
+	s->doomed = false;
+	loop_timer_stop(&s->frame_timer);
+	loop_task_cancel(s->loop, &s->resume);
+	loop_hup_stop(&s->hup);
+	stream_drop_input(s);
+	if (!stream_end_spares_output(why)) {
+		s->mute = true;
+		stream_drop_output(s);
+	}
+	stream_watch(s, stream_is_blocked(s) && s->out_bytes);
+	s->ops->ended(s, why);
+}
+
+void stream_close(struct stream *s)
+{
+	if (!stream_is_open(s))
+		return;
+	loop_timer_stop(&s->frame_timer);
+	loop_task_cancel(s->loop, &s->flush);
+	loop_task_cancel(s->loop, &s->resume);
+	loop_hup_stop(&s->hup);
+	loop_io_close(&s->io);
+	stream_drop_input(s);
+	stream_drop_output(s);
+	frame_reader_deinit(&s->reader);
+	s->ended = true;
+}
+
+static void stream_finish_closing(struct stream *s)
+{
+	stream_close(s);
+	s->ops->ended(s, STREAM_END_CLOSED);
+}
+
+void stream_close_flushed(struct stream *s, uint64_t timeout)
+{
+	uint64_t now;
+
+	if (!stream_is_open(s) || s->closing)
+		return;
+	now = loop_now(s->loop);
+	s->closing = true;
+	s->doomed = false;
+	loop_task_cancel(s->loop, &s->resume);
+	loop_hup_stop(&s->hup);
+	stream_drop_input(s);
+	stream_watch(s, stream_is_blocked(s));
+	loop_timer_set(&s->frame_timer, timeout < LOOP_NEVER - now ? now + timeout : LOOP_NEVER);
+	if (!stream_is_blocked(s) || !s->out_count)
+		loop_flush_later(s->loop, &s->flush);
+}
+
+/* --- input --- */
+
+/* Room for the message that begins at in_start and has `need` bytes at least. The partial bytes are moved once when its
+ * length is known; the bare framing may have to guess, so there the room doubles. */
+static bool stream_make_room(struct stream *s, size_t need)
+{
+	size_t have = s->in_end - s->in_start;
+	struct blob *b;
+
+	if (need <= have)
+		need = have + 1;
+	if (need <= s->in->size - s->in_start)
+		return true;
+	if (need <= s->in->size && !blob_is_shared(s->in)) {
+		memmove(s->in->data, s->in->data + s->in_start, have);
+	} else {
+		if (s->reader.mode == FRAME_BARE && need < 2 * have)
+			need = 2 * have;
+		b = blob_new(s->blobs, need);
+		if (!b)
+			return false;
+		memcpy(b->data, s->in->data + s->in_start, have);
+		blob_unref(s->in);
+		s->in = b;
+	}
+	s->in_start = 0;
+	s->in_end = have;
+	return true;
+}
+
+static void stream_await_rest(struct stream *s, size_t need)
+{
+	if (!stream_make_room(s, need)) {
+		stream_end(s, STREAM_END_MEMORY);
+		return;
+	}
+	if (s->limits->frame_timeout && s->frame_timer.at == LOOP_NEVER)
+		loop_timer_set(&s->frame_timer, loop_now(s->loop) + s->limits->frame_timeout);
+}
+
+static void stream_deliver(struct stream *s, const struct frame *f)
+{
+	struct slice body = slice_ref(s->in, f->body);
+
+	s->in_start += f->taken;
+	s->frames_in++;
+	loop_timer_stop(&s->frame_timer);
+	s->ops->frame(s, &body);
+	slice_clear(&body);
+}
+
+/* False: no whole message is left, or the stream has ended. */
+static bool stream_parse_one(struct stream *s)
+{
+	struct frame f = { 0 };
+	enum frame_status status;
+
+	status = frame_next(&s->reader, s->in->data + s->in_start, s->in_end - s->in_start, &f);
+	if (status == FRAME_READY) {
+		stream_deliver(s, &f);
+		return true;
+	}
+	if (status == FRAME_MORE) {
+		stream_await_rest(s, f.need);
+	} else {
+		s->bad = status;
+		stream_end(s, status == FRAME_NO_MEMORY ? STREAM_END_MEMORY : STREAM_END_FRAME);
+	}
+	return false;
+}
+
+/* Delivers what is buffered, at most *budget messages; what is left then is for the next turn. */
+static void stream_parse(struct stream *s, unsigned *budget)
+{
+	while (stream_is_reading(s) && s->in && s->in_start < s->in_end) {
+		if (*budget == 0) {
+			loop_next_turn(s->loop, &s->resume);
+			return;
+		}
+		if (!stream_parse_one(s))
+			return;
+		--*budget;
+	}
+	if (s->in && s->in_start == s->in_end)
+		stream_drop_input(s);
+}
+
+static enum read_result stream_on_eof(struct stream *s)
+{
+	struct pollfd p = { .fd = s->io.fd };
+
+	/* POLLHUP comes unasked, and only when both directions are shut */
+	if (!s->ops->half_closed || poll(&p, 1, 0) != 0 ||
+	    loop_hup_start(&s->hup, s->loop, s->io.fd, s->hup.hung_up) < 0) {
+		stream_end(s, STREAM_END_CLOSED);
+		return READ_OVER;
+	}
+	s->half = true;
+	loop_timer_stop(&s->frame_timer);
+	stream_drop_input(s);
+	stream_watch(s, stream_is_blocked(s));
+	s->ops->half_closed(s);
+	return READ_OVER;
+}
+
+static enum read_result stream_read(struct stream *s)
+{
+	ssize_t n;
+
+	if (!s->in) {
+		s->in = blob_new(s->blobs, BLOB_STANDARD);
+		s->in_start = s->in_end = 0;
+	}
+	if (!s->in) {
+		stream_end(s, STREAM_END_MEMORY);
+		return READ_OVER;
+	}
+	n = recv(s->io.fd, s->in->data + s->in_end, s->in->size - s->in_end, MSG_DONTWAIT);
+	if (n > 0) {
+		s->in_end += (size_t)n;
+		s->bytes_in += (uint64_t)n;
+		return READ_SOME;
+	}
+	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+		if (s->in_start == s->in_end)
+			stream_drop_input(s);
+		return READ_NOTHING;
+	}
+	if (n == 0)
+		return stream_on_eof(s);
+	stream_end(s, STREAM_END_CLOSED);
+	return READ_OVER;
+}
+
+/* Reads and delivers until nothing is left or the budget is. */
+static void stream_pump(struct stream *s, unsigned budget)
+{
+	stream_parse(s, &budget);
+	while (budget && stream_is_reading(s)) {
+		if (stream_read(s) != READ_SOME)
+			return;
+		stream_parse(s, &budget);
+	}
+}
+
+void stream_drain_input(struct stream *s)
+{
+	if (!stream_is_reading(s))
+		return;
+	loop_task_cancel(s->loop, &s->resume);
+	stream_pump(s, UINT_MAX);
+}
+
+static void stream_on_readable(struct stream *s)
+{
+	unsigned budget = s->limits->frames_per_turn;
+
+	if (!stream_is_reading(s) || s->resume.marked) /* what is buffered goes first */
+		return;
+	if (stream_read(s) == READ_SOME)
+		stream_parse(s, &budget);
+}
+
+static void stream_on_resume(struct loop_task *t)
+{
+	struct stream *s = container_of(t, struct stream, resume);
+	unsigned budget = s->limits->frames_per_turn;
+
+	stream_parse(s, &budget);
+}
+
+static void stream_on_frame_timer(struct loop_timer *t)
+{
+	struct stream *s = container_of(t, struct stream, frame_timer);
+	uint64_t frames = s->frames_in;
+
+	if (s->closing) {
+		stream_finish_closing(s);
+		return;
+	}
+	/* the rest may lie ready: the peer is not late when it is the daemon that was stopped */
+	stream_pump(s, s->limits->frames_per_turn);
+	if (stream_is_reading(s) && s->in && s->frames_in == frames)
+		stream_end(s, STREAM_END_TIMEOUT);
+}
+
+static void stream_on_hung_up(struct loop_hup *h)
+{
+	stream_end(container_of(h, struct stream, hup), STREAM_END_CLOSED);
+}
+
+/* A peer that is not read from would go unnoticed otherwise. Not for workers: their last words are still wanted. */
+void stream_pause(struct stream *s)
+{
+	if (!stream_is_reading(s))
+		return;
+	s->paused = true;
+	loop_timer_stop(&s->frame_timer);
+	loop_task_cancel(s->loop, &s->resume);
+	stream_watch(s, stream_is_blocked(s));
+	if (s->ops->half_closed)
+		(void)loop_hup_start(&s->hup, s->loop, s->io.fd, s->hup.hung_up); /* then it is noticed later */
+}
+
+void stream_resume(struct stream *s)
+{
+	if (!s->paused)
+		return;
+	s->paused = false;
+	if (!stream_is_reading(s))
+		return;
+	loop_hup_stop(&s->hup);
+	if (s->in)
+		loop_next_turn(s->loop, &s->resume);
+	stream_watch(s, stream_is_blocked(s));
+}
+
+/* --- output --- */
+
+static void stream_push_segment(struct stream *s, struct blob *b, const uint8_t *p, size_t len)
+{
+	if (s->out_count == s->out_room) {
+		size_t room = s->out_room ? 2 * s->out_room : SEGMENTS_FIRST;
+		struct stream_segment *out = mem_new(room * sizeof(*out));
+
+		for (size_t i = 0; i < s->out_count; i++)
+			out[i] = *stream_segment_at(s, i);
+		free(s->out);
+		s->out = out;
+		s->out_head = 0;
+		s->out_room = room;
+	}
+	s->out_count++;
+	*stream_segment_at(s, s->out_count - 1) = (struct stream_segment){ .blob = blob_ref(b), .p = p, .len = len };
+	s->out_bytes += len;
+}
+
+/* Copies a small part behind the last one, so that many small messages are one piece of one write. */
+static bool stream_push_copy(struct stream *s, struct span part)
+{
+	struct stream_segment *last;
+	uint8_t *to;
+
+	if (s->small && s->small->size - s->small_used < part.len)
+		s->small = blob_unref(s->small);
+	if (!s->small) {
+		s->small = blob_new(s->blobs, BLOB_STANDARD);
+		s->small_used = 0;
+	}
+	if (!s->small)
+		return false;
+	to = s->small->data + s->small_used;
+	memcpy(to, part.p, part.len);
+	s->small_used += part.len;
+	last = s->out_count ? stream_segment_at(s, s->out_count - 1) : NULL;
+	if (last && last->p + last->len == to && last->blob == s->small) {
+		last->len += part.len;
+		s->out_bytes += part.len;
+	} else {
+		stream_push_segment(s, s->small, to, part.len);
+	}
+	return true;
+}
+
+static bool stream_push(struct stream *s, const struct slice *part)
+{
+	struct blob *b;
+
+	if (part->span.len == 0)
+		return true;
+	if (part->span.len <= SMALL_PART)
+		return stream_push_copy(s, part->span);
+	b = part->blob ? blob_ref(part->blob) : blob_copy(s->blobs, part->span);
+	if (!b)
+		return false;
+	stream_push_segment(s, b, part->blob ? part->span.p : b->data, part->span.len);
+	blob_unref(b);
+	return true;
+}
+
+static bool stream_push_message(struct stream *s, const struct slice *parts, size_t n)
+{
+	if (s->reader.mode == FRAME_PREFIXED) {
+		uint8_t prefix[FRAME_PREFIX];
+		size_t len = 0;
+
+		for (size_t i = 0; i < n; i++)
+			len += parts[i].span.len;
+		assert(len <= UINT32_MAX);
+		frame_put_prefix(prefix, (uint32_t)len);
+		if (!stream_push_copy(s, (struct span){ .p = prefix, .len = sizeof(prefix) }))
+			return false;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (!stream_push(s, &parts[i]))
+			return false;
+	}
+	return true;
+}
+
+/* Output that cannot be completed is worth nothing. Told at the end of the turn: whoever sends is not called back. */
+static void stream_fail_output(struct stream *s, enum stream_end why)
+{
+	s->mute = true;
+	stream_drop_output(s);
+	if (s->doomed || s->ended)
+		return;
+	s->doomed = true;
+	s->doom = why;
+	loop_flush_later(s->loop, &s->flush);
+}
+
+void stream_send(struct stream *s, const struct slice *parts, size_t n)
+{
+	if (!stream_is_open(s) || s->mute || s->closing)
+		return;
+	if (!stream_push_message(s, parts, n)) {
+		stream_fail_output(s, STREAM_END_MEMORY);
+		return;
+	}
+	s->frames_out++;
+	if (s->out_bytes > s->limits->out_hard) {
+		stream_fail_output(s, STREAM_END_OUTPUT);
+		return;
+	}
+	s->was_full |= stream_is_full(s);
+	if (!stream_is_blocked(s))
+		loop_flush_later(s->loop, &s->flush);
+}
+
+bool stream_is_full(const struct stream *s)
+{
+	return s->out_bytes > s->limits->out_soft;
+}
+
+/* Forgets n bytes that have been written. */
+static void stream_advance(struct stream *s, size_t n)
+{
+	s->out_bytes -= n;
+	s->bytes_out += n;
+	while (s->out_count) {
+		struct stream_segment *first = stream_segment_at(s, 0);
+
+		if (n < first->len) {
+			first->p += n;
+			first->len -= n;
+			return;
+		}
+		n -= first->len;
+		stream_pop_segment(s);
+	}
+	stream_release_output(s);
+}
+
+/* One write. 0: all of what it was given went out; 1: the socket is full; or a negative errno. */
+static int stream_write_some(struct stream *s)
+{
+	struct iovec iov[IOV_AT_ONCE];
+	struct msghdr m = { .msg_iov = iov };
+	size_t want = 0;
+	ssize_t n;
+
+	for (; m.msg_iovlen < IOV_AT_ONCE && m.msg_iovlen < s->out_count; m.msg_iovlen++) {
+		const struct stream_segment *g = stream_segment_at(s, m.msg_iovlen);
+
+		iov[m.msg_iovlen] = (struct iovec){ .iov_base = (void *)g->p, .iov_len = g->len };
+		want += g->len;
+	}
+	n = sendmsg(s->io.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 1 : -errno;
+	stream_advance(s, (size_t)n);
+	return (size_t)n < want;
+}
+
+static void stream_lose(struct stream *s)
+{
+	if (s->closing && stream_is_open(s))
+		stream_finish_closing(s);
+	else
+		stream_end(s, STREAM_END_CLOSED);
+}
+
+/* The peer is gone, but what it said before may lie in our buffer (a worker's last reply). */
+static void stream_on_broken_output(struct stream *s)
+{
+	s->mute = true;
+	stream_drop_output(s);
+	stream_watch(s, false);
+	if (s->paused && !s->ops->half_closed)
+		return; /* read to its end when it is resumed */
+	stream_drain_input(s);
+	stream_lose(s);
+}
+
+static void stream_write(struct stream *s)
+{
+	int r = 0;
+
+	while (r == 0 && s->out_count)
+		r = stream_write_some(s);
+	if (r < 0) {
+		stream_on_broken_output(s);
+		return;
+	}
+	stream_watch(s, s->out_count > 0);
+	if (s->closing && !s->out_count) {
+		stream_finish_closing(s);
+		return;
+	}
+	if (s->was_full && s->out_bytes < s->limits->out_soft / 2) {
+		s->was_full = false;
+		if (s->ops->drained)
+			s->ops->drained(s);
+	}
+}
+
+static void stream_on_flush(struct loop_task *t)
+{
+	struct stream *s = container_of(t, struct stream, flush);
+
+	if (s->doomed)
+		stream_end(s, s->doom);
+	else
+		stream_write(s);
+}
+
+/* --- birth --- */
+
+static void stream_on_event(struct loop_io *io, int events)
+{
+	struct stream *s = container_of(io, struct stream, io);
+
+	if (events & LOOP_BROKEN) {
+		stream_lose(s);
+		return;
+	}
+	if (events & LOOP_WRITE)
+		stream_write(s);
+	if (events & LOOP_READ)
+		stream_on_readable(s);
+}
+
+void stream_open(struct stream *s, struct loop *l, struct blob_pool *blobs, int fd, enum frame_mode mode,
+		 enum loop_priority prio, const struct stream_limits *limits, const struct stream_ops *ops)
+{
+	*s = (struct stream){ .ops = ops, .limits = limits, .loop = l, .blobs = blobs };
+	s->flush.run = stream_on_flush;
+	s->resume.run = stream_on_resume;
+	s->hup = (struct loop_hup){ .fd = -1, .hung_up = stream_on_hung_up };
+	loop_timer_init(&s->frame_timer, l, stream_on_frame_timer);
+	frame_reader_init(&s->reader, mode, limits->max_frame);
+	loop_io_init(&s->io, l, fd, prio, stream_on_event);
+	stream_watch(s, false);
+}
