@@ -47,7 +47,7 @@ def wait_queued(c: Client, n: int) -> None:
     """Until n requests wait for a worker."""
 
     def look() -> bool:
-        return sum(r["state"] == "queued" for r in c.call("queue")) == n
+        return len([r for r in c.call("queue") if r["state"] == "queued"]) == n
 
     eventually(look, f"{n} requests wait", 10.0 * SLOW)
 

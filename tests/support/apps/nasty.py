@@ -158,6 +158,22 @@ def swallow_interrupt(seconds: float) -> str:
 
 
 @expose
+def swallow_and_sleep() -> None:
+    """No interrupt ends it; SIGTERM does."""
+    while True:
+        try:
+            time.sleep(3600)
+        except BaseException as exc:
+            print(f"ignored {type(exc).__name__}", file=sys.stderr)
+
+
+@expose
+def print_and_exit(text: str) -> None:
+    print(text, end="", flush=True)
+    os._exit(1)
+
+
+@expose
 def context() -> Any:
     """What current() says of this call."""
     ctx = current()

@@ -22,3 +22,9 @@ def pid() -> int:
 def sleep(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+@expose
+def append_line(path: str, text: str) -> int:
+    with open(path, "a", encoding="utf-8") as file:
+        return file.write(text + "\n")
