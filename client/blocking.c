@@ -20,7 +20,8 @@ static void blocking_turn(struct pypool *p)
 	int r = poll(&pfd, 1, pypool_timeout_ms(p)) < 0 ? -errno : 0;
 
 	if (r < 0 && r != -EINTR) {
-		(void)handle_fail(p, -ENOTCONN, "connection_lost", PYPOOL_MAYBE, "poll failed: %s", strerrordesc_np(-r));
+		(void)handle_fail(p, -ENOTCONN, "connection_lost", PYPOOL_MAYBE, "poll failed: %s",
+				  strerrordesc_np(-r));
 		handle_lose(p, -ENOTCONN);
 	}
 	(void)pypool_dispatch(p); /* a lost connection shows in the replies */

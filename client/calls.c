@@ -23,14 +23,14 @@ static int calls_grow(struct pypool *p)
 
 	if (p->n_in_flight < p->n_buckets)
 		return 0;
-	p->buckets = calloc(n, sizeof(*p->buckets));
+	p->buckets = calloc(n, sizeof(struct call *));
 	if (!p->buckets) {
 		p->buckets = old;
 		return -ENOMEM;
 	}
 	free(old);
 	p->n_buckets = n;
-	DL_FOREACH (p->in_flight, call) {
+	for (call = p->in_flight; call; call = call->next) {
 		struct call **bucket = calls_bucket(p, call->id);
 
 		call->chain = *bucket;
@@ -131,7 +131,8 @@ int call_submit(struct pypool *p, const char *method, const struct span *params,
 	call = out ? call_new(p, out, limit_ms, done, data) : NULL;
 	if (!call) {
 		free(out);
-		return handle_fail(p, -ENOMEM, "no_memory", PYPOOL_NEVER, "out of memory for a request of %zu bytes", len);
+		return handle_fail(p, -ENOMEM, "no_memory", PYPOOL_NEVER, "out of memory for a request of %zu bytes",
+				   len);
 	}
 	r = submit_check(p, out->len - FRAME_PREFIX);
 	if (r < 0) {
@@ -161,9 +162,9 @@ void call_answer(struct pypool *p, struct call *call)
 
 void calls_lose(struct pypool *p)
 {
-	struct call *call, *tmp;
+	struct call *call;
 
-	DL_FOREACH_SAFE (p->in_flight, call, tmp) {
+	while ((call = p->in_flight)) {
 		/* A frame that has not wholly left was never dispatched. */
 		if (call->done)
 			answer_failf(call->reply, p->lost, p->last->error.code, call->out ? PYPOOL_NEVER : PYPOOL_MAYBE,
@@ -196,7 +197,7 @@ static void call_expire(struct pypool *p, struct call *call)
 	call->deadline_ns = 0;
 	if (out && out->sent == 0) {
 		answer_failf(call->reply, -ETIMEDOUT, "deadline_exceeded", PYPOOL_NEVER,
-			    "the request could not be sent to the daemon in time");
+			     "the request could not be sent to the daemon in time");
 		call_answer(p, call);
 		transport_drop(p, out);
 		return;
@@ -209,19 +210,20 @@ static void call_expire(struct pypool *p, struct call *call)
 	call->reply = NULL;
 	call->done = NULL;
 	answer_failf(ghost->reply, -ETIMEDOUT, "deadline_exceeded", PYPOOL_MAYBE,
-		    "no answer from the daemon in time; the call is cancelled");
+		     "no answer from the daemon in time; the call is cancelled");
 	DL_APPEND(p->answered, ghost);
 	(void)calls_send_cancel(p, call->id);
 }
 
 void calls_expire(struct pypool *p, uint64_t now_ns)
 {
-	struct call *call, *tmp;
+	struct call *call, *following;
 	uint64_t next = 0;
 
 	if (!p->next_deadline_ns || now_ns < p->next_deadline_ns)
 		return;
-	DL_FOREACH_SAFE (p->in_flight, call, tmp) {
+	for (call = p->in_flight; call; call = following) {
+		following = call->next;
 		if (!call->deadline_ns)
 			continue;
 		if (call->deadline_ns <= now_ns)
@@ -241,7 +243,8 @@ int pypool_cancel(struct pypool *p, uint64_t id)
 		return r;
 	call = call_find(p, id);
 	if (!call || !call->done)
-		return handle_fail(p, -ENOENT, "bad_argument", PYPOOL_NEVER, "no call %llu is in flight", (unsigned long long)id);
+		return handle_fail(p, -ENOENT, "bad_argument", PYPOOL_NEVER, "no call %llu is in flight",
+				   (unsigned long long)id);
 	return calls_send_cancel(p, id);
 }
 
@@ -262,18 +265,20 @@ void calls_deliver(struct pypool *p)
 	p->delivering = false;
 }
 
+static void calls_free_all(struct call **list)
+{
+	while (*list) {
+		struct call *call = *list;
+
+		DL_DELETE(*list, call);
+		(void)call_free(call);
+	}
+}
+
 void calls_deinit(struct pypool *p)
 {
-	struct call *call, *tmp;
-
-	DL_FOREACH_SAFE (p->in_flight, call, tmp) {
-		DL_DELETE(p->in_flight, call);
-		(void)call_free(call);
-	}
-	DL_FOREACH_SAFE (p->answered, call, tmp) {
-		DL_DELETE(p->answered, call);
-		(void)call_free(call);
-	}
+	calls_free_all(&p->in_flight);
+	calls_free_all(&p->answered);
 	free(p->buckets);
 	p->buckets = NULL;
 	p->n_buckets = 0;

@@ -154,7 +154,8 @@ int pypool_executef(struct pypool *p, const char *target, struct pypool_reply **
 	if (r == -ENOMEM)
 		return handle_fail(p, r, "no_memory", PYPOOL_NEVER, "out of memory for the arguments");
 	if (r < 0)
-		return handle_fail(p, r, "bad_argument", PYPOOL_NEVER, "bad format \"%s\" or a bad value for its 'm'", format);
+		return handle_fail(p, r, "bad_argument", PYPOOL_NEVER, "bad format \"%s\" or a bad value for its 'm'",
+				   format);
 	args.data = packed;
 	r = pypool_execute(p, target, args, NULL, reply);
 	free(packed);

@@ -12,8 +12,8 @@
 #include "client/pypool.h"
 #include "proto/frame.h"
 
-#define CLIENT_READ_BYTES 65536   /* least room for one read */
-#define CLIENT_GRACE_MS 250       /* the daemon's own answer to a missed deadline may be this late */
+#define CLIENT_READ_BYTES 65536 /* least room for one read */
+#define CLIENT_GRACE_MS 250     /* the daemon's own answer to a missed deadline may be this late */
 #define CLIENT_TIMEOUT_MAX (UINT32_C(1) << 31)
 
 /* One frame on its way out. */
@@ -38,7 +38,7 @@ struct pypool_error {
 };
 
 struct pypool_reply {
-	uint8_t *bytes;          /* owns */
+	uint8_t *bytes;           /* owns */
 	struct pypool_span value; /* in bytes */
 	bool failed;
 	struct pypool_error error;
@@ -47,27 +47,28 @@ struct pypool_reply {
 struct call {
 	struct call *prev;
 	struct call *next;
-	struct call *chain;       /* next in the same bucket */
+	struct call *chain; /* next in the same bucket */
 	uint64_t id;
-	uint64_t deadline_ns;     /* 0: none */
-	struct outgoing *out;     /* borrows: NULL once the frame is wholly sent */
-	struct pypool_reply *reply; /* owns; made with the call, so that failing needs no memory; NULL once it is delivered */
-	pypool_done *done;        /* NULL: nobody waits, the answer is dropped */
+	uint64_t deadline_ns; /* 0: none */
+	struct outgoing *out; /* borrows: NULL once the frame is wholly sent */
+	struct pypool_reply
+		*reply;    /* owns; made with the call, so that failing needs no memory; NULL once it is delivered */
+	pypool_done *done; /* NULL: nobody waits, the answer is dropped */
 	void *data;
 };
 
 struct pypool {
-	int fd; /* owns; -1: none */
+	int fd;  /* owns; -1: none */
 	int pid; /* of the process that made the handle */
 	uint32_t timeout_ms;
 	uint32_t max_frame; /* of a frame that we send */
 	uint64_t next_id;
 	uint64_t seed; /* of the jitter */
-	char *name; /* owns */
-	char *path; /* owns */
+	char *name;    /* owns */
+	char *path;    /* owns */
 	bool delivering;
 
-	uint64_t retry_ns;    /* connecting: time of the next attempt; 0: not connecting */
+	uint64_t retry_ns; /* connecting: time of the next attempt; 0: not connecting */
 	uint64_t give_up_ns;
 	uint32_t pause_ms;
 
@@ -149,10 +150,10 @@ static inline struct span scratch_span(const struct scratch *s)
 /* reply.c */
 struct pypool_reply *answer_new(void);
 void answer_clear(struct pypool_reply *r);
-void answer_fail(struct pypool_reply *r, int number, const char *code, enum pypool_executed executed, const char *format,
-		va_list args);
-void answer_failf(struct pypool_reply *r, int number, const char *code, enum pypool_executed executed, const char *format,
-		 ...) __attribute__((format(printf, 5, 6)));
+void answer_fail(struct pypool_reply *r, int number, const char *code, enum pypool_executed executed,
+		 const char *format, va_list args);
+void answer_failf(struct pypool_reply *r, int number, const char *code, enum pypool_executed executed,
+		  const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* Fills an empty reply from the parts of a response. steal: the malloced buffer that holds them and that the reply takes
  * over, or NULL: they are copied. */
 void answer_fill(struct pypool_reply *r, struct span error, struct span result, uint8_t *steal);

@@ -48,7 +48,8 @@ int handle_check(struct pypool *p)
 	if (pid == p->pid)
 		return 0;
 	return handle_fail(p, -EPERM, "wrong_process", PYPOOL_NEVER,
-			   "this connection belongs to process %d; after fork() process %d must make its own", p->pid, pid);
+			   "this connection belongs to process %d; after fork() process %d must make its own", p->pid,
+			   pid);
 }
 
 int pypool_new(struct pypool **pp)
@@ -141,7 +142,8 @@ void pypool_disconnect(struct pypool *p)
 	if (handle_check(p) < 0)
 		return;
 	if (handle_is_up(p)) {
-		(void)handle_fail(p, -ENOTCONN, "connection_lost", PYPOOL_NEVER, "the connection was closed by this process");
+		(void)handle_fail(p, -ENOTCONN, "connection_lost", PYPOOL_NEVER,
+				  "the connection was closed by this process");
 		handle_lose(p, -ENOTCONN);
 	}
 	calls_deliver(p);

@@ -124,7 +124,8 @@ PYPOOL_API int pypool_ping(struct pypool *p, uint32_t timeout_ms);
 PYPOOL_API int pypool_execute(struct pypool *p, const char *target, struct pypool_span args,
 			      const struct pypool_options *options, struct pypool_reply **reply);
 /* The same with arguments as pypool_packf() takes them, and without options. */
-PYPOOL_API int pypool_executef(struct pypool *p, const char *target, struct pypool_reply **reply, const char *format, ...);
+PYPOOL_API int pypool_executef(struct pypool *p, const char *target, struct pypool_reply **reply, const char *format,
+			       ...);
 
 PYPOOL_API int pypool_checkout(struct pypool *p, const struct pypool_options *options, struct pypool_lease *lease);
 PYPOOL_API int pypool_checkin(struct pypool *p, uint64_t lease, uint32_t timeout_ms);
@@ -209,7 +210,7 @@ PYPOOL_API int pypool_vpackf(void **data, size_t *size, const char *format, va_l
 
 /* Read one value of the given type: 0, -EINVAL if it is another one, -ERANGE if it does not fit. */
 PYPOOL_API int pypool_get_int(struct pypool_span value, int64_t *v);
-PYPOOL_API int pypool_get_double(struct pypool_span value, double *v); /* integers too */
+PYPOOL_API int pypool_get_double(struct pypool_span value, double *v);              /* integers too */
 PYPOOL_API int pypool_get_text(struct pypool_span value, struct pypool_span *text); /* str or bin; not NUL-terminated */
 /* The value of a text key in a map, or the element of an array; -ENOENT when it is not there. */
 PYPOOL_API int pypool_get_key(struct pypool_span map, const char *key, struct pypool_span *value);

@@ -41,8 +41,8 @@ static void answer_set_code(struct pypool_reply *r, struct span code)
 	r->error.code[n] = '\0';
 }
 
-void answer_fail(struct pypool_reply *r, int number, const char *code, enum pypool_executed executed, const char *format,
-		va_list args)
+void answer_fail(struct pypool_reply *r, int number, const char *code, enum pypool_executed executed,
+		 const char *format, va_list args)
 {
 	char *text = NULL;
 
@@ -58,8 +58,8 @@ void answer_fail(struct pypool_reply *r, int number, const char *code, enum pypo
 	r->error.message = text ? text : "out of memory while describing an error";
 }
 
-void answer_failf(struct pypool_reply *r, int number, const char *code, enum pypool_executed executed, const char *format,
-		 ...)
+void answer_failf(struct pypool_reply *r, int number, const char *code, enum pypool_executed executed,
+		  const char *format, ...)
 {
 	va_list args;
 
@@ -103,7 +103,8 @@ static void answer_parse_text(struct pypool_reply *r, struct span text)
 	    memcmp(tail - 1, mark, mark_len) == 0) {
 		const uint8_t *word = tail - 1 + mark_len;
 
-		if (executed_find((struct span){ .p = word, .len = (size_t)(text.p + end - 1 - word) }, &r->error.executed))
+		if (executed_find((struct span){ .p = word, .len = (size_t)(text.p + end - 1 - word) },
+				  &r->error.executed))
 			end = (size_t)(tail - 1 - text.p);
 	}
 	answer_set_message(r, (struct span){ .p = text.p + start, .len = end - start });
@@ -169,7 +170,8 @@ void answer_fill(struct pypool_reply *r, struct span error, struct span result, 
 	} else {
 		r->bytes = malloc(kept.len);
 		if (!r->bytes) {
-			answer_failf(r, -ENOMEM, "no_memory", PYPOOL_MAYBE, "out of memory for an answer of %zu bytes", kept.len);
+			answer_failf(r, -ENOMEM, "no_memory", PYPOOL_MAYBE, "out of memory for an answer of %zu bytes",
+				     kept.len);
 			return;
 		}
 		memcpy(r->bytes, kept.p, kept.len);

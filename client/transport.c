@@ -220,7 +220,7 @@ static size_t transport_take_frames(struct pypool *p)
 	if (p->fd < 0)
 		return 0;
 	p->in_len -= at;
-	if (p->in_len > 0 && at > 0)
+	if (p->in && p->in_len > 0 && at > 0)
 		memmove(p->in, p->in + at, p->in_len);
 	return need;
 }
@@ -246,7 +246,8 @@ static void transport_lose_end(struct pypool *p, int error)
 	const char *where = p->in_len > 0 ? " in the middle of a message" : "";
 
 	if (error == 0)
-		(void)handle_fail(p, -ENOTCONN, "connection_lost", PYPOOL_MAYBE, "the daemon closed the connection%s", where);
+		(void)handle_fail(p, -ENOTCONN, "connection_lost", PYPOOL_MAYBE, "the daemon closed the connection%s",
+				  where);
 	else
 		(void)handle_fail(p, -ENOTCONN, "connection_lost", PYPOOL_MAYBE, "the connection broke%s: %s", where,
 				  strerrordesc_np(-error));
@@ -308,10 +309,8 @@ void transport_read(struct pypool *p)
 
 void transport_deinit(struct pypool *p)
 {
-	struct outgoing *out, *tmp;
-
-	DL_FOREACH_SAFE (p->out, out, tmp)
-		transport_drop(p, out);
+	while (p->out)
+		transport_drop(p, p->out);
 	free(p->in);
 	p->in = NULL;
 	p->in_len = 0;

@@ -22,10 +22,11 @@ static bool value_has(struct span s, size_t n)
 static bool value_read_negative(struct span s, int64_t *v)
 {
 	uint8_t head = s.len ? s.p[0] : 0;
+	uint64_t sign;
 	size_t n;
 
 	if (head >= 0xe0) {
-		*v = (int8_t)head;
+		*v = (int64_t)head - 256;
 		return true;
 	}
 	if (head < 0xd0 || head > 0xd3)
@@ -33,7 +34,8 @@ static bool value_read_negative(struct span s, int64_t *v)
 	n = (size_t)1 << (head - 0xd0);
 	if (!value_has(s, n))
 		return false;
-	*v = (int64_t)(value_bits(s, n) << (64 - 8 * n)) >> (64 - 8 * n);
+	sign = UINT64_C(1) << (8 * n - 1);
+	*v = (int64_t)((value_bits(s, n) ^ sign) - sign); /* extends the sign */
 	return true;
 }
 

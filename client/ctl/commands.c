@@ -1,0 +1,33 @@
+/* One row per command, in the order of the help. */
+#include <string.h>
+
+#include "client/ctl/ctl.h"
+
+static const struct command commands[] = {
+	{ "status", "", "the daemon and its pools in short", command_status },
+	{ "pools", "[--pool POOL]", "pools with counters and timings", command_pools },
+	{ "workers", "[--pool POOL]", "worker processes, living and lately dead", command_workers },
+	{ "clients", "", "connections to the daemon", command_clients },
+	{ "queue", "[--pool POOL]", "calls that wait or run", command_queue },
+	{ "logs", "[--pool POOL] [--worker N] [-n LINES]", "last output lines of workers, also of dead ones",
+	  command_logs },
+	{ "call", "TARGET [JSON...] [--kw KEY=VALUE]... [--pool POOL] [--timeout TIME]",
+	  "call a handler and print its result as JSON", command_call },
+	{ "ping", "[--wait [TIME]]", "does the daemon answer? --wait: wait until it does (30s)", command_ping },
+	{ "version", "", "versions of pypoolctl and of the daemon", command_version },
+	{ "help", "[COMMAND]", "this text, or how to use one command", command_help },
+	{ NULL, NULL, NULL, NULL },
+};
+
+const struct command *command_list(void)
+{
+	return commands;
+}
+
+const struct command *command_find(const char *name)
+{
+	for (const struct command *c = commands; c->name; c++)
+		if (strcmp(c->name, name) == 0)
+			return c;
+	return NULL;
+}

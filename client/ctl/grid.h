@@ -1,0 +1,21 @@
+/* Tables like those of lsblk, out of a list of maps. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "client/ctl/cell.h"
+
+struct ctl;
+struct pypool_reply;
+
+struct grid_column {
+	const char *title;
+	const char *key;
+	cell_fn *text;
+	bool right; /* numbers */
+};
+
+/* columns end with a NULL title. An enum ctl_exit. */
+int grid_print(struct span list, const struct grid_column *columns);
+/* Asks for a list and prints it: as a table, or whole as JSON. */
+int grid_command(struct ctl *ctl, const char *method, const char *pool, const struct grid_column *columns);

@@ -1,0 +1,46 @@
+/* pypoolctl help [COMMAND] */
+#include "client/ctl/ctl.h"
+
+static const char call_help[] =
+	"\n"
+	"Each argument is one JSON value: 5, true, '\"text\"', '[1, 2]', '{\"a\": null}'. Keyword arguments: --kw "
+	"KEY=VALUE,\n"
+	"where a VALUE that is no JSON is text. Both at once is not possible. What JSON has no word for is written as\n"
+	"{\"$bin\": BASE64}, {\"$float\": \"nan\"}, {\"$ext\": [TYPE, BASE64]}, {\"$str\": BASE64} (invalid UTF-8) "
+	"and\n"
+	"{\"$map\": [[KEY, VALUE], ...]} (keys that are not text), in arguments and in results.\n"
+	"--timeout TIME: 250ms, 30s, 5m, 1h. Without it the pool's call_timeout holds.\n";
+
+static int help_command(struct ctl *ctl, const char *name)
+{
+	const struct command *c = command_find(name);
+
+	if (!c) {
+		fprintf(stderr, "pypoolctl: no command '%s'; try 'pypoolctl help'\n", name);
+		return CTL_USAGE;
+	}
+	(void)ctl; /* help needs no daemon */
+	printf("Usage: pypoolctl [--socket PATH] [--json] %s %s\n%s\n", c->name, c->arguments, c->summary);
+	if (c->run == command_call)
+		fputs(call_help, stdout);
+	return CTL_OK;
+}
+
+int command_help(struct ctl *ctl, int argc, char **argv)
+{
+	if (argc == 2)
+		return help_command(ctl, argv[1]);
+	if (argc > 2)
+		return ctl_usage(ctl, "at most one command");
+	printf("Usage: pypoolctl [--socket PATH] [--json] COMMAND [ARGUMENT]...\n\n");
+	for (const struct command *c = command_list(); c->name; c++)
+		printf("  %-9s %s\n", c->name, c->summary);
+	printf("\n"
+	       "  --socket PATH  the daemon's socket; else $PYPOOL_SOCKET, else /run/pypoold/pypoold.sock,\n"
+	       "                 or $XDG_RUNTIME_DIR/pypoold/pypoold.sock for an ordinary user\n"
+	       "  --json         all that the daemon says, for machines\n"
+	       "\n"
+	       "Exit status: 0 done, 1 the call failed, 2 wrong usage, 3 cannot connect.\n"
+	       "'pypoolctl help COMMAND' tells more.\n");
+	return CTL_OK;
+}
