@@ -14,10 +14,10 @@
 
 /* What to run. Borrowed during process_start() only. */
 struct process_spec {
-	const char *path;      /* of the program, absolute */
+	const char *path; /* of the program, absolute */
 	char *const *argv;
 	char *const *envp;
-	uid_t uid;             /* (uid_t)-1: as the daemon; else gid and the user's groups are set too */
+	uid_t uid; /* (uid_t)-1: as the daemon; else gid and the user's groups are set too */
 	gid_t gid;
 	uint64_t limit_nofile; /* 0: as the daemon */
 	uint64_t limit_as;     /* bytes; 0: none */
@@ -25,23 +25,26 @@ struct process_spec {
 };
 
 struct process_exit {
-	bool known;      /* false: gone, but its status cannot be had (an adopted process) */
-	int exit_code;   /* -1 when killed by a signal */
-	int signal;      /* 0 when it exited */
+	bool known;    /* false: gone, but its status cannot be had (an adopted process) */
+	int exit_code; /* -1 when killed by a signal */
+	int signal;    /* 0 when it exited */
 	bool core_dumped;
-	uint64_t max_rss_kib;
+	uint64_t max_rss_kib; /* never below that of the daemon at the fork: the kernel counts it in */
 	uint64_t cpu_us;
 };
 
 struct process;
 
 struct process_ops {
-	/* Reaped: the last news, once. Control, output and dump have been read to the end (or to EAGAIN) before. */
+	/* Reaped: the last news, once. Control, output and dump have been read to the end (or to EAGAIN) before. What
+	 * the process had started in its own process group has been killed. p may be started again or deinited. */
 	void (*exited)(struct process *p, const struct process_exit *how);
 	/* One control packet. */
 	void (*control)(struct process *p, struct span message);
 	/* The control socket is at its end; the process may still live. */
 	void (*control_closed)(struct process *p);
+	/* New lines are in the tail. */
+	void (*output)(struct process *p);
 	/* A dump that was asked for has ended, or its time is over (complete = false). Text is valid during the call. */
 	void (*dumped)(struct process *p, struct span text, bool complete);
 };
@@ -51,8 +54,8 @@ struct process_ops {
 struct process {
 	const struct process_ops *ops;
 	struct loop *loop;
-	struct tail *tail; /* owns: output lines; TAKE_PTR it to keep them */
-	pid_t pid;         /* 0: not running */
+	struct tail *tail;    /* owns: output lines; TAKE_PTR it to keep them */
+	pid_t pid;            /* 0: not running */
 	uint64_t start_ticks; /* start time from /proc, tells a reused pid */
 	uint64_t spawned_ns;  /* when process_start() was called */
 	uint64_t exec_ns;     /* when exec had succeeded */
@@ -70,6 +73,8 @@ struct spawner {
 	const char *name; /* "exec" */
 	/* Starts spec with its plumbing into *p. *calls_fd: our end of the call socket, non-blocking, the caller's.
 	 * 0 or a negative errno (that of exec, fork, pipe ...; nothing is left behind, *p is not running). */
+	/* What it fills in: pid, exec_ns, page, page_fd and the fd of pidfd, control, out, err and dump, which
+	 * process_start() then begins to watch. */
 	int (*start)(struct spawner *sp, struct process *p, const struct process_spec *spec, int *calls_fd);
 };
 

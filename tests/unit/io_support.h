@@ -8,7 +8,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/io/loop.h"
 
-#define IO_DEADLINE (20 * NS_PER_S) /* of a test that hangs */
+#define IO_DEADLINE (50 * NS_PER_S) /* of a test that hangs */
 
 struct io_deadline {
 	struct loop_timer timer;

@@ -527,7 +527,7 @@ int main(void)
 	SRunner *r = srunner_create(s);
 	int failed;
 
-	tcase_set_timeout(c, 30);
+	tcase_set_timeout(c, 60);
 	tcase_add_checked_fixture(c, setup, teardown);
 	tcase_add_test(c, loop_timer_never_fires_early);
 	tcase_add_test(c, loop_timer_armed_late_in_a_long_callback_fires_in_time);

@@ -858,7 +858,7 @@ int main(void)
 	SRunner *r = srunner_create(s);
 	int failed;
 
-	tcase_set_timeout(c, 30);
+	tcase_set_timeout(c, 60);
 	tcase_add_checked_fixture(c, setup, teardown);
 	tcase_add_test(c, stream_hands_up_frames_of_both_framings);
 	tcase_add_test(c, fault_3_frame_dripped_byte_by_byte_parses);

@@ -1,0 +1,22 @@
+/*
+ * Orphans of workers become the daemon's children (it is a subreaper), and nobody else waits for them. The strays reap every
+ * dead child that is not the process of a worker; those are left to their pidfd.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "daemon/io/loop.h"
+
+struct strays {
+	struct loop *loop;
+	struct loop_signal chld;
+	struct loop_task again; /* a dead worker was in the way */
+	/* Is this the pid of a struct process that is running? */
+	bool (*owned)(struct strays *s, pid_t pid);
+	uint64_t reaped;
+};
+
+/* Makes the daemon a subreaper and begins. 0 or a negative errno. */
+int strays_start(struct strays *s, struct loop *l, bool (*owned)(struct strays *s, pid_t pid));
+void strays_stop(struct strays *s);
