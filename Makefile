@@ -46,6 +46,7 @@ MAIN_SRC := $(wildcard daemon/main.c client/ctl/main.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 HELPER_SRC := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c tests/support/*.c))
 SIM_SRC := $(wildcard tests/sim/*.c)
+SIM_IO_SRC := $(wildcard tests/sim/sim_*.c)
 HEADERS := $(wildcard proto/*.h daemon/*.h daemon/*/*.h client/*.h client/ctl/*.h tests/unit/*.h tests/sim/*.h tests/support/*.h)
 C_FILES := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC) $(UNIT_SRC) $(HELPER_SRC) $(SIM_SRC)
 PRODUCT_SRC := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC)
@@ -56,6 +57,8 @@ PYTHON_INTEGRATION := $(wildcard tests/integration/test_*.py)
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 PIC_OBJ := $(call obj,$(PROTO_SRC) $(CLIENT_SRC))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
+# Tests of daemon/pool/ run in the simulated world: virtual time, scripted workers.
+POOL_UNIT_BIN := $(filter $(POOL_SRC:daemon/pool/%.c=$(BUILD)/tests/test_%),$(UNIT_BIN))
 SIM_BIN := $(if $(SIM_SRC),$(BUILD)/tests/sim)
 LIBRARY := $(if $(CLIENT_SRC),$(BUILD)/libpypool.so $(BUILD)/libpypool.so.1 $(BUILD)/libpypool.a)
 PRODUCT := $(if $(wildcard daemon/main.c),$(BUILD)/pypoold) $(if $(wildcard client/ctl/main.c),$(BUILD)/pypoolctl) \
@@ -167,11 +170,19 @@ $(BUILD)/tests/libeverything.a: $(call obj,$(DAEMON_SRC) $(PROTO_SRC) $(CLIENT_S
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-$(UNIT_BIN): $(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o $(BUILD)/tests/libeverything.a
+$(filter-out $(POOL_UNIT_BIN),$(UNIT_BIN)): $(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o \
+		$(BUILD)/tests/libeverything.a
 	$(link) $(CHECK_LIBS) $(EV_LIBS) $(MSGPACK_LIBS) $(SYSTEMD_LIBS) $(CONFUSE_LIBS) $(SMARTCOLS_LIBS) -lm
 
 # The simulated world: the same pool/ objects, and tests/sim in the place of daemon/io.
-$(BUILD)/tests/sim: $(call obj,$(SIM_SRC) $(POOL_SRC) $(BASE_SRC) $(PROTO_SRC))
+$(BUILD)/tests/libsimulated.a: $(call obj,$(SIM_IO_SRC) $(POOL_SRC) $(BASE_SRC) $(PROTO_SRC) daemon/io/tail.c)
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(POOL_UNIT_BIN): $(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o $(BUILD)/tests/libsimulated.a
+	$(link) $(CHECK_LIBS) $(MSGPACK_LIBS) $(SYSTEMD_LIBS) -lm
+
+$(BUILD)/tests/sim: $(call obj,$(filter-out $(SIM_IO_SRC),$(SIM_SRC))) $(BUILD)/tests/libsimulated.a
 	$(link) $(MSGPACK_LIBS) $(SYSTEMD_LIBS) -lm
 
 -include $(patsubst %.o,%.d,$(call obj,$(C_FILES)))
@@ -269,7 +280,7 @@ tidy: $(PRODUCT_SRC:%=$(BUILD)/tidy/%.ok)
 $(BUILD)/tidy/%.c.ok: %.c $(HEADERS) .clang-tidy $(BUILD)/flags
 	$(call say,TIDY,$<)
 	@mkdir -p $(@D)
-	$(Q)clang-tidy --quiet $< -- $(CPPFLAGS_ALL) -std=gnu11 2>$@.log || { cat $@.log; false; }
+	$(Q)clang-tidy --quiet $< -- $(CPPFLAGS_ALL) -DPYPOOL_LIBDIR='""' -std=gnu11 2>$@.log || { cat $@.log; false; }
 	@mv $@.log $@
 
 # ---- installation

@@ -72,5 +72,5 @@ void router_take(struct client *c, const struct slice *body)
 		router_refuse(c, &e.id, why.code, why.message);
 		return;
 	}
-	handlers[m](&q);
+	handlers[m](&q); /* NOLINT(clang-analyzer-core.CallAndMessage): router_find() found it below METHOD_N */
 }
