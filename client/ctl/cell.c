@@ -66,6 +66,13 @@ char *cell_first_line(struct span value)
 	return text_escape(text);
 }
 
+char *cell_id(struct span value)
+{
+	uint64_t id;
+
+	return mp_read_uint(&value, &id) && id > 0 ? cell_printf("%llu", (unsigned long long)id) : NULL;
+}
+
 char *cell_ms(struct span value)
 {
 	unsigned long long s;
@@ -124,7 +131,7 @@ char *cell_kib(struct span value)
 static void init_print(FILE *out, struct span phase, bool first)
 {
 	struct span name = cell_of(phase, "phase"), module = cell_of(phase, "module"), ms = cell_of(phase, "ms"), text;
-	uint64_t v;
+	double v;
 
 	fputs(first ? "" : ", ", out);
 	if (mp_read_text(&name, &text))
@@ -133,8 +140,8 @@ static void init_print(FILE *out, struct span phase, bool first)
 		fputc(' ', out);
 		text_write(out, text, false);
 	}
-	if (mp_read_uint(&ms, &v))
-		fprintf(out, " %llu", (unsigned long long)v);
+	if (pypool_get_double((struct pypool_span){ .data = ms.p, .size = ms.len }, &v) == 0)
+		fprintf(out, " %.0f", v);
 }
 
 char *cell_init(struct span value)

@@ -7,6 +7,7 @@
 typedef char *cell_fn(struct span value);
 
 char *cell_any(struct span value);   /* text as it is, all else as JSON */
+char *cell_id(struct span value);    /* a number, where 0 is none */
 char *cell_ms(struct span value);    /* 1.2s, 3m04s, 2h05m, 3d04h */
 char *cell_us(struct span value);    /* 85us, 1.25ms, 3.4s */
 char *cell_bytes(struct span value); /* 812, 4.0K, 1.5M */

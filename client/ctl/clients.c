@@ -7,6 +7,7 @@ static const struct grid_column clients_columns[] = {
 	{ "NAME", "name", cell_any, false },
 	{ "UID", "uid", cell_any, true },
 	{ "PID", "pid", cell_any, true },
+	{ "ROLE", "role", cell_any, false },
 	{ "FRAMING", "framing", cell_any, false },
 	{ "CALLS", "calls", cell_any, true },
 	{ "LEASES", "leases", cell_any, true },

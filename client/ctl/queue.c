@@ -10,7 +10,7 @@ static const struct grid_column queue_columns[] = {
 	{ "STATE", "state", cell_any, false },
 	{ "WAITED", "waited_ms", cell_ms, true },
 	{ "LEFT", "deadline_ms", cell_ms, true },
-	{ "WORKER", "worker", cell_any, true },
+	{ "WORKER", "worker", cell_id, true },
 	{ NULL, NULL, NULL, false },
 };
 

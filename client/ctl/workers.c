@@ -10,7 +10,7 @@ static const struct grid_column workers_columns[] = {
 	{ "SINCE", "since_ms", cell_ms, true },
 	{ "GEN", "generation", cell_any, true },
 	{ "CALLS", "calls", cell_any, true },
-	{ "LEASE", "lease", cell_any, true },
+	{ "LEASE", "lease", cell_id, true },
 	{ "PYTHON", "python", cell_any, false },
 	{ "CODEC", "codec", cell_any, false },
 	{ "MAX-RSS", "max_rss_kib", cell_kib, true },

@@ -304,6 +304,12 @@ START_TEST(cells_are_short_and_survive_wrong_types)
 		     "exec\xa2ms\x03\x81\xa5phase\xa7imports",
 		     "exec 3, imports");
 		CELL(cell_init, "\x91\x01", "");
+		CELL(cell_id, "\x07", "7");
+		CELL(cell_id, "\x00", "-");
+		CELL(cell_init,
+		     "\x91\x82\xa5phase\xa4"
+		     "exec\xa2ms\xcb\x40\x1c\x66\x66\x66\x66\x66\x66",
+		     "exec 7");
 		CELL(cell_first_line,
 		     "\xa3"
 		     "a\nb",

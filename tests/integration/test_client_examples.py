@@ -1,0 +1,54 @@
+"""The examples of docs/client.md do their work against a real daemon."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import BUILD, DEMO, ROOT, Daemon
+
+EXAMPLES = ROOT / "client" / "examples"
+
+
+def compiled(name: str, where: Path) -> str:
+    """An example, linked with the static library that was built."""
+    program = str(where / name)
+    sanitizers = ["-fsanitize=address,undefined"] if "asan" in BUILD.name else []
+    subprocess.run([os.environ.get("CC", "gcc"), "-std=c99", "-D_POSIX_C_SOURCE=200809L", *sanitizers,
+                    f"-I{ROOT / 'client'}", "-o", program, str(EXAMPLES / f"{name}.c"), str(BUILD / "libpypool.a"),
+                    "-lmsgpackc"], check=True)
+    return program
+
+
+def run(daemon: Daemon, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env={**os.environ, "PYPOOL_SOCKET": str(daemon.socket)}, capture_output=True,
+                          text=True, check=False, timeout=30)
+
+
+def test_the_blocking_example_counts_words(start_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    done = run(start_daemon({"default": DEMO}), compiled("blocking", tmp_path), "to be or not to be")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "6 words\n", "")
+
+
+def test_the_poll_example_has_all_its_calls_answered(start_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    files = []
+    for n in range(1, 21):
+        file = tmp_path / f"{n}.txt"
+        file.write_text("word " * n)
+        files.append(str(file))
+    done = run(start_daemon({"default": DEMO}), compiled("poll", tmp_path), *files, str(tmp_path / "none"))
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and len(lines) == 21
+    assert {f"{file}: {n} words" for n, file in enumerate(files, 1)} < set(lines)
+    assert [line for line in lines if "FileNotFoundError" in line]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node")
+def test_the_node_example_counts_words(start_daemon: Callable[..., Daemon]) -> None:
+    done = run(start_daemon({"default": DEMO}), "node", str(EXAMPLES / "node.mjs"), "zwei drei vier")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3 words\n", "")
