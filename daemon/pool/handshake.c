@@ -145,7 +145,7 @@ static enum handshake_news take_hello(struct handshake *h, const struct news *n,
 	(void)snprintf(h->codec, sizeof(h->codec), "%.*s", (int)n->codec.len, (const char *)n->codec.p);
 	text_make_utf8(h->python);
 	text_make_utf8(h->codec);
-	handshake_close(h, n->t_ns);
+	handshake_begin(h, "library", NULL, n->t_ns); /* until the app's imports begin: the phases have no gap */
 	return HANDSHAKE_HELLO;
 }
 

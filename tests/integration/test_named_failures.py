@@ -143,7 +143,7 @@ def test_an_init_that_hangs_fails_after_init_timeout_with_the_stack_of_the_impor
         assert "init was not finished in 800 ms, in phase imports of hangs_in_import" in error.message
         assert "hangs_in_import.py line 6 in wait_for_licence" in error.message
         assert "in wait_for_licence" in error.cause["stack"] and "in <module>" in error.cause["stack"]
-        assert [phase["phase"] for phase in error.cause["init"]] == ["exec", "interpreter", "imports"]
+        assert [phase["phase"] for phase in error.cause["init"]] == ["exec", "interpreter", "library", "imports"]
         assert "in wait_for_licence" in c.call("status")["pools"][0]["last_failure"]["cause"]["stack"]
     gone = process
     eventually(lambda: not gone.is_alive(), "the worker that hung is gone", 3 * SLOW)
