@@ -64,7 +64,7 @@ void lease_remove(struct lease *l, struct request *r)
 
 void lease_advance(struct lease *l)
 {
-	if (l->waiting && slot_is_free(l->worker))
+	if (l->waiting && worker_can_be_sent(l->worker))
 		slot_start(l->worker, l->waiting);
 }
 

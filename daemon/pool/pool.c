@@ -106,10 +106,17 @@ static bool pool_may_spawn(const struct pool *p)
 	return p->state == POOL_RUNNING && p->respawn.at == LOOP_NEVER;
 }
 
-/* After a failed start one worker at a time finds out whether it works again. */
+/* After a failed start one worker at a time finds out whether it works again. One that is being killed for its init timeout
+ * still counts: only its death sets the back-off. */
 static bool pool_is_probing(const struct pool *p)
 {
-	return p->failure && p->in_state[WORKER_STARTING] + p->in_state[WORKER_INITIALIZING] > 0;
+	const struct worker *w;
+
+	for (w = p->failure ? p->workers : NULL; w; w = w->next) {
+		if (!w->ready_at)
+			return true;
+	}
+	return false;
 }
 
 static void pool_replenish(struct pool *p)
@@ -149,13 +156,23 @@ static void pool_lend(struct worker *w, struct request *r)
 	request_finish(r, &o);
 }
 
+/* One that has closed its call channel stays idle for a moment, until it is dead or killed. */
+static struct worker *pool_find_idle(const struct pool *p)
+{
+	struct worker *w = p->idle;
+
+	while (w && !worker_can_be_sent(w))
+		w = w->idle_next;
+	return w;
+}
+
 static void pool_serve(struct pool *p)
 {
 	struct request *r;
+	struct worker *w;
 
-	while (p->idle && p->state == POOL_RUNNING && (r = queue_pop(&p->queue))) {
-		struct worker *w = p->idle;
-
+	while (p->state == POOL_RUNNING && p->queue.count && (w = pool_find_idle(p))) {
+		r = queue_pop(&p->queue);
 		if (r->kind == REQUEST_CHECKOUT)
 			pool_lend(w, r);
 		else
@@ -224,6 +241,7 @@ static void pool_note_success(struct pool *p)
 {
 	p->deaths_in_row = 0;
 	loop_timer_stop(&p->respawn);
+	pool_mark(p); /* whoever waited for that timer must not wait for ever */
 }
 
 static bool why_is_wanted(enum worker_why why)
@@ -292,8 +310,19 @@ void pool_note_finished(struct pool *p)
 
 void pool_note_reply(struct pool *p)
 {
-	if (p->deaths_in_row)
+	if (p->deaths_in_row && !p->failure) /* a reply of an old worker does not show that new ones can be started */
 		pool_note_success(p);
+}
+
+/* More than max_queue may wait until the end of the turn, when some are served at once. */
+static bool pool_has_room(const struct pool *p, const struct lease *lease, unsigned waiting)
+{
+	unsigned room = p->settings->max_queue + (lease && worker_can_be_sent(lease->worker));
+	const struct worker *w;
+
+	for (w = lease ? NULL : p->idle; w && waiting >= room; w = w->idle_next)
+		room += worker_can_be_sent(w);
+	return waiting < room;
 }
 
 void pool_submit(struct pool *p, struct caller *c, const struct request_spec *spec, struct lease *lease)
@@ -306,7 +335,7 @@ void pool_submit(struct pool *p, struct caller *c, const struct request_spec *sp
 		pool_fail_draining(r);
 	} else if (!lease && pool_is_down(p)) {
 		pool_fail_down(p, r);
-	} else if (p->settings->max_queue && waiting >= p->settings->max_queue && (lease || !p->idle)) {
+	} else if (p->settings->max_queue && waiting >= p->settings->max_queue && !pool_has_room(p, lease, waiting)) {
 		outcome_error(&o, ERROR_OVERLOADED, "pool %s is full: %u calls wait, max_queue is %u", p->settings->name,
 			      waiting, p->settings->max_queue);
 		request_finish(r, &o);

@@ -232,6 +232,9 @@ void slot_take_stack(struct worker *w, struct span text, bool complete)
 		return; /* it was answered, or cancelled, in the meantime */
 	w->slot.dumping = 0;
 	process_drain_output(&w->proc);
+	stream_drain_input(&w->calls); /* its answer may have come with the stack, or with its death */
+	if (w->slot.request != r)
+		return;
 	postmortem_overdue(&pm, r, text, complete);
 	request_finish(r, &pm.outcome);
 	postmortem_deinit(&pm);

@@ -27,6 +27,11 @@ static const uint8_t next_ok[WORKER_N_STATES] = {
 	[WORKER_STOPPING] = BIT(WORKER_DEAD),
 };
 
+bool worker_can_be_sent(const struct worker *w)
+{
+	return slot_is_free(w) && process_is_running(&w->proc) && stream_is_open(&w->calls) && !w->calls.ended;
+}
+
 bool worker_may_become(enum worker_state from, enum worker_state to)
 {
 	return next_ok[from] & BIT(to);
@@ -109,6 +114,12 @@ static void worker_on_output(struct process *proc)
 	}
 }
 
+/* Its call channel is at its end: it is most likely dead, and if it lives it is of no use. */
+static void worker_await_end(struct worker *w)
+{
+	loop_timer_set(&w->timer, loop_now(w->pool->loop) + STACK_TIME);
+}
+
 static void worker_on_control(struct process *proc, struct span message)
 {
 	struct worker *w = container_of(proc, struct worker, proc);
@@ -124,6 +135,8 @@ static void worker_on_control(struct process *proc, struct span message)
 			break; /* it is being stopped: too late */
 		w->ready_at = loop_now(w->pool->loop);
 		worker_set_state(w, WORKER_IDLE, WORKER_WHY_NONE);
+		if (w->calls.ended)
+			worker_await_end(w);
 		break;
 	case HANDSHAKE_BROKEN:
 		LOG(WARN, "worker.protocol", KV("pool", w->pool->settings->name), KV("worker", w->id),
@@ -210,7 +223,7 @@ static void worker_on_ended(struct stream *s, enum stream_end why)
 		slot_break(w, "its reply needs more memory than there is");
 	/* closed: not dead yet, the exit status is still owed; a worker that closed it and lives is found below */
 	else if (worker_is_serving(w))
-		loop_timer_set(&w->timer, loop_now(w->pool->loop) + STACK_TIME);
+		worker_await_end(w);
 }
 
 static const struct stream_ops stream_ops = {
@@ -248,7 +261,7 @@ void worker_stop(struct worker *w, enum worker_why why)
 
 	if (w->state == WORKER_STOPPING || w->state == WORKER_DEAD)
 		return;
-	if (!process_is_running(&w->proc)) { /* still at the gate */
+	if (!w->last_pid) { /* still at the gate; a process whose exit is being told is moved to DEAD by worker_on_exited() */
 		worker_set_state(w, WORKER_DEAD, why);
 		return;
 	}
@@ -351,8 +364,8 @@ struct worker *worker_free(struct worker *w)
 
 void worker_settle(struct worker *w)
 {
-	if (!worker_is_serving(w) || !slot_is_free(w))
-		return;
+	if (!worker_is_serving(w) || !slot_is_free(w) || w->calls.ended)
+		return; /* with its call channel at its end, the timer that was armed then decides */
 	loop_timer_stop(&w->timer);
 	if (w->lease)
 		lease_advance(w->lease);

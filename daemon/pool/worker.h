@@ -95,6 +95,9 @@ static inline bool worker_is_serving(const struct worker *w)
 	return w->state == WORKER_IDLE || w->state == WORKER_BUSY || w->state == WORKER_DRAINING;
 }
 
+/* Its slot is free and its process still hears us: a call that it is given now may reach it. */
+bool worker_can_be_sent(const struct worker *w);
+
 /* Tells it to leave: politely for shutdown, at once for everything else. Nothing to do when it is leaving already. */
 void worker_stop(struct worker *w, enum worker_why why);
 /* No more patience: KILL now. */

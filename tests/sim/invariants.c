@@ -1,0 +1,271 @@
+#include "tests/sim/invariants.h"
+
+#include <utlist.h>
+
+#include "daemon/base/log.h"
+#include "daemon/pool/lease.h"
+#include "tests/sim/world.h"
+
+#define SLACK NS_PER_MS
+#define STACK_TIME (40 * NS_PER_MS)
+#define BACKOFF_FIRST (100 * NS_PER_MS)
+#define BACKOFF_MAX (30 * NS_PER_S)
+
+#define CHECK(w, ok, what, number)                                                                                     \
+	do {                                                                                                           \
+		if (!(ok))                                                                                             \
+			world_violate(w, what, number);                                                                \
+	} while (0)
+
+void invariants_check_log(struct world *w)
+{
+	CHECK(w, log_bugs() == 0, "a BUG line in the log", log_bugs());
+}
+
+void invariants_check_times(struct world *w, const struct request *r, const struct outcome *o)
+{
+	uint64_t now = loop_now(w->stage.loop);
+
+	if (o->abandoned)
+		return;
+	if (o->code == ERROR_QUEUE_TIMEOUT)
+		CHECK(w, now >= r->queue_deadline, "invariant 16: queue timeout too early", r->call);
+	if (o->code == ERROR_DEADLINE_EXCEEDED)
+		CHECK(w, now >= r->deadline, "invariant 16: deadline too early", r->call);
+}
+
+void invariants_check_streak(struct world *w)
+{
+	unsigned free_starts = w->stage.settings.min_workers + 3; /* the first ones, and the first replacement */
+	uint64_t elapsed = loop_now(w->stage.loop) - w->streak.began;
+	uint64_t least = 0, wait = BACKOFF_FIRST;
+
+	for (unsigned n = free_starts; n < w->streak.n && least <= elapsed; n++) {
+		least += wait / 4 * 3;
+		wait = 2 * wait < BACKOFF_MAX ? 2 * wait : BACKOFF_MAX;
+	}
+	CHECK(w, least <= elapsed, "invariant 15: starts faster than the back-off", w->streak.n);
+}
+
+/* --- workers --- */
+
+static bool state_has_process(enum worker_state s)
+{
+	return s != WORKER_STARTING && s != WORKER_DEAD;
+}
+
+static void check_slot(struct world *w, const struct worker *k)
+{
+	const struct request *r = k->slot.request;
+
+	if (r) {
+		CHECK(w, r->worker == k && r->state == REQUEST_RUNNING, "a slot and its request disagree", k->id);
+		CHECK(w, r->call == k->slot.call, "invariant 2: the slot has another call", k->id);
+	}
+	if (k->slot.call) {
+		CHECK(w, k->state == WORKER_BUSY || k->state == WORKER_DRAINING || k->state == WORKER_STOPPING,
+		      "invariant 14: a call outside of BUSY", k->id);
+		CHECK(w, r || k->state == WORKER_STOPPING || k->timer.at != LOOP_NEVER,
+		      "an abandoned call has no grace that ends", k->id);
+	}
+}
+
+static void check_worker(struct world *w, const struct worker *k)
+{
+	bool serving = worker_is_serving(k);
+
+	check_slot(w, k);
+	CHECK(w, k->state != WORKER_DEAD, "a dead worker among the living", k->id);
+	if (state_has_process(k->state))
+		CHECK(w, process_is_running(&k->proc), "invariant 12: a worker without a process", k->id);
+	if (k->state == WORKER_IDLE)
+		CHECK(w, !k->slot.call && !k->lease, "an idle worker has work", k->id);
+	if (k->state == WORKER_BUSY && !k->calls.ended)
+		CHECK(w, k->slot.call || k->lease, "a busy worker has no work", k->id);
+	if (k->lease)
+		CHECK(w, k->lease->worker == k && (k->state == WORKER_BUSY || k->state == WORKER_DRAINING),
+		      "invariant 7: a lease on a worker that is not busy", k->id);
+	if (serving && k->calls.ended)
+		CHECK(w, k->timer.at != LOOP_NEVER, "a worker that cannot be spoken to is kept", k->id);
+	if (k->state == WORKER_STOPPING)
+		CHECK(w, k->timer.at != LOOP_NEVER || k->stage == WORKER_STOP_KILL, "a worker that need not leave",
+		      k->id);
+}
+
+static void check_workers(struct world *w)
+{
+	const struct pool *p = w->stage.pool;
+	unsigned in_state[WORKER_N_STATES] = { 0 };
+	unsigned idle = 0, dead = 0, running = 0;
+	const struct worker *k;
+
+	DL_FOREACH(p->workers, k) {
+		check_worker(w, k);
+		in_state[k->state]++;
+		running += process_is_running(&k->proc);
+	}
+	DL_FOREACH2(p->idle, k, idle_next)
+	{
+		CHECK(w, k->state == WORKER_IDLE, "a worker in the idle list is not idle", k->id);
+		idle++;
+	}
+	DL_FOREACH(p->dead, k) {
+		CHECK(w, k->state == WORKER_DEAD && !k->slot.request && !k->lease && !process_is_running(&k->proc),
+		      "invariant 14: a dead worker has work", k->id);
+		dead++;
+	}
+	for (unsigned s = 0; s < WORKER_DEAD; s++)
+		CHECK(w, in_state[s] == p->in_state[s], "the count of workers in a state is wrong", s);
+	CHECK(w, idle == in_state[WORKER_IDLE], "the idle list is wrong", idle);
+	CHECK(w, dead == p->n_dead && dead <= POOL_DEAD_KEPT, "the list of the dead is wrong", dead);
+	CHECK(w, running >= sim_machine_living(&w->stage.machine), "invariant 12: a stray process", running);
+	CHECK(w, pool_living(p) <= p->settings->max_workers, "invariant 13: more than the maximum", pool_living(p));
+}
+
+/* --- requests --- */
+
+static void check_request(struct world *w, const struct request *r)
+{
+	uint64_t now = loop_now(w->stage.loop);
+	uint64_t late = r->deadline > w->resumed ? r->deadline : w->resumed;
+
+	CHECK(w, r->caller != NULL, "a request without a caller", r->call);
+	if (r->state == REQUEST_QUEUED) {
+		CHECK(w, r->queue_deadline == LOOP_NEVER || now < r->queue_deadline + SLACK,
+		      "invariant 16: waits beyond its deadline", r->call);
+		CHECK(w, (r->lane != NULL) != (r->lease != NULL), "a request waits nowhere, or twice", r->call);
+	} else {
+		CHECK(w, r->state == REQUEST_RUNNING && r->worker && r->worker->slot.request == r,
+		      "a request runs nowhere", r->call);
+		CHECK(w, r->deadline == LOOP_NEVER || now < late + STACK_TIME + SLACK,
+		      "invariant 16: runs beyond its deadline", r->call);
+	}
+}
+
+static void check_requests(struct world *w)
+{
+	const struct pool *p = w->stage.pool;
+	const struct stats *st = &p->stats;
+	unsigned n = 0, running = 0, queued = 0;
+	const struct request *r;
+
+	DL_FOREACH2(p->requests, r, pool_next)
+	{
+		check_request(w, r);
+		n++;
+		running += r->state == REQUEST_RUNNING;
+		queued += r->state == REQUEST_QUEUED && !r->lease;
+	}
+	CHECK(w, n == p->n_requests && n == w->ledger.n_open, "invariant 1: the count of open requests is wrong", n);
+	CHECK(w, running == p->n_running, "the count of running requests is wrong", running);
+	CHECK(w, queued == p->queue.count, "the count of queued requests is wrong", queued);
+	CHECK(w, st->accepted == st->completed + st->failed + st->cancelled + st->abandoned + n,
+	      "invariant 8: the counters do not add up", st->accepted);
+	CHECK(w, !p->settings->max_queue || queued <= p->settings->max_queue + p->settings->max_workers,
+	      "more waits than max_queue", queued);
+	CHECK(w, HASH_CNT(hh_call, p->registry->by_call) == n && HASH_CNT(hh_id, p->registry->by_caller_id) == n,
+	      "the registry has other requests than the pool", n);
+}
+
+/* --- callers and leases --- */
+
+static unsigned check_caller(struct world *w, const struct caller *c)
+{
+	unsigned requests = 0, leases = 0;
+	size_t bytes = 0;
+	const struct request *r;
+	const struct lease *l;
+
+	DL_FOREACH2(c->requests, r, caller_next)
+	{
+		CHECK(w, r->caller == c, "invariant 2: a request of another caller", r->call);
+		requests++;
+		bytes += r->body_bytes;
+	}
+	DL_FOREACH(c->leases, l) {
+		CHECK(w, l->caller == c && l->worker->lease == l, "invariant 7: a lease has two holders", l->id);
+		CHECK(w, loop_now(w->stage.loop) < l->expires + SLACK || l->expires == LOOP_NEVER,
+		      "invariant 16: a lease beyond its ttl", l->id);
+		leases++;
+	}
+	CHECK(w, requests == c->n_requests && bytes == c->body_bytes, "invariant 9: a caller's requests are miscounted",
+	      c->id);
+	CHECK(w, leases == c->n_leases, "invariant 9: a caller's leases are miscounted", c->id);
+	return leases;
+}
+
+static void check_callers(struct world *w)
+{
+	unsigned leases = 0;
+
+	for (unsigned i = 0; i < WORLD_CALLERS; i++) {
+		if (w->callers[i])
+			leases += check_caller(w, &w->callers[i]->caller);
+	}
+	CHECK(w, leases == HASH_COUNT(w->stage.registry.leases), "a lease without an owner", leases);
+}
+
+/* --- watchers --- */
+
+static unsigned armed(const struct loop_timer *t)
+{
+	return t->loop && t->at != LOOP_NEVER;
+}
+
+/* Every timer that is armed belongs to something that lives. */
+static void check_timers(struct world *w)
+{
+	const struct pool *p = w->stage.pool;
+	unsigned n = armed(&p->respawn);
+	const struct request *r;
+	const struct worker *k;
+	const struct lease *l;
+
+	DL_FOREACH2(p->requests, r, pool_next)
+	n += armed(&r->timer);
+	DL_FOREACH(p->workers, k)
+		n += armed(&k->timer) + armed(&k->ticket.slice) + armed(&k->proc.dump_timer);
+	for (l = p->registry->leases; l; l = l->hh.next)
+		n += armed(&l->ttl);
+	CHECK(w, n == sim_timers_armed(w->stage.loop), "invariant 18: a timer without a living object", n);
+}
+
+/* --- progress --- */
+
+static bool has_usable_idle(const struct pool *p)
+{
+	const struct worker *k;
+
+	DL_FOREACH2(p->idle, k, idle_next)
+	{
+		if (!k->calls.ended)
+			return true;
+	}
+	return false;
+}
+
+static void check_progress(struct world *w)
+{
+	const struct pool *p = w->stage.pool;
+	bool starting = false; /* one that never was ready is alive: the others wait for what becomes of it */
+	const struct worker *k;
+
+	if (p->state != POOL_RUNNING)
+		return;
+	DL_FOREACH(p->workers, k)
+		starting |= !k->ready_at;
+	CHECK(w, !p->queue.count || !has_usable_idle(p), "requests wait while a worker is idle", p->queue.count);
+	CHECK(w, !p->queue.count || !pool_is_down(p), "requests wait for a pool that is down", p->queue.count);
+	CHECK(w, pool_living(p) >= p->settings->min_workers || p->respawn.at != LOOP_NEVER || (p->failure && starting),
+	      "invariant 13: nobody replaces a worker", pool_living(p));
+}
+
+void invariants_check(struct world *w)
+{
+	check_workers(w);
+	check_requests(w);
+	check_callers(w);
+	check_timers(w);
+	check_progress(w);
+	invariants_check_log(w);
+}

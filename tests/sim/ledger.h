@@ -1,0 +1,33 @@
+/*
+ * What became of each request, written down from three sides: who asked, what was told, and what the simulated workers
+ * saw of it. It complains when the sides do not agree.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/errors.h"
+
+struct record {
+	uint64_t caller, id;
+	bool checkout;
+	bool replied; /* before it was answered: the value lay ready */
+	unsigned answered, saw, began, ended;
+	bool abandoned;
+	enum error_code code;
+	enum executed executed;
+};
+
+struct ledger {
+	struct record *records; /* owns: by the number of the call */
+	uint64_t n, room;
+	uint64_t n_open; /* not answered */
+};
+
+void ledger_init(struct ledger *l);
+void ledger_deinit(struct ledger *l);
+void ledger_open(struct ledger *l, uint64_t call, uint64_t caller, uint64_t id, bool checkout);
+struct record *ledger_find(const struct ledger *l, uint64_t call); /* NULL: nobody asked for it */
+/* NULL, or what is wrong with it now: to be asked at every news. */
+const char *record_complaint(const struct record *r);

@@ -1,0 +1,636 @@
+#include "tests/sim/sim_child.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/mem.h"
+#include "proto/envelope.h"
+#include "proto/pack.h"
+
+#define TELL(c, what, ...)                                                                                             \
+	do {                                                                                                           \
+		const struct sim_machine_ops *ops_ = (c)->machine->ops;                                                \
+		if (ops_ && ops_->what)                                                                                \
+			ops_->what((c)->machine, c, ##__VA_ARGS__);                                                    \
+	} while (0)
+
+static uint64_t now(const struct sim_child *c)
+{
+	return loop_now(c->machine->loop);
+}
+
+static void child_after(struct sim_child *c, struct sim_event *e, uint64_t ns)
+{
+	sim_event_set(c->machine->loop, e, now(c) + ns);
+}
+
+/* --- pipes --- */
+
+static struct sim_message *message_new(const void *data, size_t len)
+{
+	struct sim_message *m = mem_new(sizeof(*m) + len);
+
+	m->len = len;
+	memcpy(m->data, data, len);
+	return m;
+}
+
+static void pipe_update(struct loop *l, struct sim_pipe *p)
+{
+	sim_fd_set_readable(l, p->fd, p->messages || p->over);
+}
+
+static void pipe_write(struct sim_child *c, struct sim_pipe *p, const void *data, size_t len)
+{
+	struct sim_message *m;
+
+	if (c->dead || p->fd < 0 || p->over)
+		return;
+	m = message_new(data, len);
+	DL_APPEND(p->messages, m);
+	pipe_update(c->machine->loop, p);
+}
+
+struct sim_message *sim_pipe_take(struct loop *l, struct sim_pipe *p)
+{
+	struct sim_message *m = p->messages;
+
+	if (m)
+		DL_DELETE(p->messages, m);
+	pipe_update(l, p);
+	return m;
+}
+
+static void messages_free(struct sim_message *list)
+{
+	struct sim_message *m, *next;
+
+	DL_FOREACH_SAFE(list, m, next)
+		free(m);
+}
+
+/* --- what it says --- */
+
+void sim_child_write_calls(struct sim_child *c, const void *data, size_t len)
+{
+	pipe_write(c, &c->calls, data, len);
+}
+
+void sim_child_write_control(struct sim_child *c, const void *data, size_t len)
+{
+	pipe_write(c, &c->control, data, len);
+}
+
+void sim_child_print(struct sim_child *c, const char *text)
+{
+	pipe_write(c, &c->output, text, strlen(text));
+}
+
+/* [2, name, [{...}]] with the given number of pairs to follow. */
+static void begin_news(msgpack_sbuffer *buf, msgpack_packer *pk, const char *name, unsigned pairs)
+{
+	msgpack_sbuffer_init(buf);
+	msgpack_packer_init(pk, buf, msgpack_sbuffer_write);
+	msgpack_pack_array(pk, 3);
+	msgpack_pack_int(pk, ENVELOPE_NOTIFICATION);
+	pack_text(pk, name);
+	msgpack_pack_array(pk, 1);
+	msgpack_pack_map(pk, pairs);
+}
+
+static void end_news(struct sim_child *c, msgpack_sbuffer *buf)
+{
+	sim_child_write_control(c, buf->data, buf->size);
+	msgpack_sbuffer_destroy(buf);
+}
+
+void sim_child_say_hello(struct sim_child *c)
+{
+	msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	begin_news(&buf, &pk, "hello", 5);
+	pack_kv_uint(&pk, "protocol", c->script.init == SIM_INIT_WRONG_PROTOCOL ? 99 : 1);
+	pack_kv_uint(&pk, "pid", (uint64_t)c->pid);
+	pack_kv_text(&pk, "python", "3.11.2");
+	pack_kv_text(&pk, "codec", "c");
+	pack_kv_uint(&pk, "t_ns", now(c));
+	end_news(c, &buf);
+	c->said_hello = true;
+}
+
+void sim_child_say_phase(struct sim_child *c, const char *phase, const char *module)
+{
+	msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	begin_news(&buf, &pk, "phase", 3);
+	pack_kv_text(&pk, "name", phase);
+	pack_kv_text(&pk, "module", module);
+	pack_kv_uint(&pk, "t_ns", now(c));
+	end_news(c, &buf);
+}
+
+void sim_child_say_ready(struct sim_child *c)
+{
+	msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	begin_news(&buf, &pk, "ready", 2);
+	pack_text(&pk, "targets");
+	msgpack_pack_array(&pk, 2);
+	pack_text(&pk, "app.work");
+	pack_text(&pk, "app.slow");
+	pack_kv_uint(&pk, "t_ns", now(c));
+	end_news(c, &buf);
+	c->said_ready = true;
+	TELL(c, ready);
+}
+
+void sim_child_say_failed(struct sim_child *c)
+{
+	msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	begin_news(&buf, &pk, "failed", 6);
+	pack_kv_text(&pk, "phase", "imports");
+	pack_kv_text(&pk, "type", "RuntimeError");
+	pack_kv_text(&pk, "message", "licence server refused");
+	pack_kv_text(&pk, "file", "/srv/app.py");
+	pack_kv_uint(&pk, "line", 5);
+	pack_kv_text(&pk, "traceback", "Traceback (most recent call last):\n");
+	end_news(c, &buf);
+}
+
+static void child_leave_after(struct sim_child *c, uint64_t ns, int exit_code, int signal);
+
+/* The call in hand is over, whatever came of it. */
+static void child_finish(struct sim_child *c)
+{
+	uint64_t call = c->call;
+
+	if (c->running)
+		TELL(c, ended, call);
+	c->call = 0;
+	c->running = false;
+	sim_event_cancel(c->machine->loop, &c->work);
+	sim_event_cancel(c->machine->loop, &c->interrupt);
+	if (c->stopping)
+		child_leave_after(c, c->script.hears_after, 0, 0);
+}
+
+static void begin_reply(msgpack_sbuffer *buf, msgpack_packer *pk, uint64_t call)
+{
+	msgpack_sbuffer_init(buf);
+	msgpack_packer_init(pk, buf, msgpack_sbuffer_write);
+	msgpack_pack_array(pk, 5);
+	msgpack_pack_int(pk, ENVELOPE_RESPONSE);
+	msgpack_pack_uint64(pk, call);
+}
+
+static void end_reply(struct sim_child *c, msgpack_sbuffer *buf, msgpack_packer *pk, uint64_t call)
+{
+	msgpack_pack_map(pk, 1);
+	pack_kv_uint(pk, "run_us", 7);
+	if (c->call == call)
+		child_finish(c);
+	sim_child_write_calls(c, buf->data, buf->size);
+	msgpack_sbuffer_destroy(buf);
+}
+
+void sim_child_reply(struct sim_child *c, uint64_t call)
+{
+	msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	begin_reply(&buf, &pk, call);
+	if (c->call == call && !c->dead && !c->calls.over)
+		TELL(c, replied, call);
+	msgpack_pack_nil(&pk);
+	msgpack_pack_uint64(&pk, call);
+	end_reply(c, &buf, &pk, call);
+}
+
+void sim_child_reply_error(struct sim_child *c, uint64_t call, const char *code, const char *message)
+{
+	msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	begin_reply(&buf, &pk, call);
+	msgpack_pack_map(&pk, 2);
+	pack_kv_text(&pk, "code", code);
+	pack_kv_text(&pk, "message", message);
+	msgpack_pack_nil(&pk);
+	end_reply(c, &buf, &pk, call);
+}
+
+void sim_child_close_calls(struct sim_child *c)
+{
+	c->calls.over = true;
+	pipe_update(c->machine->loop, &c->calls);
+}
+
+/* --- death --- */
+
+void sim_child_die(struct sim_child *c, int exit_code, int signal)
+{
+	struct loop *l = c->machine->loop;
+	struct sim_event *events[] = { &c->init, &c->hear, &c->work, &c->interrupt, &c->leave, &c->close };
+
+	if (c->dead)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(events); i++)
+		sim_event_cancel(l, events[i]);
+	TELL(c, died);
+	c->dead = true;
+	c->how = (struct process_exit){ .known = true, .exit_code = signal ? -1 : exit_code, .signal = signal };
+	c->calls.over = c->control.over = c->output.over = c->dump.over = true;
+	pipe_update(l, &c->calls);
+	pipe_update(l, &c->control);
+	pipe_update(l, &c->output);
+	pipe_update(l, &c->dump);
+	sim_fd_set_readable(l, c->pidfd, true);
+}
+
+static void child_on_leave(struct sim_event *e)
+{
+	struct sim_child *c = container_of(e, struct sim_child, leave);
+
+	sim_child_die(c, c->leave_code, c->leave_signal);
+}
+
+static void child_leave_after(struct sim_child *c, uint64_t ns, int exit_code, int signal)
+{
+	if (c->dead || (c->leave.pending && c->leave_signal == SIGKILL))
+		return;
+	c->leave_code = exit_code;
+	c->leave_signal = signal;
+	child_after(c, &c->leave, ns);
+}
+
+static void child_die_of_itself(struct sim_child *c)
+{
+	sim_child_print(c, "Fatal Python error: something broke\n");
+	sim_child_die(c, c->script.exit_code, c->script.signal);
+}
+
+/* --- init --- */
+
+static void child_on_hello_time(struct sim_child *c)
+{
+	switch (c->script.init) {
+	case SIM_INIT_EXIT_EARLY:
+		child_die_of_itself(c);
+		return;
+	case SIM_INIT_HANG_EARLY:
+	case SIM_INIT_MANUAL:
+		return;
+	case SIM_INIT_READY_FIRST:
+		sim_child_say_ready(c);
+		return;
+	case SIM_INIT_GARBAGE:
+		sim_child_write_control(c, "\xc1garbage", 8);
+		return;
+	default:
+		sim_child_say_hello(c);
+		child_after(c, &c->init, c->script.ready_after);
+	}
+}
+
+static void child_on_ready_time(struct sim_child *c)
+{
+	switch (c->script.init) {
+	case SIM_INIT_EXIT_LATE:
+		child_die_of_itself(c);
+		return;
+	case SIM_INIT_HANG_LATE:
+		sim_child_say_phase(c, "imports", "app");
+		return;
+	case SIM_INIT_FAILED:
+		sim_child_say_failed(c);
+		sim_child_die(c, 1, 0);
+		return;
+	case SIM_INIT_EARLY_REPLY:
+	case SIM_INIT_EARLY_REPLY_AND_EXIT:
+		sim_child_reply(c, 1);
+		if (c->script.init == SIM_INIT_EARLY_REPLY_AND_EXIT)
+			child_die_of_itself(c);
+		return;
+	default:
+		sim_child_say_phase(c, "imports", "app");
+		sim_child_say_ready(c);
+		if (c->script.init == SIM_INIT_READY_TWICE)
+			sim_child_say_ready(c);
+		if (c->script.closes_idle)
+			child_after(c, &c->close, c->script.closes_after);
+	}
+}
+
+static void child_on_init(struct sim_event *e)
+{
+	struct sim_child *c = container_of(e, struct sim_child, init);
+
+	if (!c->said_hello)
+		child_on_hello_time(c);
+	else if (c->got_init)
+		child_on_ready_time(c);
+	else
+		child_after(c, &c->init, NS_PER_MS);
+}
+
+static void child_on_close(struct sim_event *e)
+{
+	sim_child_close_calls(container_of(e, struct sim_child, close));
+}
+
+/* --- calls --- */
+
+static void child_misbehave(struct sim_child *c, uint64_t call)
+{
+	switch (c->script.call) {
+	case SIM_CALL_WRONG_ID:
+		sim_child_reply(c, call + 1);
+		break;
+	case SIM_CALL_DOUBLE:
+	case SIM_CALL_DOUBLE_AND_DIE:
+		sim_child_reply(c, call);
+		sim_child_reply(c, call);
+		if (c->script.call == SIM_CALL_DOUBLE_AND_DIE)
+			child_die_of_itself(c);
+		break;
+	case SIM_CALL_GARBAGE:
+		sim_child_write_calls(c, "\xc1 this is no reply", 18);
+		break;
+	case SIM_CALL_REPLY_AND_CLOSE:
+		sim_child_reply(c, call);
+		sim_child_close_calls(c);
+		break;
+	default:
+		sim_child_close_calls(c);
+	}
+}
+
+static void child_on_work(struct sim_event *e)
+{
+	struct sim_child *c = container_of(e, struct sim_child, work);
+	uint64_t call = c->call;
+
+	switch (c->script.call) {
+	case SIM_CALL_REPLY:
+		sim_child_reply(c, call);
+		break;
+	case SIM_CALL_ERROR:
+		sim_child_reply_error(c, call, "app_error", "ValueError: no");
+		break;
+	case SIM_CALL_UNKNOWN:
+		sim_child_reply_error(c, call, "unknown_target", "no such handler");
+		break;
+	case SIM_CALL_DIE:
+		c->running = false; /* the handler never ended */
+		child_die_of_itself(c);
+		break;
+	case SIM_CALL_REPLY_AND_DIE:
+		sim_child_reply(c, call);
+		child_die_of_itself(c);
+		break;
+	default:
+		child_misbehave(c, call);
+	}
+	if (c->call && !c->dead)
+		child_finish(c);
+}
+
+static void child_begin_call(struct sim_child *c, uint64_t call)
+{
+	if (!c->said_ready)
+		TELL(c, wronged, "a call before ready");
+	if (c->call)
+		TELL(c, wronged, "a second call while the first runs");
+	c->n_calls++;
+	c->call = call;
+	TELL(c, saw, call);
+	TELL(c, called);
+	if (c->script.call != SIM_CALL_UNKNOWN) {
+		c->running = true;
+		TELL(c, began, call);
+	}
+	if (c->script.call != SIM_CALL_HANG && c->script.call != SIM_CALL_MANUAL)
+		child_after(c, &c->work, c->script.call_after);
+	if (c->wanted == call && !c->script.ignores_interrupt)
+		child_after(c, &c->interrupt, c->script.hears_after);
+}
+
+static void child_on_interrupt(struct sim_event *e)
+{
+	struct sim_child *c = container_of(e, struct sim_child, interrupt);
+
+	if (!c->call || c->call != c->wanted)
+		return;
+	sim_child_reply_error(c, c->call, c->reason == 2 ? "deadline_exceeded" : "cancelled", "interrupted");
+}
+
+/* --- what it hears --- */
+
+static void child_take_stop(struct sim_child *c)
+{
+	c->n_stops++;
+	if (c->script.ignores_stop)
+		return;
+	c->stopping = true;
+	if (!c->call)
+		child_leave_after(c, c->script.hears_after, 0, 0);
+}
+
+static void child_take(struct sim_child *c, const struct sim_message *m)
+{
+	struct span message = { .p = m->data, .len = m->len };
+	struct complaint why;
+	struct envelope e;
+
+	if (cursor_check(message) != CURSOR_DONE || !envelope_parse(message, &e, &why)) {
+		TELL(c, wronged, "a message that is malformed");
+	} else if (m->control) {
+		if (span_equals(e.method, "init"))
+			c->got_init = true;
+		else if (span_equals(e.method, "stop"))
+			child_take_stop(c);
+	} else if (e.type != ENVELOPE_REQUEST || !span_equals(e.method, "execute")) {
+		TELL(c, wronged, "something on the call channel that is no call");
+	} else {
+		child_begin_call(c, e.id);
+	}
+}
+
+static void child_on_hear(struct sim_event *e)
+{
+	struct sim_child *c = container_of(e, struct sim_child, hear);
+
+	while (c->inbox && !c->dead) {
+		struct sim_message *m = c->inbox;
+
+		DL_DELETE(c->inbox, m);
+		child_take(c, m);
+		free(m);
+	}
+}
+
+void sim_child_receive(struct sim_child *c, bool control, const void *data, size_t len)
+{
+	struct sim_message *m;
+
+	if (c->dead)
+		return;
+	m = message_new(data, len);
+	m->control = control;
+	DL_APPEND(c->inbox, m);
+	if (!c->hear.pending)
+		child_after(c, &c->hear, c->script.hears_after);
+}
+
+static void child_show_stack(struct sim_child *c)
+{
+	static const char stack[] = "Stack (most recent call first):\n  File \"/srv/app.py\", line 5 in slow\n";
+
+	c->n_dumps++;
+	if (c->script.shows_stack)
+		pipe_write(c, &c->dump, stack, sizeof(stack) - 1);
+}
+
+void sim_child_signal(struct sim_child *c, int signo)
+{
+	if (c->dead)
+		return;
+	if (signo == SIGKILL) {
+		child_leave_after(c, 0, 0, SIGKILL);
+	} else if (signo == SIGTERM) {
+		c->n_terms++;
+		if (!c->script.ignores_term)
+			child_leave_after(c, c->script.hears_after, 0, SIGTERM);
+	} else if (signo == SIGUSR2) {
+		child_show_stack(c);
+	} else if (signo == SIGUSR1) {
+		c->n_interrupts++;
+		if (c->call == c->wanted && !c->script.ignores_interrupt)
+			child_after(c, &c->interrupt, c->script.hears_after);
+	}
+}
+
+/* --- birth and burial --- */
+
+static void child_free(struct sim_child *c)
+{
+	DL_DELETE(c->machine->children, c);
+	messages_free(c->calls.messages);
+	messages_free(c->control.messages);
+	messages_free(c->output.messages);
+	messages_free(c->dump.messages);
+	messages_free(c->inbox);
+	free(c);
+}
+
+static void child_on_fd_closed(void *owner, int fd)
+{
+	struct sim_child *c = owner;
+	struct sim_pipe *pipes[] = { &c->calls, &c->control, &c->output, &c->dump };
+
+	for (size_t i = 0; i < ARRAY_SIZE(pipes); i++) {
+		if (pipes[i]->fd == fd)
+			pipes[i]->fd = -1;
+	}
+	if (c->pidfd == fd)
+		c->pidfd = -1;
+	if (--c->n_fds == 0)
+		child_free(c);
+}
+
+static int child_open(struct sim_child *c)
+{
+	c->n_fds++;
+	return sim_fd_new(c->machine->loop, c, child_on_fd_closed);
+}
+
+static struct sim_child *child_new(struct sim_machine *m)
+{
+	struct sim_child *c = MEM_NEW(struct sim_child);
+
+	c->machine = m;
+	c->script = m->script;
+	c->pid = ++m->last_pid;
+	DL_APPEND(m->children, c);
+	c->pidfd = child_open(c);
+	c->calls.fd = child_open(c);
+	c->control.fd = child_open(c);
+	c->output.fd = child_open(c);
+	c->dump.fd = child_open(c);
+	sim_event_init(&c->init, child_on_init);
+	sim_event_init(&c->hear, child_on_hear);
+	sim_event_init(&c->work, child_on_work);
+	sim_event_init(&c->interrupt, child_on_interrupt);
+	sim_event_init(&c->leave, child_on_leave);
+	sim_event_init(&c->close, child_on_close);
+	return c;
+}
+
+static int machine_start(struct spawner *sp, struct process *p, const struct process_spec *spec, int *calls_fd)
+{
+	struct sim_machine *m = container_of(sp, struct sim_machine, spawner);
+	struct sim_child *c;
+
+	(void)spec;
+	m->n_attempts++;
+	if (m->ops && m->ops->attempted)
+		m->ops->attempted(m);
+	if (m->spawn_error)
+		return m->spawn_error;
+	m->n_spawned++;
+	c = child_new(m);
+	TELL(c, born);
+	p->pid = c->pid;
+	p->exec_ns = loop_now(m->loop);
+	p->pidfd.fd = c->pidfd;
+	p->control.fd = c->control.fd;
+	p->err.fd = c->output.fd;
+	p->dump.fd = c->dump.fd;
+	*calls_fd = c->calls.fd;
+	child_after(c, &c->init, c->script.hello_after);
+	return 0;
+}
+
+void sim_machine_init(struct sim_machine *m, struct loop *l, const struct sim_machine_ops *ops)
+{
+	*m = (struct sim_machine){
+		.spawner = { .name = "simulated", .start = machine_start },
+		.loop = l,
+		.ops = ops,
+		.last_pid = 1000,
+		.script = { .hello_after = NS_PER_MS,
+			    .ready_after = NS_PER_MS,
+			    .call_after = NS_PER_MS,
+			    .shows_stack = true,
+			    .exit_code = 3 },
+	};
+}
+
+unsigned sim_machine_living(const struct sim_machine *m)
+{
+	const struct sim_child *c;
+	unsigned n = 0;
+
+	DL_FOREACH(m->children, c)
+		n += !c->dead;
+	return n;
+}
+
+struct sim_child *sim_machine_find(const struct sim_machine *m, pid_t pid)
+{
+	struct sim_child *c;
+
+	DL_FOREACH(m->children, c) {
+		if (c->pid == pid && !c->dead)
+			return c;
+	}
+	return NULL;
+}

@@ -1,0 +1,142 @@
+/*
+ * A simulated worker process, as the daemon's kernel would show it: it acts at its own times, what it has written lies
+ * ready whether the daemon looks or not, and its exit is told by a pidfd. What it does is its script; a test may also
+ * play it by hand. The machine is where the children live; it is the spawner that the pool is given.
+ */
+#pragma once
+
+#include "daemon/io/process.h"
+#include "proto/cursor.h"
+#include "tests/sim/sim_loop.h"
+
+enum sim_init {
+	SIM_INIT_READY,
+	SIM_INIT_MANUAL,     /* says nothing: the test speaks */
+	SIM_INIT_EXIT_EARLY, /* before hello */
+	SIM_INIT_EXIT_LATE,  /* between hello and ready */
+	SIM_INIT_HANG_EARLY,
+	SIM_INIT_HANG_LATE,
+	SIM_INIT_FAILED,      /* says so, and exits 1 */
+	SIM_INIT_READY_FIRST, /* ready before hello */
+	SIM_INIT_READY_TWICE,
+	SIM_INIT_WRONG_PROTOCOL,
+	SIM_INIT_GARBAGE,
+	SIM_INIT_EARLY_REPLY, /* a reply on the call channel before ready */
+	SIM_INIT_EARLY_REPLY_AND_EXIT,
+	SIM_INIT_N,
+};
+
+enum sim_call {
+	SIM_CALL_REPLY,
+	SIM_CALL_MANUAL,
+	SIM_CALL_ERROR,   /* app_error */
+	SIM_CALL_UNKNOWN, /* unknown_target: the handler is not run */
+	SIM_CALL_HANG,
+	SIM_CALL_DIE,
+	SIM_CALL_REPLY_AND_DIE, /* the reply lies ready when it is dead */
+	SIM_CALL_WRONG_ID,
+	SIM_CALL_DOUBLE,
+	SIM_CALL_DOUBLE_AND_DIE,
+	SIM_CALL_GARBAGE,
+	SIM_CALL_CLOSE, /* closes its call channel and lives on */
+	SIM_CALL_REPLY_AND_CLOSE,
+	SIM_CALL_N,
+};
+
+struct sim_script {
+	enum sim_init init;
+	uint64_t hello_after, ready_after; /* ns: from the start, from hello and init */
+	enum sim_call call;
+	uint64_t call_after;  /* ns: how long a call takes */
+	uint64_t hears_after; /* ns: how long a message or signal is on its way */
+	bool ignores_interrupt, ignores_term, ignores_stop, shows_stack;
+	bool closes_idle; /* closes its call channel some time after ready, and lives on */
+	uint64_t closes_after;
+	int exit_code, signal; /* how it dies by itself */
+};
+
+struct sim_machine;
+struct sim_child;
+struct sim_message;
+
+struct sim_machine_ops {
+	/* What the new child will do, and what it will do with the call that it has just been sent. May be NULL. */
+	void (*born)(struct sim_machine *m, struct sim_child *c);
+	void (*called)(struct sim_machine *m, struct sim_child *c);
+	/* News for an observer: it has read a call; its handler began; its handler ended; what it may not be sent. */
+	void (*saw)(struct sim_machine *m, struct sim_child *c, uint64_t call);
+	void (*began)(struct sim_machine *m, struct sim_child *c, uint64_t call);
+	void (*ended)(struct sim_machine *m, struct sim_child *c, uint64_t call);
+	void (*replied)(struct sim_machine *m, struct sim_child *c, uint64_t call); /* a value lies ready */
+	void (*ready)(struct sim_machine *m, struct sim_child *c);
+	void (*died)(struct sim_machine *m, struct sim_child *c);
+	void (*attempted)(struct sim_machine *m); /* a start, before it is known whether it fails */
+	void (*wronged)(struct sim_machine *m, struct sim_child *c, const char *what);
+};
+
+struct sim_machine {
+	struct spawner spawner;
+	struct loop *loop; /* borrows */
+	const struct sim_machine_ops *ops;
+	struct sim_script script;   /* of the next child */
+	int spawn_error;            /* negative errno of the next start; 0: it succeeds */
+	struct sim_child *children; /* list; owns: until the daemon has closed all of their fds */
+	pid_t last_pid;
+	unsigned n_spawned, n_attempts;
+};
+
+/* What the child has written and the daemon has not read. */
+struct sim_pipe {
+	struct sim_message *messages; /* list; owns */
+	bool over;                    /* no more will come */
+	int fd;                       /* the daemon's end; -1: closed */
+};
+
+struct sim_child {
+	struct sim_machine *machine; /* borrows */
+	struct sim_child *prev, *next;
+	struct sim_script script;
+	pid_t pid;
+	int pidfd;
+	struct sim_pipe calls, control, output, dump;
+	struct sim_message *inbox; /* list; owns: what the daemon has sent */
+	unsigned n_fds;
+	bool got_init, said_hello, said_ready, dead, stopping;
+	struct process_exit how;                                   /* when dead */
+	uint64_t call;                                             /* in hand; 0: none */
+	bool running;                                              /* its handler was begun */
+	uint64_t wanted, reason;                                   /* the page */
+	unsigned n_calls, n_interrupts, n_terms, n_stops, n_dumps; /* that it got */
+	struct sim_event init, hear, work, interrupt, leave, close;
+	int leave_code, leave_signal;
+};
+
+struct sim_message {
+	struct sim_message *prev, *next;
+	bool control; /* came over control, not over the call channel */
+	size_t len;
+	uint8_t data[];
+};
+
+void sim_machine_init(struct sim_machine *m, struct loop *l, const struct sim_machine_ops *ops);
+unsigned sim_machine_living(const struct sim_machine *m);
+struct sim_child *sim_machine_find(const struct sim_machine *m, pid_t pid); /* a living one, or NULL */
+
+/* By hand, as the child. */
+void sim_child_say_hello(struct sim_child *c);
+void sim_child_say_phase(struct sim_child *c, const char *phase, const char *module);
+void sim_child_say_ready(struct sim_child *c);
+void sim_child_say_failed(struct sim_child *c);
+void sim_child_reply(struct sim_child *c, uint64_t call); /* with the call's number as the value */
+void sim_child_reply_error(struct sim_child *c, uint64_t call, const char *code, const char *message);
+void sim_child_write_calls(struct sim_child *c, const void *data, size_t len); /* one frame's body */
+void sim_child_write_control(struct sim_child *c, const void *data, size_t len);
+void sim_child_print(struct sim_child *c, const char *text); /* on stderr */
+void sim_child_close_calls(struct sim_child *c);
+void sim_child_die(struct sim_child *c, int exit_code, int signal);
+
+/* For sim_stream.c and sim_process.c: the kernel's side. */
+void sim_child_receive(struct sim_child *c, bool control, const void *data, size_t len);
+void sim_child_signal(struct sim_child *c, int signo);
+/* The first message, NULL when there is none; freed by the caller. */
+struct sim_message *sim_pipe_take(struct loop *l, struct sim_pipe *p);

@@ -1,0 +1,41 @@
+/*
+ * The second implementation of daemon/io/loop.h: a simulated clock that stands still while the daemon works, and file
+ * descriptors that are numbers in a table. A turn runs as the real one does: ready I/O of high priority, expired
+ * timers, other I/O, deferred tasks, flushes, graveyard. Events are what the world outside does, whether the daemon
+ * looks or not.
+ */
+#pragma once
+
+#include "daemon/io/loop.h"
+
+/* Something that happens in the world at a time. Embedded in its owner. */
+struct sim_event {
+	uint64_t at;
+	uint64_t order; /* of events at the same time */
+	void (*happen)(struct sim_event *e);
+	struct sim_event *prev, *next;
+	bool pending;
+};
+
+void sim_event_init(struct sim_event *e, void (*happen)(struct sim_event *e));
+void sim_event_set(struct loop *l, struct sim_event *e, uint64_t at); /* again: moves it */
+void sim_event_cancel(struct loop *l, struct sim_event *e);
+
+/* The lowest free number. closed: called when the daemon closes it. */
+int sim_fd_new(struct loop *l, void *owner, void (*closed)(void *owner, int fd));
+void *sim_fd_owner(const struct loop *l, int fd); /* NULL when it is not open */
+void sim_fd_set_readable(struct loop *l, int fd, bool readable);
+
+/* Turns at the present time until nothing is ready any more. False: it never ends (the loop spins). */
+bool sim_settle(struct loop *l);
+/* Time passes: every event and timer has its turn at its time. */
+bool sim_pass(struct loop *l, uint64_t ns);
+/* The daemon is stopped: the world goes on, and no turn is run. */
+void sim_freeze(struct loop *l, uint64_t ns);
+
+/* What is left: all must be 0 at the end. */
+unsigned sim_fds_open(const struct loop *l);
+unsigned sim_timers_armed(const struct loop *l);
+unsigned sim_events_pending(const struct loop *l);
+unsigned sim_tasks_marked(const struct loop *l);
+uint64_t sim_turns(const struct loop *l);

@@ -1,0 +1,175 @@
+#include "tests/sim/sim_stage.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/pool/lease.h"
+#include "daemon/pool/queue.h"
+
+static void on_settled(struct pool *p)
+{
+	container_of(p->registry, struct sim_stage, registry)->n_settled++;
+}
+
+static void on_stopped(struct pool *p)
+{
+	container_of(p->registry, struct sim_stage, registry)->n_stopped++;
+}
+
+static const struct pool_ops pool_ops = { .settled = on_settled, .stopped = on_stopped };
+
+struct pool_settings sim_settings(void)
+{
+	return (struct pool_settings){
+		.name = (char *)"sim",
+		.app = (char *)"app",
+		.python = (char *)"/usr/bin/python3",
+		.min_workers = 1,
+		.max_workers = 1,
+		.call_timeout = 2 * NS_PER_S,
+		.queue_timeout = 5 * NS_PER_S,
+		.init_timeout = 10 * NS_PER_S,
+		.cancel_grace = 500 * NS_PER_MS,
+		.stop_timeout = NS_PER_S,
+		.lease_ttl = 10 * NS_PER_S,
+		.max_reply = 1024 * 1024,
+	};
+}
+
+void sim_stage_init(struct sim_stage *s, const struct pool_settings *settings, unsigned gate, uint64_t seed,
+		    const struct sim_machine_ops *ops)
+{
+	*s = (struct sim_stage){ .settings = *settings, .loop = loop_new() };
+	blob_pool_init(&s->blobs);
+	registry_init(&s->registry);
+	gate_init(&s->gate, s->loop, gate);
+	sim_machine_init(&s->machine, s->loop, ops);
+	s->pool = pool_new(&s->settings,
+			   &(struct pool_env){ .loop = s->loop,
+					       .blobs = &s->blobs,
+					       .registry = &s->registry,
+					       .gate = &s->gate,
+					       .spawner = &s->machine.spawner,
+					       .library = "/lib",
+					       .seed = seed },
+			   &pool_ops);
+}
+
+void sim_stage_start(struct sim_stage *s)
+{
+	pool_start(s->pool);
+	(void)sim_pass(s->loop, 100 * NS_PER_MS);
+}
+
+unsigned sim_stage_end(struct sim_stage *s, bool politely)
+{
+	unsigned left;
+
+	if (politely)
+		pool_drain(s->pool);
+	else
+		pool_stop_now(s->pool);
+	(void)sim_pass(s->loop, s->settings.stop_timeout + 10 * NS_PER_S);
+	left = s->pool->state != POOL_STOPPED || s->n_stopped != 1;
+	s->pool = pool_free(s->pool);
+	gate_deinit(&s->gate);
+	registry_deinit(&s->registry);
+	left += sim_fds_open(s->loop) + sim_timers_armed(s->loop) + sim_tasks_marked(s->loop) +
+		sim_machine_living(&s->machine) + sim_events_pending(s->loop);
+	s->loop = loop_free(s->loop);
+	left += s->blobs.n_live;
+	blob_pool_deinit(&s->blobs);
+	return left;
+}
+
+/* --- callers --- */
+
+/* The value of a success: an integer, or what a checkout answers. */
+static void read_value(struct sim_answer *a, struct span value)
+{
+	uint32_t pairs;
+
+	if (mp_read_uint(&value, &a->value) || !mp_read_map(&value, &pairs))
+		return;
+	while (pairs--) {
+		struct span key;
+		uint64_t v;
+
+		if (!mp_read_text(&value, &key) || !mp_read_uint(&value, &v))
+			return;
+		if (span_equals(key, "lease"))
+			a->lease = v;
+	}
+}
+
+static void on_finished(struct caller *caller, const struct request *r, const struct outcome *o)
+{
+	struct sim_caller *c = container_of(caller, struct sim_caller, caller);
+	struct sim_answer *a = &c->answers[c->n_answers++ % SIM_ANSWERS];
+
+	*a = (struct sim_answer){
+		.id = r->key.id,
+		.code = o->code,
+		.executed = o->executed,
+		.abandoned = o->abandoned,
+		.retry_after_ms = o->retry_after_ms,
+		.at = loop_now(c->stage->loop),
+		.has_cause = o->cause.len != 0,
+	};
+	(void)snprintf(a->message, sizeof(a->message), "%s", o->message);
+	read_value(a, o->value.span);
+}
+
+static const struct caller_ops caller_ops = { .finished = on_finished };
+
+void sim_caller_init(struct sim_caller *c, struct sim_stage *s)
+{
+	*c = (struct sim_caller){ .stage = s };
+	caller_init(&c->caller, &caller_ops, ++s->registry.last_caller, 1000);
+}
+
+const struct sim_answer *sim_caller_answer(const struct sim_caller *c, uint64_t id)
+{
+	const struct sim_answer *found = NULL;
+
+	for (unsigned i = 0; i < c->n_answers && i < SIM_ANSWERS; i++) {
+		if (c->answers[i].id != id)
+			continue;
+		if (found)
+			abort(); /* answered twice */
+		found = &c->answers[i];
+	}
+	return found;
+}
+
+static void submit(struct sim_caller *c, struct request_spec *spec, struct lease *l)
+{
+	static const uint8_t args[] = { 0x91, 0x01 };
+	struct blob *b = blob_copy(&c->stage->blobs, (struct span){ .p = args, .len = sizeof(args) });
+
+	spec->received = loop_now(c->stage->loop);
+	spec->target = SPAN_LIT("app.work");
+	spec->body = (struct slice){ .blob = b, .span = { .p = b->data, .len = sizeof(args) } };
+	spec->args = spec->body.span;
+	pool_submit(c->stage->pool, &c->caller, spec, l);
+	blob_unref(b);
+}
+
+void sim_execute(struct sim_caller *c, uint64_t id, uint64_t timeout, uint64_t queue_timeout)
+{
+	submit(c,
+	       &(struct request_spec){
+		       .kind = REQUEST_EXECUTE, .id = id, .timeout = timeout, .queue_timeout = queue_timeout },
+	       NULL);
+}
+
+void sim_execute_leased(struct sim_caller *c, uint64_t id, struct lease *l)
+{
+	submit(c, &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = id }, l);
+}
+
+void sim_checkout(struct sim_caller *c, uint64_t id, uint64_t ttl)
+{
+	submit(c, &(struct request_spec){ .kind = REQUEST_CHECKOUT, .id = id, .ttl = ttl }, NULL);
+}

@@ -1,0 +1,59 @@
+/* A pool in the simulated world with all that it needs around it, and callers that write down what they are told. */
+#pragma once
+
+#include "daemon/pool/caller.h"
+#include "daemon/pool/pool.h"
+#include "tests/sim/sim_child.h"
+
+struct sim_stage {
+	struct loop *loop; /* owns */
+	struct blob_pool blobs;
+	struct registry registry;
+	struct gate gate;
+	struct sim_machine machine;
+	struct pool_settings settings;
+	struct pool *pool; /* owns */
+	unsigned n_settled, n_stopped;
+};
+
+/* What a pool is set to when a test does not care: one worker, and limits of seconds. */
+struct pool_settings sim_settings(void);
+/* Makes everything; the pool is not started. gate: how many may start at once. */
+void sim_stage_init(struct sim_stage *s, const struct pool_settings *settings, unsigned gate, uint64_t seed,
+		    const struct sim_machine_ops *ops);
+/* Starts the pool and lets it have workers. */
+void sim_stage_start(struct sim_stage *s);
+/* Ends and frees everything; callers must be gone. Returns how much was left over: fds, timers, tasks, children, blobs,
+ * and a pool that did not stop. */
+unsigned sim_stage_end(struct sim_stage *s, bool politely);
+
+struct sim_answer {
+	uint64_t id;
+	enum error_code code;
+	enum executed executed;
+	bool abandoned;
+	uint64_t value; /* of a success that is an integer */
+	uint64_t lease; /* of a checkout */
+	uint64_t retry_after_ms;
+	uint64_t at; /* ns */
+	bool has_cause;
+	char message[1024];
+};
+
+#define SIM_ANSWERS 64
+
+struct sim_caller {
+	struct caller caller;
+	struct sim_stage *stage; /* borrows */
+	struct sim_answer answers[SIM_ANSWERS];
+	unsigned n_answers;
+};
+
+void sim_caller_init(struct sim_caller *c, struct sim_stage *s);
+/* NULL: not answered. Aborts when it was answered twice. */
+const struct sim_answer *sim_caller_answer(const struct sim_caller *c, uint64_t id);
+
+/* A request of c now; 0: the pool's own times. */
+void sim_execute(struct sim_caller *c, uint64_t id, uint64_t timeout, uint64_t queue_timeout);
+void sim_execute_leased(struct sim_caller *c, uint64_t id, struct lease *l);
+void sim_checkout(struct sim_caller *c, uint64_t id, uint64_t ttl);

@@ -1,0 +1,197 @@
+/*
+ * The second implementation of daemon/io/stream.h, over the call channel of a simulated child: whole messages in
+ * memory. What the real one promises is kept: input is told when the loop says so or when it is drained, output goes
+ * out at the end of the turn, the end of the peer is told once, after all that it had said.
+ */
+#include "daemon/io/stream.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/mem.h"
+#include "tests/sim/sim_child.h"
+
+/* A message that waits for the end of the turn. */
+struct stream_segment {
+	struct stream_segment *prev, *next;
+	size_t len;
+	uint8_t data[];
+};
+
+bool stream_is_open(const struct stream *s)
+{
+	return s->loop && s->io.fd >= 0;
+}
+
+static struct sim_child *child_of(const struct stream *s)
+{
+	return sim_fd_owner(s->loop, s->io.fd);
+}
+
+static bool stream_is_reading(const struct stream *s)
+{
+	return stream_is_open(s) && !s->ended && !s->paused;
+}
+
+static void stream_drop_output(struct stream *s)
+{
+	struct stream_segment *g, *next;
+
+	DL_FOREACH_SAFE(s->out, g, next)
+		free(g);
+	s->out = NULL;
+	s->out_bytes = 0;
+}
+
+static void stream_end(struct stream *s, enum stream_end why)
+{
+	if (!stream_is_open(s) || s->ended)
+		return;
+	s->ended = true;
+	loop_io_watch(&s->io, 0);
+	if (why == STREAM_END_CLOSED) {
+		s->mute = true;
+		stream_drop_output(s);
+	}
+	s->ops->ended(s, why);
+}
+
+void stream_close(struct stream *s)
+{
+	if (!stream_is_open(s))
+		return;
+	loop_task_cancel(s->loop, &s->flush);
+	stream_drop_output(s);
+	frame_reader_deinit(&s->reader);
+	s->ended = true;
+	loop_io_close(&s->io);
+}
+
+/* --- input --- */
+
+static void stream_deliver(struct stream *s, const struct sim_message *m)
+{
+	struct blob *b = blob_copy(s->blobs, (struct span){ .p = m->data, .len = m->len });
+	struct slice body = slice_ref(b, (struct span){ .p = b->data, .len = m->len });
+
+	blob_unref(b);
+	s->frames_in++;
+	s->bytes_in += m->len;
+	s->ops->frame(s, &body);
+	slice_clear(&body);
+}
+
+static void stream_take(struct stream *s, const struct sim_message *m)
+{
+	enum cursor_status status = cursor_check((struct span){ .p = m->data, .len = m->len });
+
+	if (status == CURSOR_DONE && m->len <= s->limits->max_frame) {
+		stream_deliver(s, m);
+		return;
+	}
+	s->bad = status == CURSOR_DONE ? FRAME_TOO_LARGE : FRAME_BAD;
+	s->reader.why = status;
+	stream_end(s, STREAM_END_FRAME);
+}
+
+/* False: nothing came. */
+static bool stream_pump(struct stream *s, unsigned budget)
+{
+	struct sim_message *m;
+	unsigned n = 0;
+
+	while (n < budget && stream_is_reading(s) && (m = sim_pipe_take(s->loop, &child_of(s)->calls))) {
+		stream_take(s, m);
+		free(m);
+		n++;
+	}
+	return n > 0;
+}
+
+/* A large message takes more than one turn to read: then its worker's exit is seen before it is. */
+static unsigned stream_budget(const struct stream *s)
+{
+	return sim_turns(s->loop) % 3 ? s->limits->frames_per_turn : (unsigned)(sim_turns(s->loop) % 2);
+}
+
+static void stream_on_readable(struct loop_io *io, int events)
+{
+	struct stream *s = container_of(io, struct stream, io);
+
+	(void)events;
+	if (!stream_is_reading(s))
+		return;
+	if (!child_of(s)->calls.messages && child_of(s)->calls.over)
+		stream_end(s, STREAM_END_CLOSED);
+	else
+		(void)stream_pump(s, stream_budget(s));
+}
+
+void stream_drain_input(struct stream *s)
+{
+	if (!stream_is_reading(s))
+		return;
+	(void)stream_pump(s, UINT_MAX);
+	if (stream_is_reading(s) && child_of(s)->calls.over)
+		stream_end(s, STREAM_END_CLOSED);
+}
+
+/* --- output --- */
+
+static void stream_on_flush(struct loop_task *t)
+{
+	struct stream *s = container_of(t, struct stream, flush);
+
+	while (s->out) {
+		struct stream_segment *g = s->out;
+		struct sim_child *c = child_of(s);
+
+		if (c->calls.over) { /* broken pipe; what it said before still counts */
+			s->mute = true;
+			stream_drop_output(s);
+			stream_drain_input(s);
+			stream_end(s, STREAM_END_CLOSED);
+			return;
+		}
+		DL_DELETE(s->out, g);
+		s->out_bytes -= g->len;
+		s->bytes_out += g->len;
+		sim_child_receive(c, false, g->data, g->len);
+		free(g);
+	}
+}
+
+void stream_send(struct stream *s, const struct slice *parts, size_t n)
+{
+	struct stream_segment *g;
+	size_t len = 0;
+
+	if (!stream_is_open(s) || s->mute)
+		return;
+	for (size_t i = 0; i < n; i++)
+		len += parts[i].span.len;
+	g = mem_new(sizeof(*g) + len);
+	for (size_t i = 0; i < n; i++) {
+		memcpy(g->data + g->len, parts[i].span.p, parts[i].span.len);
+		g->len += parts[i].span.len;
+	}
+	DL_APPEND(s->out, g);
+	s->out_bytes += len;
+	s->frames_out++;
+	loop_flush_later(s->loop, &s->flush);
+}
+
+void stream_open(struct stream *s, struct loop *l, struct blob_pool *blobs, int fd, enum frame_mode mode,
+		 enum loop_priority prio, const struct stream_limits *limits, const struct stream_ops *ops)
+{
+	*s = (struct stream){
+		.ops = ops, .limits = limits, .loop = l, .blobs = blobs, .flush = { .run = stream_on_flush }
+	};
+	loop_timer_init(&s->frame_timer, l, NULL);
+	frame_reader_init(&s->reader, mode, limits->max_frame);
+	loop_io_init(&s->io, l, fd, prio, stream_on_readable);
+	loop_io_watch(&s->io, LOOP_READ);
+}
