@@ -31,7 +31,7 @@ void method_hello(struct query *q)
 {
 	struct client *c = q->client;
 	struct server *s = c->server;
-	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
 	msgpack_packer pk;
 
 	if (!params_has(&q->params, PARAM_PROTOCOL) || q->params.protocol != PROTOCOL) {

@@ -366,7 +366,7 @@ void method_logs(struct query *q)
 {
 	struct server *s = q->client->server;
 	uint64_t lines = params_has(&q->params, PARAM_LINES) ? q->params.lines : LOG_LINES;
-	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer all;
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer all = { 0 };
 	msgpack_packer pk;
 	uint32_t n = 0;
 	struct view v;

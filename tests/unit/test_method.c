@@ -1,0 +1,106 @@
+#include <check.h>
+#include <sys/socket.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/front/method.h"
+#include "daemon/front/router.h"
+#include "daemon/front/server.h"
+
+/* A server without pools, and one connection. */
+struct desk {
+	struct loop *loop; /* owns */
+	struct blob_pool blobs;
+	struct registry registry;
+	struct server server;
+	int fd; /* owns: the client's end */
+};
+
+static void on_idle(struct server *s)
+{
+	(void)s;
+}
+
+static void desk_init(struct desk *d)
+{
+	static const struct server_ops ops = { .idle = on_idle };
+	const struct server_limits limits = { .max_frame = 65536 };
+	const struct listener_peer peer = { .uid = geteuid() };
+	int fds[2];
+
+	blob_pool_init(&d->blobs);
+	registry_init(&d->registry);
+	d->loop = loop_new();
+	ck_assert_ptr_nonnull(d->loop);
+	server_init(&d->server, d->loop, &d->blobs, &d->registry, NULL, 0, &limits, &ops);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+	d->fd = fds[1];
+	server_listener_ops.accepted(&d->server.listener, fds[0], &peer);
+}
+
+static void desk_deinit(struct desk *d)
+{
+	server_deinit(&d->server);
+	d->loop = loop_free(d->loop);
+	cleanup_close(&d->fd);
+	registry_deinit(&d->registry);
+	blob_pool_deinit(&d->blobs);
+}
+
+/* What a function finds in variables that it has not set. */
+static void __attribute__((noinline)) dirty_stack(void)
+{
+	volatile uint8_t dirt[32768];
+
+	for (size_t i = 0; i < sizeof(dirt); i++)
+		dirt[i] = 0x5a;
+}
+
+/* Refused before it is looked at closely. */
+static void desk_ask(struct desk *d, void (*method)(struct query *q), const char *pool)
+{
+	struct query q = { .client = d->server.clients, .id = 7 };
+
+	if (pool) {
+		q.params.has = PARAM_BIT(PARAM_POOL);
+		q.params.pool = span_str(pool);
+	}
+	dirty_stack();
+	method(&q);
+	ck_assert_uint_eq(d->server.clients->stream.frames_out, 1);
+}
+
+START_TEST(hello_that_is_refused_frees_only_what_it_has)
+{
+	struct desk d;
+
+	desk_init(&d);
+	desk_ask(&d, method_hello, NULL);
+	desk_deinit(&d);
+}
+END_TEST
+
+START_TEST(logs_of_an_unknown_pool_free_only_what_they_have)
+{
+	struct desk d;
+
+	desk_init(&d);
+	desk_ask(&d, method_logs, "none");
+	desk_deinit(&d);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("method");
+	TCase *t = tcase_create("method");
+	SRunner *r = srunner_create(s);
+	int failed;
+
+	tcase_add_test(t, hello_that_is_refused_frees_only_what_it_has);
+	tcase_add_test(t, logs_of_an_unknown_pool_free_only_what_they_have);
+	suite_add_tcase(s, t);
+	srunner_run_all(r, CK_ENV);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? 1 : 0;
+}
