@@ -125,8 +125,10 @@ static ssize_t log_send_journal(struct log *log, const struct log_line *line)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 
-	if (strlen(log->journal_socket) >= sizeof(sa.sun_path))
+	if (strlen(log->journal_socket) >= sizeof(sa.sun_path)) {
+		errno = ENAMETOOLONG;
 		return -1;
+	}
 	memcpy(sa.sun_path, log->journal_socket, strlen(log->journal_socket) + 1);
 	/* addressed anew each time, so that a journal that was restarted is found again */
 	return sendto(log->fd, line->text, line->len, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&sa, sizeof(sa));
@@ -137,8 +139,10 @@ static ssize_t log_send_shared(const struct log_line *line)
 {
 	struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
 
-	if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))
+	if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)) {
+		errno = EAGAIN;
 		return -1;
+	}
 	return write(STDERR_FILENO, line->text, line->len);
 }
 
@@ -156,6 +160,7 @@ static ssize_t log_send_once(struct log *log, const struct log_line *line)
 	case LOG_SINK_CLOSED:
 		break;
 	}
+	errno = EBADF; /* nobody has set it, and an old EINTR would be tried for ever */
 	return -1;
 }
 

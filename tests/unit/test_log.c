@@ -234,6 +234,17 @@ START_TEST(fault_118_reader_that_went_away_costs_records_only)
 }
 END_TEST
 
+START_TEST(fault_118_closed_stderr_is_not_tried_for_ever_after_an_interrupted_call)
+{
+	close(STDERR_FILENO);
+	log_open(LOG_FORMAT_TEXT, LOG_LEVEL_INFO);
+	errno = EINTR;
+	LOG(INFO, "x");
+	ck_assert_uint_eq(log_dropped(), 1);
+	log_close();
+}
+END_TEST
+
 START_TEST(log_to_a_socket_neither_blocks_nor_raises_sigpipe)
 {
 	const char *got;
@@ -438,6 +449,7 @@ int main(void)
 	tcase_add_test(t, fault_118_full_pipe_drops_whole_lines_and_says_how_many);
 	tcase_add_test(t, fault_118_full_disk_drops_and_counts);
 	tcase_add_test(t, fault_118_reader_that_went_away_costs_records_only);
+	tcase_add_test(t, fault_118_closed_stderr_is_not_tried_for_ever_after_an_interrupted_call);
 	tcase_add_test(t, log_to_a_socket_neither_blocks_nor_raises_sigpipe);
 	tcase_add_test(t, log_appends_to_a_file_that_others_write_too);
 	tcase_add_test(t, fault_120_error_flood_is_limited_per_event_and_summed_up);
