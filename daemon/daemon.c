@@ -186,7 +186,7 @@ static bool daemon_owns(struct strays *s, pid_t pid)
 	return false;
 }
 
-static bool daemon_listen(struct daemon *d)
+static bool daemon_listen(struct daemon *d, struct systemd_sockets *passed)
 {
 	const struct config *c = d->config;
 	const struct listener_spec spec = {
@@ -194,22 +194,15 @@ static bool daemon_listen(struct daemon *d)
 		.mode = c->socket_mode,
 		.group = c->has_socket_group ? c->socket_group : (gid_t)-1,
 	};
-	struct systemd_sockets passed;
 	char why[512];
 
-	if (systemd_take_sockets(&passed, why, sizeof(why)) < 0) {
-		LOG(ERROR, "listener.failed", KV("reason", why));
-		return false;
-	}
-	if (passed.n > 1) {
+	if (passed->n > 1) {
 		LOG(ERROR, "listener.failed",
 		    KV("reason", "systemd passed more than one socket; this version takes one"));
-		systemd_sockets_deinit(&passed);
 		return false;
 	}
-	if (passed.n == 1)
-		listener_adopt(&d->server.listener, d->loop, TAKE_FD(passed.all[0].fd), &server_listener_ops);
-	systemd_sockets_deinit(&passed);
+	if (passed->n == 1)
+		listener_adopt(&d->server.listener, d->loop, TAKE_FD(passed->all[0].fd), &server_listener_ops);
 	if (!d->server.listener.loop &&
 	    !listener_open(&d->server.listener, d->loop, &spec, &server_listener_ops, why)) {
 		LOG(ERROR, "listener.failed", KV("reason", why));
@@ -315,12 +308,12 @@ static void daemon_deinit(struct daemon *d)
 	config_free(d->config);
 }
 
-int daemon_run(struct config *config, const char *library)
+int daemon_run(struct config *config, const char *library, struct systemd_sockets *passed)
 {
 	struct daemon d = { .config = config, .library = library };
 
 	LOG(INFO, "daemon.start", KV("version", PYPOOL_VERSION), KV("pid", getpid()));
-	if (daemon_init(&d) < 0 || !daemon_listen(&d)) {
+	if (daemon_init(&d) < 0 || !daemon_listen(&d, passed)) {
 		d.exit_code = 1;
 	} else {
 		daemon_start(&d);

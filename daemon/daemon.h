@@ -35,5 +35,6 @@ struct daemon {
 	int exit_code;
 };
 
-/* Runs until it is told to stop. Takes config. Returns the exit code; errors are on stderr. */
-int daemon_run(struct config *config, const char *library);
+/* Runs until it is told to stop. Takes config, and the socket out of passed if there is one: then no other is opened.
+ * Returns the exit code; errors are on stderr. */
+int daemon_run(struct config *config, const char *library, struct systemd_sockets *passed);

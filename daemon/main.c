@@ -1,5 +1,6 @@
 /* Command line and exit codes: 0 stopped as told, 1 could not run, 64 usage, 78 configuration. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <signal.h>
@@ -7,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/base/cleanup.h"
+#include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/daemon.h"
 
@@ -116,13 +118,30 @@ static char *find_library(void)
 	return holds_worker(PYPOOL_LIBDIR) ? mem_strdup(PYPOOL_LIBDIR) : NULL;
 }
 
+/* A closed stdin, stdout or stderr would be the number of the next socket, and what a library prints would go there. */
+static void open_standard_fds(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC); /* the lowest number that is free */
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	cleanup_close(&fd);
+}
+
 int main(int argc, char **argv)
 {
+	_cleanup_(systemd_sockets_deinit) struct systemd_sockets passed = { 0 };
 	struct command_line cl = { 0 };
+	char why[512];
 	_cleanup_free_ char *library = NULL;
 	struct config *config;
-	int r = read_command_line(argc, argv, &cl);
+	int taken, r;
 
+	/* first of all: they are known by their numbers, which must not be those of something that we opened */
+	taken = systemd_take_sockets(&passed, why, sizeof(why));
+	open_standard_fds();
+	r = read_command_line(argc, argv, &cl);
 	if (r)
 		return r - 1;
 	library = find_library();
@@ -141,7 +160,13 @@ int main(int argc, char **argv)
 	}
 	(void)signal(SIGPIPE, SIG_IGN); /* cannot fail for a valid signal */
 	log_open(config->log_format, config->log_level);
-	r = daemon_run(config, library);
+	if (taken < 0) {
+		LOG(ERROR, "listener.failed", KV("reason", why));
+		config_free(config);
+		r = EXIT_FAILURE;
+	} else {
+		r = daemon_run(config, library, &passed);
+	}
 	log_close();
 	return r;
 }
