@@ -1,0 +1,19 @@
+"""The application of the benchmark: what the floors do, as a handler."""
+
+from __future__ import annotations
+
+from pypool_worker import expose
+
+
+@expose
+def echo(value: object) -> object:
+    """Answers its argument."""
+    return value
+
+
+@expose
+def nap(seconds: float) -> None:
+    """Waits, so that others must."""
+    import time
+
+    time.sleep(seconds)
