@@ -19,7 +19,6 @@
 /* libev's macros reach watchers of all types through ev_watcher. */
 #pragma GCC diagnostic ignored "-Wstrict-aliasing"
 
-#define CACHE_STALE NS_PER_MS /* how old libev's clock may be when a timer is armed */
 #define HUPS_PER_TURN 64
 
 struct task_queue {
@@ -33,7 +32,7 @@ struct loop {
 	ev_idle idle; /* active: the next poll does not block */
 	struct task_queue deferred, flushes, next;
 	struct loop_grave *graves;
-	uint64_t cached;     /* when libev's clock was last known to be right */
+	uint64_t cached;     /* what libev holds for now: when it last read its clock */
 	uint64_t turn_began; /* 0: not in a turn */
 	uint64_t worst_stall;
 	bool stopped;
@@ -377,17 +376,13 @@ void loop_io_close(struct loop_io *io)
 
 /* --- timers --- */
 
-/* libev adds `after` to a clock that it read at the start of the turn. */
+/* libev adds what it is given to the time that it read at the start of the turn, so count from there: then a timer that is
+ * armed late in a long callback is right too. */
 static void timer_arm(struct loop_timer *t)
 {
 	struct timer_store *s = timer_store(t);
 	struct loop *l = t->loop;
-	uint64_t now = loop_now(l);
 
-	if (now - l->cached > CACHE_STALE) {
-		ev_now_update(l->ev);
-		l->cached = now;
-	}
 	ev_timer_stop(l->ev, &s->ev);
 	ev_timer_set(&s->ev, t->at > l->cached ? (double)(t->at - l->cached) / (double)NS_PER_S : 0., 0.);
 	ev_timer_start(l->ev, &s->ev);

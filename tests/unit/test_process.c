@@ -75,6 +75,12 @@ static void helper_last_word(void)
 	(void)!send(4, "last word", 9, 0);
 }
 
+static void helper_many_words(void)
+{
+	for (unsigned i = 0; i < 100; i++)
+		(void)!send(4, "word", 4, 0);
+}
+
 static void helper_close_control(void)
 {
 	char c;
@@ -177,6 +183,8 @@ static int run_helper(const char *name)
 		helper_echo_control();
 	else if (strcmp(name, "last-word") == 0)
 		helper_last_word();
+	else if (strcmp(name, "many-words") == 0)
+		helper_many_words();
 	else if (strcmp(name, "close-control") == 0)
 		helper_close_control();
 	else if (strcmp(name, "wait") == 0)
@@ -505,7 +513,7 @@ END_TEST
 
 START_TEST(fault_58_child_has_the_expected_files_and_environment)
 	{
-		int stray = open("/dev/null", O_RDONLY); /* a library's, without O_CLOEXEC */
+		int stray = fcntl(2, F_DUPFD, 50); /* a library's, without O_CLOEXEC */
 		struct child c;
 
 		start_helper(&c, "fds");
@@ -802,6 +810,19 @@ START_TEST(process_last_word_is_read_although_a_packet_was_left_unread)
 	}
 END_TEST
 
+START_TEST(process_is_heard_to_the_end_before_its_exit)
+	{
+		struct child c;
+		siginfo_t si;
+
+		start_helper(&c, "many-words");
+		ck_assert_int_eq(waitid(P_PID, (id_t)c.process.pid, &si, WEXITED | WNOWAIT), 0);
+		io_run(loop);
+		ck_assert_uint_eq(c.packets, 100);
+		child_deinit(&c);
+	}
+END_TEST
+
 START_TEST(process_whose_control_is_closed_may_live_on)
 	{
 		struct child c;
@@ -1004,6 +1025,7 @@ static void add_life_tests(TCase *c)
 	tcase_add_test(c, process_control_packets_go_both_ways);
 	tcase_add_test(c, process_control_that_nobody_reads_is_full_one_day);
 	tcase_add_test(c, process_last_word_is_read_although_a_packet_was_left_unread);
+	tcase_add_test(c, process_is_heard_to_the_end_before_its_exit);
 	tcase_add_test(c, process_whose_control_is_closed_may_live_on);
 	tcase_add_test(c, process_interrupt_brings_call_and_reason);
 	tcase_add_test(c, process_dump_is_cleaned_and_ends_at_its_last_byte);
