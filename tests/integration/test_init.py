@@ -199,7 +199,9 @@ def test_a_warm_up_that_raises_fails_the_init_in_its_phase(start_daemon: StartDa
         assert "OSError: no model, made_app.py line 5" in error.message
 
 
-def test_a_worker_tells_the_phases_of_its_init_and_their_milliseconds(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_a_worker_tells_the_phases_of_its_init_and_their_milliseconds(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
     text = "import time\nfrom pypool_worker import expose\ntime.sleep(0.2)\n@expose\ndef echo(): pass\n"
     text += "def warm():\n    time.sleep(0.1)\n"
     daemon = start_daemon({"default": app_in(tmp_path, text, warmup="made_app:warm")})
@@ -353,8 +355,10 @@ def traced(text: str) -> list[str]:
 def test_fault_57_workers_are_signalled_by_pidfd_only(start_daemon: StartDaemon, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     calls = "kill,tkill,tgkill,pidfd_send_signal"
+    options = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # which does not work under ptrace
     daemon = start_daemon(
         {"default": pool("nasty", 2, cancel_grace="100ms")},
+        environment={"ASAN_OPTIONS": options.lstrip(":")},
         prefix=["strace", "-D", "-qq", "-o", str(trace), "-e", f"trace={calls}", "-e", "signal=none"],
     )
     with daemon.client() as c:

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """A worker that follows a script instead of docs/worker-protocol.md.
 
-A pool whose `python` is this file runs it in the place of an interpreter. STUB names the script: words, done one after the
-other. STUB_LEDGER is a file for what it sees. A script of the form `first|then` is `first` for the first worker that comes
-and `then` for all later ones.
+A pool whose `python` is this file runs it in the place of an interpreter. STUB names the script: words, done one after
+the other. STUB_LEDGER is a file for what it sees. A script of the form `first|then` is `first` for the first worker that
+comes and `then` for all later ones.
 """
 from __future__ import annotations
 
