@@ -31,6 +31,8 @@ INCLUDEDIR ?= $(PREFIX)/include
 PKGLIBDIR ?= $(PREFIX)/lib/pypoold
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+MANDIR ?= $(PREFIX)/share/man
+PYTHONDIR ?= $(PKGLIBDIR)/python
 SYSCONFDIR ?= /etc
 DESTDIR ?=
 
@@ -51,6 +53,8 @@ HEADERS := $(wildcard proto/*.h daemon/*.h daemon/*/*.h client/*.h client/ctl/*.
 C_FILES := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC) $(UNIT_SRC) $(HELPER_SRC) $(SIM_SRC)
 PRODUCT_SRC := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC)
 WORKER_FILES := $(shell find python_worker -type f -not -path '*/tests/*' -not -path '*/__pycache__/*' -not -path '*/.*')
+PYTHON_CLIENT := $(wildcard client/python/pypool_client/*.py client/python/pypool_client/py.typed)
+MAN := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(wildcard docs/man/*.scd))
 PYTHON_UNIT := $(wildcard tests/unit/test_*.py tests/python/test_*.py python_worker/tests/test_*.py)
 PYTHON_INTEGRATION := $(wildcard tests/integration/test_*.py)
 
@@ -62,7 +66,7 @@ POOL_UNIT_BIN := $(filter $(POOL_SRC:daemon/pool/%.c=$(BUILD)/tests/test_%),$(UN
 SIM_BIN := $(if $(SIM_SRC),$(BUILD)/tests/sim)
 LIBRARY := $(if $(CLIENT_SRC),$(BUILD)/libpypool.so $(BUILD)/libpypool.so.1 $(BUILD)/libpypool.a)
 PRODUCT := $(if $(wildcard daemon/main.c),$(BUILD)/pypoold) $(if $(wildcard client/ctl/main.c),$(BUILD)/pypoolctl) \
-	$(LIBRARY) $(if $(WORKER_FILES),$(BUILD)/python_worker/.staged)
+	$(LIBRARY) $(if $(WORKER_FILES),$(BUILD)/python_worker/.staged) $(MAN)
 
 # ---- how to compile: libraries are looked up once, by .ci/probe, into $(BUILD)/probe*.mk
 
@@ -160,6 +164,11 @@ $(BUILD)/python_worker/.staged: $(WORKER_FILES) .ci/stage-worker $(BUILD)/probe.
 	$(call say,STAGE,$(@D))
 	$(Q)PYTHON='$(PYTHON)' .ci/stage-worker $(@D)
 	@touch $@
+
+$(BUILD)/man/%: docs/man/%.scd VERSION
+	$(call say,SCDOC,$@)
+	@mkdir -p $(@D)
+	$(Q)sed 's/@VERSION@/$(VERSION)/' $< | scdoc > $@
 
 # ---- test programs
 
@@ -300,6 +309,9 @@ install: all ## install (DESTDIR, PREFIX=/usr/local)
 	cp -r $(BUILD)/python_worker $(DESTDIR)$(PKGLIBDIR)/
 	find $(DESTDIR)$(PKGLIBDIR)/python_worker -name __pycache__ -prune -exec rm -r {} +
 	rm $(DESTDIR)$(PKGLIBDIR)/python_worker/.staged
+	install -d $(DESTDIR)$(PYTHONDIR)/pypool_client
+	install -m 644 $(PYTHON_CLIENT) $(DESTDIR)$(PYTHONDIR)/pypool_client/
+	for page in $(MAN); do install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page || exit; done
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(SYSCONFDIR)/pypoold/conf.d
 	sed 's,/usr/sbin/,$(SBINDIR)/,' systemd/pypoold.service > $(DESTDIR)$(UNITDIR)/pypoold.service
 	install -m 644 systemd/pypoold.socket $(DESTDIR)$(UNITDIR)/
@@ -313,7 +325,8 @@ uninstall: ## remove what install put there; the configuration stays
 		$(DESTDIR)$(LIBDIR)/libpypool.so.1 $(DESTDIR)$(LIBDIR)/libpypool.a $(DESTDIR)$(INCLUDEDIR)/pypool.h \
 		$(DESTDIR)$(LIBDIR)/pkgconfig/libpypool.pc $(DESTDIR)$(UNITDIR)/pypoold.service \
 		$(DESTDIR)$(UNITDIR)/pypoold.socket $(DESTDIR)$(SYSUSERSDIR)/pypoold.conf
-	rm -rf $(DESTDIR)$(PKGLIBDIR)
+	rm -f $(foreach page,$(notdir $(MAN)),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page))
+	rm -rf $(DESTDIR)$(PKGLIBDIR) $(DESTDIR)$(PYTHONDIR)/pypool_client
 
 clean: ## remove build/ and build-asan/
 	rm -rf build build-asan
