@@ -14,13 +14,19 @@ from typing import Any
 import pytest
 
 from tests.support.client import CallError, Client, Framing, pack
-from tests.support.daemon import Daemon, pool
+from tests.support.daemon import BUILD, Daemon, pool
 from tests.support.waiting import eventually
 from tests.support.wire import Vector, read_vectors
 
 FRAMINGS: list[Framing] = ["prefixed", "bare"]
 KIB = 1024
 MAX_FRAME = 65600 * KIB  # what the vectors were made for
+
+
+def heap_slack() -> int:
+    """How much a heap may grow that does not grow: a sanitizer frees later than it is told to."""
+    return 4096 * KIB if b"__asan_init" in (BUILD / "pypoold").read_bytes() else 64 * KIB
+
 
 Start = Callable[..., Daemon]
 
@@ -116,7 +122,7 @@ def test_fault_2_too_long_a_frame_is_refused_from_its_header_alone(daemon: Daemo
     before = memory(daemon, "VmData")
     for _ in range(20):
         provoke()
-    assert memory(daemon, "VmData") - before < 64 * KIB
+    assert memory(daemon, "VmData") - before < heap_slack()
 
 
 def test_fault_2_a_frame_of_exactly_max_frame_is_taken(start_daemon: Start) -> None:
@@ -226,7 +232,7 @@ def test_headers_that_claim_2_28_elements_cost_nothing(
     before = memory(daemon, "VmData")
     for _ in range(20):
         provoke()
-    assert memory(daemon, "VmData") - before < 64 * KIB
+    assert memory(daemon, "VmData") - before < heap_slack()
 
 
 def nested(depth: int) -> bytes:
