@@ -13,11 +13,16 @@ from tests.support.daemon import BUILD, ROOT
 UNITS = "usr/local/lib/systemd/system"
 
 
+def make(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """`make install` of what is built, and the targets that a real machine has."""
     command = ["make", "-o", "all", "install", f"DESTDIR={tmp_path}", f"BUILD={BUILD}", "PREFIX=/usr/local"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    make(command)
     system = tmp_path / "usr/lib/systemd/system"
     system.mkdir(parents=True)
     for name in ("sysinit", "basic", "sockets", "shutdown", "network", "multi-user"):
@@ -52,6 +57,6 @@ def test_the_service_starts_the_binary_that_was_installed(installed: Path) -> No
 def test_uninstall_leaves_only_the_configuration(installed: Path) -> None:
     shutil.rmtree(installed / "usr/lib")
     command = ["make", "uninstall", f"DESTDIR={installed}", "PREFIX=/usr/local"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    make(command)
     left = sorted(p.relative_to(installed).as_posix() for p in installed.rglob("*") if not p.is_dir())
     assert left == ["etc/pypoold/pypoold.conf"]
