@@ -8,17 +8,18 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pypool_client import AsyncClient, Client, ConnectionLost, PypoolError
 
-from tests.support.daemon import DEMO, PYTHON, ROOT, SLOW, Daemon, pool
+from tests.support.daemon import BUILD, DEMO, PYTHON, ROOT, SLOW, Daemon, pool
+from tests.support.pythons import other_pythons
 from tests.support.waiting import eventually
 
 PAGE = (ROOT / "docs" / "client-python.md").read_text()
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "client" / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+CLIENT = str(ROOT / "client" / "python")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": CLIENT, "PYTHONDONTWRITEBYTECODE": "1"}
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -32,14 +33,22 @@ def test_every_block_of_the_page_is_an_example() -> None:
     assert PAGE.count("```") == 2 * len(EXAMPLES) > 0
 
 
-@pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
-def test_the_examples_of_the_page_run(daemon: Daemon, tmp_path: Path, code: str) -> None:
-    program = tmp_path / "example.py"
-    program.write_text(code)
-    environment = {**ENVIRONMENT, "PYPOOL_SOCKET": str(daemon.socket)}
-    command = [PYTHON, "-W", "error", str(program)]
+def run_example(daemon: Daemon, code: str, python: str, path: str) -> None:
+    """The program says nothing and ends well."""
+    environment = {**ENVIRONMENT, "PYPOOL_SOCKET": str(daemon.socket), "PYTHONPATH": path}
+    command = [python, "-W", "error", "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60 * SLOW, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_the_examples_of_the_page_run(daemon: Daemon, code: str) -> None:
+    run_example(daemon, code, PYTHON, CLIENT)
+
+
+@pytest.mark.parametrize("python", other_pythons())
+def test_other_pythons_run_the_examples_too(daemon: Daemon, python: str) -> None:
+    run_example(daemon, "".join(EXAMPLES), python, f"{CLIENT}:{BUILD}/python_worker/fallback")
 
 
 def test_values_go_there_and_back(daemon: Daemon) -> None:
@@ -136,7 +145,7 @@ def error_code(function: Callable[[], Any]) -> str:
     return ""
 
 
-def test_an_interrupted_program_leaves_no_call_behind(daemon: Daemon, tmp_path: Path) -> None:
+def test_an_interrupted_program_leaves_no_call_behind(daemon: Daemon) -> None:
     code = f"from pypool_client import Client\nwith Client({str(daemon.socket)!r}) as c: c.execute('sleep', 60)\n"
     with Client(daemon.socket) as client:
         with subprocess.Popen([PYTHON, "-c", code], env=ENVIRONMENT, stderr=subprocess.PIPE) as program:

@@ -1,27 +1,15 @@
 """The worker under other Pythons, and in a venv: the msgpack that comes with pypoold serves those that have none."""
 from __future__ import annotations
 
-import glob
 import os
 import pathlib
-import re
 import subprocess
 import sys
-from typing import Dict, List, Tuple
 
 import pytest
 
+from tests.support.pythons import other_pythons
 from tests.support.worker_harness import CANCELLED, WorkerHarness, install_worker
-
-
-def other_pythons() -> List[str]:
-    """The newest of each minor version under pyenv, from 3.9 on."""
-    newest: Dict[Tuple[int, ...], Tuple[Tuple[int, ...], str]] = {}
-    for path in glob.glob(os.path.expanduser("~/.pyenv/versions/3.*/bin/python3")):
-        version = tuple(map(int, re.findall(r"\d+", path.split("/versions/")[1])[:3]))
-        if version >= (3, 9):
-            newest[version[:2]] = max(newest.get(version[:2], ((0,), "")), (version, path))
-    return [path for _, (_, path) in sorted(newest.items())]
 
 
 def work(python: str, run_worker: str, codec: str) -> None:
