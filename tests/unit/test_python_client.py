@@ -362,6 +362,22 @@ def test_what_the_daemon_says_before_it_closes_is_the_reason_of_the_loss(serve: 
         assert "bad_frame: no such length" in error_of(client.execute, "f").message
 
 
+def test_a_reply_that_came_before_the_end_counts_when_the_next_request_cannot_be_sent(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.answer(peer.request("execute")[0], "first")
+
+    with Client(serve(greeted(script))) as client:
+        first = client.submit("f")
+        assert client._link is not None
+        hangup = select.poll()
+        hangup.register(client._link.sock, 0)
+        assert hangup.poll(20_000)
+        second = client.submit("f")
+        assert first.result() == "first"
+        error = error_of(second.result)
+        assert isinstance(error, ConnectionLost) and error.executed == "never"
+
+
 @BOTH
 def test_connect_again_makes_a_new_connection(serve: Serve, make: Make) -> None:
     def script(peer: Peer) -> None:
