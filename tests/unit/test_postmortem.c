@@ -1,0 +1,200 @@
+#include "daemon/pool/postmortem.h"
+
+#include <signal.h>
+
+#include "tests/unit/pool_support.h"
+
+/* The value of a key in a packed map. */
+static struct span find(struct span map, const char *name)
+{
+	uint32_t pairs;
+
+	ck_assert(mp_read_map(&map, &pairs));
+	while (pairs--) {
+		struct span key, value;
+
+		ck_assert(mp_read_text(&map, &key) && mp_read_any(&map, &value));
+		if (span_equals(key, name))
+			return value;
+	}
+	ck_abort_msg("no key %s", name);
+}
+
+static void ck_exit(enum worker_why why, struct process_exit how, const char *text)
+{
+	struct worker w = { .why = why, .exit = how };
+	char out[POSTMORTEM_TEXT];
+
+	ck_assert_str_eq(postmortem_exit_text(&w, out), text);
+}
+
+START_TEST(fault_33_34_an_exit_is_told_in_words_and_ours_apart_from_others)
+	{
+		ck_exit(WORKER_WHY_CRASHED, (struct process_exit){ .known = true }, "exited with status 0");
+		ck_exit(WORKER_WHY_CRASHED, (struct process_exit){ .known = true, .exit_code = 3 },
+			"exited with status 3");
+		ck_exit(WORKER_WHY_CRASHED,
+			(struct process_exit){ .known = true, .signal = SIGSEGV, .core_dumped = true },
+			"was killed by signal 11 (SIGSEGV), core dumped");
+		ck_exit(WORKER_WHY_DEADLINE, (struct process_exit){ .known = true, .signal = SIGKILL },
+			"was killed by pypoold (deadline, SIGKILL)");
+		ck_exit(WORKER_WHY_CRASHED, (struct process_exit){ 0 }, "ended, its exit status is not known");
+	}
+END_TEST
+
+static void ck_frame(const char *stack, const char *frame)
+{
+	char out[POSTMORTEM_TEXT];
+
+	ck_assert_str_eq(postmortem_frame(span_str(stack), out), frame);
+}
+
+START_TEST(the_innermost_frame_of_a_dump_is_found)
+	{
+		ck_frame("Stack (most recent call first):\n  File \"/srv/app.py\", line 5 in slow\n  File \"/x.py\", "
+			 "line 1 in y\n",
+			 "app.py line 5 in slow");
+		ck_frame("  File \"app.py\", line 5 in slow", "app.py line 5 in slow");
+		ck_frame("", "");
+		ck_frame("no file here\n", "");
+		ck_frame("  File \"", "");
+		ck_frame("  File \"cut", "");
+		ck_frame("  File \"a\"", "");
+	}
+END_TEST
+
+static unsigned packed_lines(const struct tail *t, uint64_t from)
+{
+	msgpack_sbuffer buf;
+	msgpack_packer pk;
+	struct span s, key;
+	uint32_t n = 0;
+
+	msgpack_sbuffer_init(&buf);
+	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
+	postmortem_pack_lines(&pk, "output", t, from);
+	s = (struct span){ .p = (const uint8_t *)buf.data, .len = buf.size };
+	ck_assert(mp_read_text(&s, &key) && span_equals(key, "output") && mp_read_array(&s, &n));
+	for (uint32_t i = 0; i < n; i++)
+		ck_assert(mp_read_text(&s, &key));
+	ck_assert_uint_eq(s.len, 0); /* as many as were promised */
+	msgpack_sbuffer_destroy(&buf);
+	return n;
+}
+
+START_TEST(the_last_50_lines_from_the_mark_on_are_packed)
+	{
+		struct tail *t = tail_new(64 * 1024, 500);
+
+		ck_assert_uint_eq(packed_lines(NULL, 0), 0);
+		ck_assert_uint_eq(packed_lines(t, 0), 0);
+		for (unsigned i = 0; i < 60; i++)
+			tail_add(t, TAIL_STDERR, "line\xff\n", 6, 0);
+		ck_assert_uint_eq(packed_lines(t, 0), 50);
+		ck_assert_uint_eq(packed_lines(t, 57), 3);
+		ck_assert_uint_eq(packed_lines(t, 60), 0);
+		tail_free(t);
+	}
+END_TEST
+
+START_TEST(the_last_words_are_the_last_line_on_stderr_that_says_something)
+	{
+		struct tail *t = tail_new(64 * 1024, 500);
+		struct span last;
+
+		ck_assert_uint_eq(postmortem_last_line(t, 0).len, 0);
+		tail_add(t, TAIL_STDERR, "one\ntwo\n\n", 9, 0);
+		tail_add(t, TAIL_STDOUT, "three\n", 6, 0);
+		last = postmortem_last_line(t, 0);
+		ck_assert(span_equals(last, "two"));
+		ck_assert_uint_eq(postmortem_last_line(t, 2).len, 0);
+		tail_free(t);
+	}
+END_TEST
+
+START_TEST(fault_34_a_death_is_told_with_the_signal_and_the_last_words_of_this_call)
+	{
+		struct scene sc;
+		struct request *r;
+		struct postmortem pm;
+
+		scene_begin(&sc, 1);
+		sim_child_print(scene_child(&sc), "of an earlier call\n");
+		scene_pass(&sc, 0);
+		scene_child(&sc)->script.call = SIM_CALL_MANUAL;
+		sim_execute(&sc.one, 1, 0, 0);
+		scene_pass(&sc, 100 * MS);
+		sim_child_print(scene_child(&sc), "free(): invalid pointer\n");
+		scene_pass(&sc, 0);
+		r = registry_find_by_id(&sc.stage.registry, sc.one.caller.id, 1);
+		scene_worker(&sc)->exit = (struct process_exit){ .known = true, .exit_code = -1, .signal = SIGABRT };
+		postmortem_died(&pm, r, scene_worker(&sc));
+		ck_assert_int_eq(pm.outcome.code, ERROR_WORKER_DIED);
+		ck_assert_int_eq(pm.outcome.executed, EXECUTED_MAYBE);
+		ck_assert_ptr_nonnull(strstr(pm.outcome.message, "SIGABRT"));
+		ck_assert_ptr_nonnull(strstr(pm.outcome.message, "while it ran app.work for 100 ms"));
+		ck_assert_ptr_nonnull(strstr(pm.outcome.message, "free(): invalid pointer"));
+		ck_assert_ptr_null(strstr(pm.outcome.message, "earlier"));
+		ck_assert_int_eq(cursor_check(pm.outcome.cause), CURSOR_DONE);
+		ck_assert_uint_eq(find(pm.outcome.cause, "signal").p[find(pm.outcome.cause, "signal").len - 1],
+				  SIGABRT);
+		postmortem_deinit(&pm);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(who_waited_in_vain_is_told_who_held_the_workers)
+	{
+		struct scene sc;
+		struct request *r;
+		struct postmortem pm;
+		uint32_t n;
+		struct span workers;
+
+		scene_begin(&sc, 1);
+		scene_child(&sc)->script.call = SIM_CALL_MANUAL;
+		for (uint64_t id = 1; id < 4; id++)
+			sim_execute(&sc.one, id, 0, 0);
+		scene_pass(&sc, 1500 * MS);
+		r = registry_find_by_id(&sc.stage.registry, sc.one.caller.id, 3);
+		postmortem_waited(&pm, r);
+		ck_assert_int_eq(pm.outcome.executed, EXECUTED_NEVER);
+		ck_assert_ptr_nonnull(strstr(pm.outcome.message, "1 of 1 busy (pid 1001: app.work for 1.5 s)"));
+		ck_assert_ptr_nonnull(strstr(pm.outcome.message, "ahead of you"));
+		ck_assert_int_eq(cursor_check(pm.outcome.cause), CURSOR_DONE);
+		workers = find(pm.outcome.cause, "workers");
+		ck_assert(mp_read_array(&workers, &n) && n == 1);
+		postmortem_deinit(&pm);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(fault_35_a_deadline_is_told_with_the_place_in_the_code)
+	{
+		struct scene sc;
+		struct postmortem pm;
+
+		scene_begin(&sc, 1);
+		scene_child(&sc)->script.call = SIM_CALL_MANUAL;
+		sim_execute(&sc.one, 1, 2 * S, 0);
+		scene_pass(&sc, MS);
+		postmortem_overdue(&pm, scene_worker(&sc)->slot.request,
+				   SPAN_LIT("  File \"/srv/app.py\", line 5 in slow\n"), true);
+		ck_assert_int_eq(pm.outcome.code, ERROR_DEADLINE_EXCEEDED);
+		ck_assert_ptr_nonnull(
+			strstr(pm.outcome.message, "deadline 2.0 s exceeded in app.work: app.py line 5 in slow"));
+		ck_assert_int_eq(cursor_check(pm.outcome.cause), CURSOR_DONE);
+		postmortem_deinit(&pm);
+		postmortem_overdue(&pm, scene_worker(&sc)->slot.request, (struct span){ 0 }, false);
+		ck_assert_ptr_nonnull(strstr(pm.outcome.message, "did not show its stack"));
+		ck_assert_int_eq(cursor_check(pm.outcome.cause), CURSOR_DONE);
+		postmortem_deinit(&pm);
+		scene_end(&sc);
+	}
+END_TEST
+
+RUN_SUITE("postmortem", fault_33_34_an_exit_is_told_in_words_and_ours_apart_from_others,
+	  the_innermost_frame_of_a_dump_is_found, the_last_50_lines_from_the_mark_on_are_packed,
+	  the_last_words_are_the_last_line_on_stderr_that_says_something,
+	  fault_34_a_death_is_told_with_the_signal_and_the_last_words_of_this_call,
+	  who_waited_in_vain_is_told_who_held_the_workers, fault_35_a_deadline_is_told_with_the_place_in_the_code)
