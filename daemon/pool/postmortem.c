@@ -80,7 +80,7 @@ static struct span cut_runner(struct span stack)
 {
 	static const char runner[] = "/pypool_worker/runner.py\"";
 	const char *text = (const char *)stack.p;
-	const char *found = stack.len ? memmem(text, stack.len, runner, sizeof(runner) - 1) : NULL;
+	const char *found = text ? memmem(text, stack.len, runner, sizeof(runner) - 1) : NULL;
 	const char *line = found ? memrchr(text, '\n', (size_t)(found - text)) : NULL;
 
 	if (line)
