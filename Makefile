@@ -48,9 +48,13 @@ MAIN_SRC := $(wildcard daemon/main.c client/ctl/main.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 HELPER_SRC := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c tests/support/*.c))
 SIM_SRC := $(wildcard tests/sim/*.c)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_HELPER_SRC := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
 SIM_IO_SRC := $(wildcard tests/sim/sim_*.c)
-HEADERS := $(wildcard proto/*.h daemon/*.h daemon/*/*.h client/*.h client/ctl/*.h tests/unit/*.h tests/sim/*.h tests/support/*.h)
-C_FILES := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC) $(UNIT_SRC) $(HELPER_SRC) $(SIM_SRC)
+HEADERS := $(wildcard proto/*.h daemon/*.h daemon/*/*.h client/*.h client/ctl/*.h \
+	tests/unit/*.h tests/sim/*.h tests/fuzz/*.h tests/support/*.h)
+C_FILES := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC) $(UNIT_SRC) $(HELPER_SRC) $(SIM_SRC) \
+	$(FUZZ_SRC) $(FUZZ_HELPER_SRC)
 PRODUCT_SRC := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC)
 WORKER_FILES := $(shell find python_worker -type f -not -path '*/tests/*' -not -path '*/__pycache__/*' -not -path '*/.*')
 PYTHON_CLIENT := $(wildcard client/python/pypool_client/*.py client/python/pypool_client/py.typed)
@@ -64,6 +68,7 @@ UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
 # Tests of daemon/pool/ run in the simulated world: virtual time, scripted workers.
 POOL_UNIT_BIN := $(filter $(POOL_SRC:daemon/pool/%.c=$(BUILD)/tests/test_%),$(UNIT_BIN))
 SIM_BIN := $(if $(SIM_SRC),$(BUILD)/tests/sim)
+FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=$(BUILD)/fuzz/%)
 LIBRARY := $(if $(CLIENT_SRC),$(BUILD)/libpypool.so $(BUILD)/libpypool.so.1 $(BUILD)/libpypool.a)
 PRODUCT := $(if $(wildcard daemon/main.c),$(BUILD)/pypoold) $(if $(wildcard client/ctl/main.c),$(BUILD)/pypoolctl) \
 	$(LIBRARY) $(if $(WORKER_FILES),$(BUILD)/python_worker/.staged) $(MAN)
@@ -71,7 +76,8 @@ PRODUCT := $(if $(wildcard daemon/main.c),$(BUILD)/pypoold) $(if $(wildcard clie
 # ---- how to compile: libraries are looked up once, by .ci/probe, into $(BUILD)/probe*.mk
 
 GOALS := $(or $(MAKECMDGOALS),all)
-FREE_GOALS := help deps demo check check-full check-asan check-valgrind check-layers lint format clean uninstall
+FREE_GOALS := help deps demo check check-full check-asan check-valgrind check-fuzz fuzz fuzz-corpus check-layers \
+	lint format clean uninstall
 ifneq ($(filter-out $(FREE_GOALS),$(GOALS)),)
 include $(BUILD)/probe.mk
 endif
@@ -194,6 +200,16 @@ $(POOL_UNIT_BIN): $(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o $(BUIL
 $(BUILD)/tests/sim: $(call obj,$(filter-out $(SIM_IO_SRC),$(SIM_SRC))) $(BUILD)/tests/libsimulated.a
 	$(link) $(MSGPACK_LIBS) $(SYSTEMD_LIBS) -lm
 
+# libFuzzer's: built by make check-fuzz and make fuzz with flags of their own, into build-fuzz/. Workers are puppets and
+# the clock stands still, so tests/fuzz is in the place of these parts of the daemon.
+FUZZ_REPLACES := daemon/daemon.c $(addprefix daemon/io/,loop.c process.c spawn.c strays.c systemd.c)
+.PHONY: fuzz-programs
+fuzz-programs: $(FUZZ_BIN)
+
+$(FUZZ_BIN): $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o \
+		$(call obj,$(FUZZ_HELPER_SRC) $(filter-out $(FUZZ_REPLACES),$(DAEMON_SRC)) $(PROTO_SRC))
+	$(link) -fsanitize=fuzzer $(MSGPACK_LIBS) $(SYSTEMD_LIBS) $(CONFUSE_LIBS) -lm
+
 -include $(patsubst %.o,%.d,$(call obj,$(C_FILES)))
 
 # ---- checks
@@ -204,7 +220,7 @@ export PYTHON BUILD SANITIZE WERROR CC
 PYTEST := $(PYTHON) -B -m pytest
 
 .PHONY: deps demo check check-full check-headers check-layers check-unit check-python check-sim check-integration \
-	check-asan check-valgrind
+	check-fuzz check-asan check-valgrind fuzz fuzz-corpus
 deps: ## install the Debian packages that building and testing need (or print the command)
 	@.ci/deps build check
 
@@ -216,7 +232,7 @@ demo: ## install what is missing, build, start a daemon in a temporary directory
 check: ## install what is missing, build, and run all tests (10 minutes at most)
 	@.ci/deps build check
 	@+$(MAKE) $(JOBS) all tests
-	@+.ci/check headers layers unit python sim integration
+	@+.ci/check headers layers unit python sim fuzz integration
 
 check-full: ## check, then the same under sanitizers, a round under valgrind, and lint
 	@+$(MAKE) check
@@ -259,6 +275,20 @@ check-sim: $(SIM_BIN) ## the pool in the simulated world
 
 check-integration: $(PRODUCT) ## a real daemon with real workers
 	@$(if $(PYTHON_INTEGRATION),$(PYTEST) $(PYTHON_INTEGRATION),echo "no integration tests")
+
+FUZZ_MAKE = $(MAKE) CC=clang SANITIZE=1 BUILD=build-fuzz EXTRA_CFLAGS=-fsanitize=fuzzer-no-link $(JOBS) fuzz-programs
+NO_CLANG = ! command -v clang >/dev/null && echo "no clang: the fuzz targets are not built"
+
+check-fuzz: ## the fuzz targets over their corpus and a fixed number of new inputs
+	@+$(NO_CLANG) || { $(FUZZ_MAKE) && BUILD=build-fuzz .ci/fuzz check; }
+
+fuzz: ## fuzz each target for FUZZ_SECONDS=60 (FUZZ_TARGETS="frame config" chooses)
+	@+$(FUZZ_MAKE)
+	@BUILD=build-fuzz .ci/fuzz run
+
+fuzz-corpus: ## make the committed corpus from the seeds and what make fuzz has found
+	@+$(FUZZ_MAKE)
+	@BUILD=build-fuzz .ci/fuzz corpus
 
 check-asan: ## unit tests, simulation and integration under ASan and UBSan
 	@+$(MAKE) SANITIZE=1 BUILD=build-asan $(JOBS) all tests
@@ -328,8 +358,8 @@ uninstall: ## remove what install put there; the configuration stays
 	rm -f $(foreach page,$(notdir $(MAN)),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page))
 	rm -rf $(DESTDIR)$(PKGLIBDIR) $(DESTDIR)$(PYTHONDIR)/pypool_client
 
-clean: ## remove build/ and build-asan/
-	rm -rf build build-asan
+clean: ## remove build/, build-asan/ and build-fuzz/
+	rm -rf build build-asan build-fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 24
