@@ -45,12 +45,11 @@ static struct world *world_of(struct sim_machine *m)
 /* A worker has got hold of a call, or a caller of an answer. */
 static struct record *find_record(struct world *w, uint64_t call)
 {
-	static struct record nobody;
 	struct record *r = ledger_find(&w->ledger, call);
 
 	if (!r)
 		world_violate(w, "a call that nobody asked for", call);
-	return r ? r : &nobody;
+	return r ? r : &w->nobody;
 }
 
 static void check_record(struct world *w, const struct record *r, uint64_t call)

@@ -31,6 +31,7 @@ struct world {
 	struct temper temper;
 	struct sim_stage stage;
 	struct ledger ledger;
+	struct record nobody; /* stands for a request that the ledger does not have */
 	struct trace trace;
 	struct world_caller *callers[WORLD_CALLERS]; /* owns; NULL: a free place */
 	struct streak streak;
