@@ -569,11 +569,13 @@ START_TEST(process_has_default_signals_and_its_own_group)
 		sigemptyset(&set);
 		sigaddset(&set, SIGTERM);
 		sigprocmask(SIG_BLOCK, &set, &old);
-		start_shell(&c, "grep -E '^Sig(Blk|Ign)' /proc/$$/status; ps -o pgid= -p $$ | tr -d ' '; echo $$");
+		/* 32 and 33 are glibc's own: its posix_spawn (make's) leaves them ignored, and nobody can set them */
+		start_shell(&c, "grep '^SigBlk' /proc/$$/status; ignored=$(sed -n 's/^SigIgn:.//p' /proc/$$/status); "
+				"echo ignored $((0x$ignored & ~0x180000000)); ps -o pgid= -p $$ | tr -d ' '; echo $$");
 		io_run(loop);
 		sigprocmask(SIG_SETMASK, &old, NULL);
 		line_check(&c, 0, "SigBlk:\t0000000000000000");
-		line_check(&c, 1, "SigIgn:\t0000000000000000");
+		line_check(&c, 1, "ignored 0");
 		line_get(&c, 3, line, sizeof(line));
 		line_check(&c, 2, line);
 		child_deinit(&c);
