@@ -8,7 +8,7 @@ static const struct world_step steps[] = {
 	{ step_connect },     { step_send },      { step_send_request }, { step_half_close },  { step_leave },
 	{ step_lazy },        { step_settle },    { step_pass },         { step_freeze },      { step_drain },
 	{ step_spawn_error }, { step_get_ready }, { step_reply },        { step_reply_error }, { step_print },
-	{ step_show_stack },  { step_exit },
+	{ step_show_stack },  { step_exit },      { step_reply_wrong },
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

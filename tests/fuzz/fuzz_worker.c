@@ -11,7 +11,7 @@ static const struct world_step steps[] = {
 	{ step_get_ready },    { step_reply },   { step_reply_error }, { step_reply_raw }, { step_write },
 	{ step_write_frame },  { step_control }, { step_tell },        { step_print },     { step_show_stack },
 	{ step_close_calls },  { step_exit },    { step_settle },      { step_pass },      { step_freeze },
-	{ step_send_request }, { step_leave },
+	{ step_send_request }, { step_leave },   { step_reply_wrong },
 };
 
 static bool is_utf8(const char *text)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 C_SEND, C_REQUEST, C_HALF, C_LEAVE, C_LAZY, C_SETTLE, C_PASS, C_FREEZE, C_DRAIN = 1, 2, 3, 4, 5, 6, 7, 8, 9
 C_READY, C_REPLY, C_ERROR, C_PRINT, C_STACK, C_EXIT = 11, 12, 13, 14, 15, 16
 W_READY, W_REPLY, W_ERROR, W_RAW, W_WRITE, W_FRAME, W_CONTROL, W_TELL, W_PRINT, W_STACK = range(10)
-W_CLOSE, W_EXIT, W_SETTLE, W_PASS, W_FREEZE, W_REQUEST, W_LEAVE = range(10, 17)
+W_CLOSE, W_EXIT, W_SETTLE, W_PASS, W_FREEZE, W_REQUEST, W_LEAVE, W_WRONG = range(10, 18)
 HELLO, EXECUTE, CHECKOUT, CHECKIN, CANCEL = 0, 2, 3, 4, 5
 METHODS = 12
 
@@ -96,6 +96,8 @@ def worker_seeds() -> list[bytes]:
         ready + step(W_RAW, 0, 0) + chunk(value) + step(W_SETTLE),
         ready + step(W_RAW, 0, 1) + chunk(value + b"\x81\xa6run_us\x07") + step(W_SETTLE),
         ready + step(W_RAW, 0, 0) + chunk(error) + step(W_SETTLE),
+        ready + step(W_WRONG, 0, 1) + step(W_SETTLE),
+        ready + step(W_PASS, 24) + step(W_WRONG, 0, 200) + step(W_SETTLE),
         ready + step(W_ERROR, 0, 28) + chunk(b"no") + step(W_SETTLE),
         ready + step(W_FRAME, 0) + chunk(b"\x94\x01\x01\xc0\x05") + step(W_SETTLE),
         ready + step(W_WRITE, 0) + chunk(b"\x00\x00\x00\x05\x94\x01\x01\xc0") + step(W_PASS, 24),

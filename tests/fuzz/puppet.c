@@ -144,6 +144,15 @@ struct puppet *puppets_at(const struct puppets *s, unsigned n)
 	return p;
 }
 
+struct puppet *puppets_find(const struct puppets *s, pid_t pid)
+{
+	struct puppet *p = s->list;
+
+	while (p && p->process->pid != pid)
+		p = p->next;
+	return p;
+}
+
 void puppets_reap(struct puppets *s)
 {
 	struct puppet *p, *next;

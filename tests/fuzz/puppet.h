@@ -38,6 +38,8 @@ struct puppets {
 void puppets_init(struct puppets *s);
 /* The n-th of the living, counted around; NULL when none lives. */
 struct puppet *puppets_at(const struct puppets *s, unsigned n);
+/* NULL when it is dead. */
+struct puppet *puppets_find(const struct puppets *s, pid_t pid);
 /* SIGKILL takes effect. */
 void puppets_reap(struct puppets *s);
 

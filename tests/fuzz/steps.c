@@ -4,6 +4,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "proto/pack.h"
+#include "tests/fuzz/must.h"
 #include "tests/fuzz/still_loop.h"
 
 #define MICROSECOND UINT64_C(1000)
@@ -219,6 +220,30 @@ void step_reply_raw(struct world *w, struct food *f)
 	if (rest.len)
 		memcpy(body + 11, rest.p, rest.len);
 	puppet_write_frame(p, (struct span){ .p = body, .len = 11 + rest.len });
+}
+
+/* A worker that is to leave anyway is left alone. */
+static bool is_trusted(const struct puppet *p)
+{
+	return p->honest && !p->killed && !p->terminated && !p->asked;
+}
+
+void step_reply_wrong(struct world *w, struct food *f)
+{
+	struct puppet *p = choose_puppet(w, f);
+	uint8_t offset = 1 + food_byte(f) % 255;
+	pid_t pid;
+
+	if (!p || !is_trusted(p))
+		return;
+	puppet_read(p);
+	if (!p->call)
+		return;
+	pid = p->process->pid;
+	p->call += offset;
+	puppet_reply(p);
+	world_settle(w);
+	MUST(!puppets_find(&w->puppets, pid), "a worker answers another call and lives on");
 }
 
 void step_write(struct world *w, struct food *f)

@@ -23,6 +23,7 @@ void step_get_ready(struct world *w, struct food *f);
 void step_reply(struct world *w, struct food *f);
 void step_reply_error(struct world *w, struct food *f); /* a code of the table, and a chunk as its message */
 void step_reply_raw(struct world *w, struct food *f);   /* [1, the call, and a chunk as the rest */
+void step_reply_wrong(struct world *w, struct food *f); /* to a call that it does not have: it must not survive that */
 void step_write(struct world *w, struct food *f);       /* a chunk on the call channel, as it is */
 void step_write_frame(struct world *w, struct food *f);
 void step_control(struct world *w, struct food *f); /* a chunk as one control packet */
