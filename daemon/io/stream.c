@@ -287,6 +287,7 @@ static enum read_result stream_read(struct stream *s)
 	}
 	if (n == 0)
 		return stream_on_eof(s);
+	s->unread |= errno == ECONNRESET; /* what the kernel says when the peer's end is closed with bytes in it */
 	stream_end(s, STREAM_END_CLOSED);
 	return READ_OVER;
 }
@@ -544,6 +545,7 @@ static void stream_lose(struct stream *s)
 static void stream_on_broken_output(struct stream *s)
 {
 	s->mute = true;
+	s->unread = true;
 	stream_drop_output(s);
 	stream_watch(s, false);
 	if (s->paused && !s->ops->half_closed)

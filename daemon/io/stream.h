@@ -61,6 +61,7 @@ struct stream {
 	size_t out_bytes;
 	struct blob *small; /* ref: small parts are copied here; NULL while nothing waits */
 	size_t small_used;
+	bool unread; /* the peer went away without having read all that was sent */
 	uint64_t bytes_in, bytes_out, frames_in, frames_out;
 	bool paused, ended, half, was_full, closing;
 	bool mute;   /* output goes nowhere any more */

@@ -6,6 +6,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/packed.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/postmortem.h"
 #include "daemon/pool/text.h"
@@ -99,8 +100,7 @@ static void failure_pack_cause(struct failure *f, const struct worker *w)
 	char how[POSTMORTEM_TEXT];
 	msgpack_packer pk;
 
-	msgpack_sbuffer_init(&f->cause);
-	msgpack_packer_init(&pk, &f->cause, msgpack_sbuffer_write);
+	packed_begin(&f->cause, &pk);
 	msgpack_pack_map(&pk, 5 + (h->failed ? 5 : 0) + (h->stack ? 1 : 0));
 	pack_kv_text(&pk, "reason", worker_why_name(w->why));
 	pack_kv_text(&pk, "phase", f->phase);

@@ -2,6 +2,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/packed.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/worker.h"
 #include "proto/pack.h"
@@ -44,8 +45,7 @@ int launch_send_init(struct worker *w)
 	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
 	msgpack_packer pk;
 
-	msgpack_sbuffer_init(&buf);
-	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
+	packed_begin(&buf, &pk);
 	msgpack_pack_array(&pk, 3);
 	msgpack_pack_int(&pk, ENVELOPE_NOTIFICATION);
 	pack_text(&pk, "init");

@@ -4,8 +4,7 @@
  */
 #pragma once
 
-#include <uthash.h>
-
+#include "daemon/base/hash.h"
 #include "daemon/io/loop.h"
 
 struct caller;

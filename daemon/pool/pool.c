@@ -6,6 +6,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/packed.h"
 #include "daemon/pool/caller.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/lease.h"
@@ -139,8 +140,7 @@ static void pool_lend(struct worker *w, struct request *r)
 	request_start(r, w);
 	worker_set_state(w, WORKER_BUSY, WORKER_WHY_NONE);
 	l = lease_new(w, r->caller, r->ttl);
-	msgpack_sbuffer_init(&buf);
-	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
+	packed_begin(&buf, &pk);
 	msgpack_pack_map(&pk, 5);
 	pack_kv_uint(&pk, "lease", l->id);
 	pack_kv_uint(&pk, "worker", w->id);

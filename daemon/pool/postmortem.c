@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "daemon/base/cleanup.h"
+#include "daemon/base/packed.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
@@ -17,8 +18,7 @@
 
 static void postmortem_begin(struct postmortem *pm, msgpack_packer *pk)
 {
-	msgpack_sbuffer_init(&pm->cause);
-	msgpack_packer_init(pk, &pm->cause, msgpack_sbuffer_write);
+	packed_begin(&pm->cause, pk);
 }
 
 static void postmortem_end(struct postmortem *pm)
@@ -229,9 +229,11 @@ void postmortem_died(struct postmortem *pm, const struct request *r, const struc
 	postmortem_exit_text(w, how);
 	if (last.len)
 		envelope_quote(last, quoted, sizeof(quoted));
-	outcome_error(&pm->outcome, ERROR_WORKER_DIED, "worker %llu (pid %d) %s while it ran %s for %s%s%s",
-		      (unsigned long long)w->id, (int)w->last_pid, how, r->target, text_duration(now - r->started, time),
-		      last.len ? "; its last words: " : "", quoted);
+	outcome_error(&pm->outcome, ERROR_WORKER_DIED, "worker %llu (pid %d) %s %s %s for %s%s%s",
+		      (unsigned long long)w->id, (int)w->last_pid, how,
+		      w->calls.unread ? "before it had read the call of" : "while it ran", r->target,
+		      text_duration(now - r->started, time), last.len ? "; its last words: " : "", quoted);
+	pm->outcome.executed = w->calls.unread ? EXECUTED_NEVER : EXECUTED_MAYBE;
 	pm->outcome.worker = w->id;
 	postmortem_begin(pm, &pk);
 	msgpack_pack_map(&pk, 8);

@@ -34,6 +34,18 @@ void queue_push(struct queue *q, struct request *r)
 	q->count++;
 }
 
+void queue_push_front(struct queue *q, struct request *r)
+{
+	struct lane *lane = lane_get(r->caller, q);
+
+	if (lane->first)
+		DL_DELETE(q->ring, lane);
+	DL_PREPEND(q->ring, lane);
+	r->lane = lane;
+	DL_PREPEND2(lane->first, r, lane_prev, lane_next);
+	q->count++;
+}
+
 void queue_remove(struct queue *q, struct request *r)
 {
 	struct lane *lane = r->lane;

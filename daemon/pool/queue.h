@@ -22,6 +22,8 @@ struct queue {
 };
 
 void queue_push(struct queue *q, struct request *r);
+/* Before all others of its caller, whose turn is next: it was served before and has come back. */
+void queue_push_front(struct queue *q, struct request *r);
 /* NULL when empty. */
 struct request *queue_pop(struct queue *q);
 /* r must be in q. */

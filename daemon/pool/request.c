@@ -160,6 +160,21 @@ void request_start(struct request *r, struct worker *w)
 	histogram_add(&r->pool->stats.wait, (r->started - r->received) / 1000);
 }
 
+bool request_requeue(struct request *r)
+{
+	struct pool *p = r->pool;
+
+	if (r->lease || !r->body.span.len || p->state != POOL_RUNNING)
+		return false;
+	r->worker->slot.request = NULL;
+	r->worker = NULL;
+	r->state = REQUEST_QUEUED;
+	p->n_running--;
+	queue_push_front(&p->queue, r);
+	loop_timer_set(&r->timer, r->queue_deadline);
+	return true;
+}
+
 static void request_count(struct request *r, const struct outcome *o)
 {
 	struct stats *st = &r->pool->stats;

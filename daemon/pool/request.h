@@ -6,8 +6,7 @@
  */
 #pragma once
 
-#include <uthash.h>
-
+#include "daemon/base/hash.h"
 #include "daemon/io/loop.h"
 #include "daemon/pool/outcome.h"
 
@@ -54,7 +53,7 @@ struct request {
 	struct caller *caller; /* borrows: caller_gone() ends its requests */
 	struct worker *worker; /* borrows, RUNNING only: the worker's slot points back */
 	struct lease *lease;   /* borrows: the lease under which it waits or runs; lease_end() ends it */
-	struct slice body;     /* ref, until it is sent */
+	struct slice body;     /* ref; a large one until it is sent, a small one until the end: see request_requeue() */
 	struct span args, traceparent; /* in body */
 	size_t body_bytes;     /* charged to the caller */
 	uint64_t received, started, queue_deadline, deadline, ttl; /* ns, absolute but for ttl */
@@ -79,6 +78,9 @@ void request_finish(struct request *r, const struct outcome *o);
 void request_enqueue(struct request *r);
 /* QUEUED → RUNNING on w, out of its queue. */
 void request_start(struct request *r, struct worker *w);
+/* RUNNING → QUEUED, first of its caller: its worker died without having read it. False, and nothing is done, when that
+ * cannot be: its bytes are not kept (too large), it has a lease, or the pool takes nothing new. */
+bool request_requeue(struct request *r);
 /* The caller asks to forget it: answered `cancelled`, interrupted when it runs. */
 void request_cancel(struct request *r);
 /* The caller is gone: the same, with nobody to answer. */

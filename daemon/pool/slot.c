@@ -12,6 +12,7 @@
 #include "proto/pack.h"
 
 #define STACK_TIME (40 * NS_PER_MS) /* the caller is answered within 50 ms of its deadline */
+#define RESEND_MAX (64 * 1024)      /* calls up to this size can be given to another worker when theirs dies before reading */
 #define HEAD_MAX 1024               /* envelope, target and traceparent: names are at most 255 bytes */
 
 bool slot_is_free(const struct worker *w)
@@ -90,8 +91,10 @@ void slot_start(struct worker *w, struct request *r)
 	parts[0] = (struct slice){ .span = { .p = head.bytes, .len = head.used } };
 	parts[1] = (struct slice){ .blob = r->body.blob, .span = r->args };
 	stream_send(&w->calls, parts, r->args.len ? 2 : 1);
-	r->args = r->traceparent = (struct span){ 0 };
-	slice_clear(&r->body);
+	if (r->body.span.len > RESEND_MAX) {
+		r->args = r->traceparent = (struct span){ 0 };
+		slice_clear(&r->body);
+	}
 }
 
 void slot_break(struct worker *w, const char *what)
@@ -106,6 +109,22 @@ void slot_break(struct worker *w, const char *what)
 		request_finish(w->slot.request, &o);
 	}
 	worker_stop(w, WORKER_WHY_PROTOCOL);
+}
+
+void slot_starve(struct worker *w)
+{
+	struct outcome o;
+
+	LOG(WARN, "worker.starved", KV("pool", w->pool->settings->name), KV("worker", w->id));
+	if (w->slot.request) {
+		outcome_error(&o, ERROR_OVERLOADED,
+			      "no memory for what goes between the daemon and worker %llu (pid %d), which had %s; killed",
+			      (unsigned long long)w->id, (int)w->proc.pid, w->slot.target);
+		o.executed = EXECUTED_MAYBE;
+		o.worker = w->id;
+		request_finish(w->slot.request, &o);
+	}
+	worker_stop(w, WORKER_WHY_NO_MEMORY);
 }
 
 /* The codes that a worker may answer with. */

@@ -36,6 +36,8 @@ void slot_take_frame(struct worker *w, const struct slice *body);
 void slot_overdue(struct worker *w);
 /* Ends the running call with worker_protocol and kills the worker. what: for people. */
 void slot_break(struct worker *w, const char *what);
+/* There is no memory for its reply, or for what is sent to it: the running call ends with overloaded, and the worker. */
+void slot_starve(struct worker *w);
 /* That stack, or what came of it in time. */
 void slot_take_stack(struct worker *w, struct span text, bool complete);
 /* The request is answered but the worker still runs it: interrupt, and arm the grace. */

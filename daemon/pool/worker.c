@@ -173,22 +173,33 @@ static enum worker_why worker_cause_of_death(const struct worker *w)
 	return worker_is_serving(w) ? WORKER_WHY_CRASHED : WORKER_WHY_INIT_FAILED;
 }
 
+/* Its call when it died. One that it never read has not run: another worker gets it, and nobody notices. */
+static void worker_end_call(struct worker *w)
+{
+	struct request *r = w->slot.request;
+	struct postmortem pm;
+
+	if (w->calls.unread && request_requeue(r)) {
+		LOG(INFO, "call.requeued", KV("pool", w->pool->settings->name), KV("call", r->call), KV("worker", w->id));
+		return;
+	}
+	postmortem_died(&pm, r, w);
+	request_finish(r, &pm.outcome);
+	postmortem_deinit(&pm);
+}
+
 /* The process is gone and everything that it wrote has been read, except the call channel: a reply found there counts. */
 static void worker_on_exited(struct process *proc, const struct process_exit *how)
 {
 	struct worker *w = container_of(proc, struct worker, proc);
-	struct postmortem pm;
 
 	w->exit = *how;
 	worker_on_output(proc); /* the last line may have had no newline */
 	if (stream_is_open(&w->calls))
 		stream_drain_input(&w->calls);
 	stream_close(&w->calls);
-	if (w->slot.request) {
-		postmortem_died(&pm, w->slot.request, w);
-		request_finish(w->slot.request, &pm.outcome);
-		postmortem_deinit(&pm);
-	}
+	if (w->slot.request)
+		worker_end_call(w);
 	w->slot.call = 0;
 	worker_set_state(w, WORKER_DEAD, worker_cause_of_death(w));
 	if (w->lease)
@@ -220,7 +231,7 @@ static void worker_on_ended(struct stream *s, enum stream_end why)
 	if (why == STREAM_END_FRAME)
 		slot_break(w, frame_status_text(&s->reader, s->bad));
 	else if (why == STREAM_END_MEMORY)
-		slot_break(w, "its reply needs more memory than there is");
+		slot_starve(w);
 	/* closed: not dead yet, the exit status is still owed; a worker that closed it and lives is found below */
 	else if (worker_is_serving(w))
 		worker_await_end(w);
@@ -268,7 +279,7 @@ void worker_stop(struct worker *w, enum worker_why why)
 	worker_set_state(w, WORKER_STOPPING, why);
 	if (w->lease)
 		lease_end(w->lease, why == WORKER_WHY_SHUTDOWN ? LEASE_END_SHUTDOWN : LEASE_END_WORKER_DIED);
-	if (why == WORKER_WHY_PROTOCOL)
+	if (why == WORKER_WHY_PROTOCOL || why == WORKER_WHY_NO_MEMORY) /* its call channel is of no use any more */
 		worker_kill(w);
 	else if (polite && launch_send_stop(w) == 0)
 		loop_timer_set(&w->timer, loop_now(p->loop) + p->settings->stop_timeout);

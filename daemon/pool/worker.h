@@ -37,6 +37,7 @@ enum worker_state {
 	X(CANCELLED, cancelled)                                                                                          \
 	X(CRASHED, crashed)                                                                                              \
 	X(PROTOCOL, protocol)                                                                                            \
+	X(NO_MEMORY, no_memory)                                                                                          \
 	X(SHUTDOWN, shutdown)
 
 enum worker_why {

@@ -48,6 +48,35 @@ def test_fault_30_a_worker_killed_while_idle_is_replaced_and_no_client_notices(s
         assert victim["pid"] not in {w["pid"] for w in workers(c)}
 
 
+def test_fault_30_a_call_that_a_dying_worker_never_read_runs_on_another(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"default": pool("nasty", 1)})
+    with daemon.client() as c:
+        (victim,) = workers(c, "idle")
+        os.kill(victim["pid"], signal.SIGSTOP)
+        call = c.start_execute("echo", "small", meta=True)
+        wait_running(c, "echo")
+        os.kill(victim["pid"], signal.SIGKILL)
+        answer = c.wait(call).value()
+        assert answer["value"] == "small" and answer["meta"]["worker"] != victim["worker"]
+        settle(c, 1)
+        counters = pool_of(c)
+        assert (counters["accepted"], counters["completed"]) == (1, 1)
+
+
+def test_fault_31_a_large_call_that_was_never_read_whole_is_told_never(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"default": pool("nasty", 1)})
+    with daemon.client() as c:
+        (victim,) = workers(c, "idle")
+        os.kill(victim["pid"], signal.SIGSTOP)
+        call = c.start_execute("echo", "x" * 100_000)
+        wait_running(c, "echo")
+        os.kill(victim["pid"], signal.SIGKILL)
+        error = c.wait_error(call)
+        assert (error.code, error.executed) == ("worker_died", "never")
+        assert "before it had read the call" in error.message
+        settle(c, 1)
+
+
 def test_fault_31_a_worker_killed_while_running_is_told_within_50_ms_and_its_call_is_not_run_again(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:

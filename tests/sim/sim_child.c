@@ -477,6 +477,15 @@ static void child_on_hear(struct sim_event *e)
 	}
 }
 
+bool sim_child_has_unread(const struct sim_child *c)
+{
+	const struct sim_message *m = c->inbox;
+
+	while (m && m->control)
+		m = m->next;
+	return m != NULL;
+}
+
 void sim_child_receive(struct sim_child *c, bool control, const void *data, size_t len)
 {
 	struct sim_message *m;

@@ -138,5 +138,7 @@ void sim_child_die(struct sim_child *c, int exit_code, int signal);
 /* For sim_stream.c and sim_process.c: the kernel's side. */
 void sim_child_receive(struct sim_child *c, bool control, const void *data, size_t len);
 void sim_child_signal(struct sim_child *c, int signo);
+/* A call lies in its socket that it has not looked at. */
+bool sim_child_has_unread(const struct sim_child *c);
 /* The first message, NULL when there is none; freed by the caller. */
 struct sim_message *sim_pipe_take(struct loop *l, struct sim_pipe *p);

@@ -53,6 +53,7 @@ static void stream_end(struct stream *s, enum stream_end why)
 	s->ended = true;
 	loop_io_watch(&s->io, 0);
 	if (why == STREAM_END_CLOSED) {
+		s->unread = s->out || (child_of(s)->dead && sim_child_has_unread(child_of(s)));
 		s->mute = true;
 		stream_drop_output(s);
 	}

@@ -635,6 +635,27 @@ START_TEST(fault_32_reply_of_a_worker_that_died_is_delivered_before_its_end)
 	}
 END_TEST
 
+START_TEST(stream_knows_whether_the_peer_has_read_all)
+	{
+		for (int reads = 0; reads < 2; reads++) {
+			struct peer p;
+			char buf[64];
+
+			peer_open(&p, FRAME_PREFIXED, &worker_ops);
+			send_text(&p.stream, "call", 4);
+			io_run_for(loop, 0); /* to the end of the turn, which writes */
+			if (reads)
+				ck_assert_int_eq(recv(p.fd, buf, sizeof(buf), 0), 8);
+			close(p.fd);
+			p.fd = -1;
+			io_run(loop);
+			ck_assert_int_eq(p.why, STREAM_END_CLOSED);
+			ck_assert(p.stream.unread == !reads);
+			peer_close(&p);
+		}
+	}
+END_TEST
+
 START_TEST(stream_of_a_worker_has_no_half)
 	{
 		struct peer p;
@@ -885,6 +906,7 @@ int main(void)
 	tcase_add_test(c, stream_drain_takes_more_than_a_turn_would);
 	tcase_add_test(c, fault_18_client_that_shuts_its_side_down_gets_its_replies);
 	tcase_add_test(c, fault_32_reply_of_a_worker_that_died_is_delivered_before_its_end);
+	tcase_add_test(c, stream_knows_whether_the_peer_has_read_all);
 	tcase_add_test(c, stream_of_a_worker_has_no_half);
 	tcase_add_test(c, stream_close_flushed_writes_what_waits);
 	tcase_add_test(c, stream_close_flushed_gives_up_in_the_end);

@@ -201,6 +201,42 @@ START_TEST(fault_30_killed_idle_is_replaced_and_nobody_notices)
 	}
 END_TEST
 
+START_TEST(fault_30_a_call_that_a_dying_worker_never_read_goes_to_another)
+	{
+		struct scene sc;
+		uint64_t id;
+
+		scene_begin(&sc, 1);
+		id = scene_worker(&sc)->id;
+		scene_child(&sc)->script.hears_after = S;
+		sim_execute(&sc.one, 1, 0, 0);
+		scene_pass(&sc, 0);
+		ck_assert_int_eq(scene_worker(&sc)->state, WORKER_BUSY);
+		sim_child_die(scene_child(&sc), 0, SIGKILL);
+		scene_pass(&sc, 100 * MS);
+		ck_told(&sc.one, 1, ERROR_NONE, EXECUTED_YES);
+		ck_assert_uint_gt(scene_worker(&sc)->id, id);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(fault_31_a_call_under_a_lease_that_was_never_read_is_told_never)
+	{
+		struct scene sc;
+		struct lease *l;
+
+		scene_begin(&sc, 1);
+		l = scene_lease(&sc, &sc.one, 1, 10 * S);
+		scene_child(&sc)->script.hears_after = S;
+		sim_execute_leased(&sc.one, 2, l);
+		scene_pass(&sc, 0);
+		sim_child_die(scene_child(&sc), 0, SIGKILL);
+		scene_pass(&sc, 0);
+		ck_told(&sc.one, 2, ERROR_WORKER_DIED, EXECUTED_NEVER);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(fault_42_an_idle_worker_that_closed_its_call_channel_is_given_nothing_and_killed)
 	{
 		struct scene sc;
@@ -263,5 +299,7 @@ RUN_SUITE("worker", all_49_moves_are_as_the_table_says, nothing_ever_starts_agai
 	  a_worker_of_another_build_or_that_talks_garbage_is_killed, fault_55_a_reply_before_ready_is_killed,
 	  fault_53_init_that_hangs_is_ended_with_its_phase_and_its_stack, fault_36_term_is_ignored_then_comes_kill,
 	  shutdown_asks_first_then_terminates_then_kills, fault_30_killed_idle_is_replaced_and_nobody_notices,
+	  fault_30_a_call_that_a_dying_worker_never_read_goes_to_another,
+	  fault_31_a_call_under_a_lease_that_was_never_read_is_told_never,
 	  fault_42_an_idle_worker_that_closed_its_call_channel_is_given_nothing_and_killed,
 	  a_call_channel_that_ends_before_ready_is_found_out_too, what_a_dead_worker_broke_is_read_without_a_bug)
