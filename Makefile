@@ -53,7 +53,8 @@ FUZZ_HELPER_SRC := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
 SIM_IO_SRC := $(wildcard tests/sim/sim_*.c)
 HEADERS := $(wildcard proto/*.h daemon/*.h daemon/*/*.h client/*.h client/ctl/*.h \
 	tests/unit/*.h tests/sim/*.h tests/fuzz/*.h tests/support/*.h)
-C_FILES := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC) $(UNIT_SRC) $(HELPER_SRC) $(SIM_SRC) \
+BENCH_SRC := $(wildcard tests/bench/*.c)
+C_FILES := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC) $(UNIT_SRC) $(HELPER_SRC) $(SIM_SRC) $(BENCH_SRC) \
 	$(FUZZ_SRC) $(FUZZ_HELPER_SRC)
 PRODUCT_SRC := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC)
 WORKER_FILES := $(shell find python_worker -type f -not -path '*/tests/*' -not -path '*/__pycache__/*' -not -path '*/.*')
@@ -76,7 +77,7 @@ PRODUCT := $(if $(wildcard daemon/main.c),$(BUILD)/pypoold) $(if $(wildcard clie
 # ---- how to compile: libraries are looked up once, by .ci/probe, into $(BUILD)/probe*.mk
 
 GOALS := $(or $(MAKECMDGOALS),all)
-FREE_GOALS := help deps demo check check-full check-asan check-valgrind check-fuzz fuzz fuzz-corpus check-layers \
+FREE_GOALS := help deps demo bench check check-full check-asan check-valgrind check-fuzz fuzz fuzz-corpus check-layers \
 	lint format clean uninstall
 ifneq ($(filter-out $(FREE_GOALS),$(GOALS)),)
 include $(BUILD)/probe.mk
@@ -299,6 +300,18 @@ VALGRIND := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-
 check-valgrind: ## unit tests under valgrind
 	@+$(MAKE) $(JOBS) all tests
 	@+CK_TIMEOUT_MULTIPLIER=20 PYPOOL_RUN='$(VALGRIND)' $(MAKE) check-unit
+
+BENCH_BIN := $(BUILD)/bench/load $(BUILD)/bench/relay
+$(BENCH_BIN): $(BUILD)/bench/%: $(call obj,tests/bench/%.c tests/bench/frames.c)
+	$(link) $(MSGPACK_LIBS)
+
+.PHONY: bench bench-programs
+bench-programs: $(BENCH_BIN)
+
+bench: ## speed and memory beside the floors and the peers, in one run (BENCH="latency throughput large memory")
+	@.ci/deps build check
+	@+$(MAKE) $(JOBS) all bench-programs
+	@$(PYTHON) -B tests/bench/bench.py $(BENCH)
 
 # ---- style
 
