@@ -8,6 +8,8 @@
 #include "daemon/base/mem.h"
 #include "daemon/pool/failure.h"
 
+#define BIG_BLOB_KEPT (2 * NS_PER_S)
+
 static struct daemon *daemon_of_server(struct server *s)
 {
 	return container_of(s, struct daemon, server);
@@ -172,6 +174,25 @@ static void daemon_on_hup(struct loop_signal *s, int signo)
 	LOG(WARN, "daemon.reload.unsupported", KV("signal", signo)); /* never a reason to die */
 }
 
+static void daemon_on_big_kept(struct blob_pool *pool)
+{
+	struct daemon *d = container_of(pool, struct daemon, blobs);
+
+	if (d->trim_timer.at == LOOP_NEVER)
+		loop_timer_set(&d->trim_timer, loop_now(d->loop) + BIG_BLOB_KEPT);
+}
+
+static void daemon_on_trim(struct loop_timer *t)
+{
+	struct daemon *d = container_of(t, struct daemon, trim_timer);
+
+	if (d->blobs.big_used)
+		loop_timer_set(t, loop_now(d->loop) + BIG_BLOB_KEPT);
+	else
+		blob_pool_trim(&d->blobs);
+	d->blobs.big_used = false;
+}
+
 static bool daemon_owns(struct strays *s, pid_t pid)
 {
 	const struct daemon *d = container_of(s, struct daemon, strays);
@@ -261,6 +282,8 @@ static int daemon_init(struct daemon *d)
 	}
 	gate_init(&d->gate, d->loop, d->config->start_concurrency);
 	loop_timer_init(&d->drain_timer, d->loop, daemon_on_drain_over);
+	loop_timer_init(&d->trim_timer, d->loop, daemon_on_trim);
+	d->blobs.kept_big = daemon_on_big_kept;
 	r = strays_start(&d->strays, d->loop, daemon_owns);
 	if (r < 0)
 		LOG(WARN, "daemon.no_subreaper", KV("errno", -r)); /* orphans of workers stay with init */
@@ -301,6 +324,8 @@ static void daemon_deinit(struct daemon *d)
 		free(d->pools);
 		strays_stop(&d->strays);
 		gate_deinit(&d->gate);
+		d->blobs.kept_big = NULL;
+		loop_timer_stop(&d->trim_timer);
 		d->loop = loop_free(d->loop);
 	}
 	registry_deinit(&d->registry);

@@ -26,6 +26,7 @@ struct daemon {
 	struct systemd_watchdog watchdog;
 	struct loop_signal term, intr, hup;
 	struct loop_timer drain_timer;
+	struct loop_timer trim_timer; /* frees a large blob that nobody has used for a while */
 	struct loop_task stop; /* leaves the loop at the end of a turn */
 	struct pool **pools;   /* owns */
 	unsigned n_pools;

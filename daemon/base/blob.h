@@ -14,6 +14,9 @@ struct blob_pool {
 	unsigned n_spare;
 	unsigned n_live;    /* blobs that somebody holds */
 	size_t live_bytes;  /* their capacity together */
+	struct blob *big;   /* owns: one large blob, kept for the next large message; or NULL */
+	bool big_used;      /* it was taken since this was last set to false */
+	void (*kept_big)(struct blob_pool *pool); /* NULL, or told when one is kept: for blob_pool_trim() some time later */
 };
 
 struct blob {
@@ -34,9 +37,11 @@ void blob_pool_init(struct blob_pool *pool);
 /* Frees the spare blobs. Logs a BUG line if any blob is still held. */
 void blob_pool_deinit(struct blob_pool *pool);
 
-/* One reference, of at least size bytes; NULL when memory cannot be had (an outsider chose the size). */
+/* One reference, of at least size bytes, and BLOB_STANDARD at the least; NULL when memory cannot be had (an outsider chose the size). */
 struct blob *blob_new(struct blob_pool *pool, size_t size);
-/* A new blob that holds a copy of s. */
+/* Frees the large blob that is kept. */
+void blob_pool_trim(struct blob_pool *pool);
+/* A new blob of just the size that holds a copy of s; NULL when memory cannot be had. */
 struct blob *blob_copy(struct blob_pool *pool, struct span s);
 struct blob *blob_ref(struct blob *b);
 struct blob *blob_unref(struct blob *b); /* NULL in, NULL out */

@@ -268,8 +268,8 @@ def bench_memory(directory: str) -> None:
     argv, sock = daemon(directory, 8, False)
     with running(argv, sock) as process:
         warm_up(sock, 8)
-        waiting(sock, 10000)
-        print(f"  with 10,000 waiting calls: {rss_kib(process.pid) / 1024:.1f} MiB RSS (wanted: 16)")
+        with waiting(sock, 10000):
+            print(f"  with 10,000 waiting calls: {rss_kib(process.pid) / 1024:.1f} MiB RSS (wanted: 16)")
 
 
 def frame(message: object) -> bytes:
@@ -287,14 +287,15 @@ def warm_up(sock: str, calls: int) -> None:
             s.recv(1000)
 
 
-def waiting(sock: str, calls: int) -> None:
-    """Returns while that many calls wait; they end with the connection."""
-    s = socket.socket(socket.AF_UNIX)
-    s.connect(sock)
-    burst = b"".join(frame([0, n, "execute", [{"target": "nap", "args": [30]}]]) for n in range(calls + 8))
-    s.sendall(burst + frame([0, calls + 9, "ping", [{}]]))
-    s.recv(100)
-    globals()["held"] = s  # until the process ends
+@contextlib.contextmanager
+def waiting(sock: str, calls: int) -> Iterator[None]:
+    """That many calls wait; they end with the connection."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(sock)
+        burst = b"".join(frame([0, n, "execute", [{"target": "nap", "args": [30]}]]) for n in range(calls + 8))
+        s.sendall(burst + frame([0, calls + 9, "ping", [{}]]))
+        s.recv(100)
+        yield
 
 
 def main() -> None:

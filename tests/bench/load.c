@@ -16,7 +16,7 @@
 
 #include "tests/bench/frames.h"
 
-#define WARM_UP 200
+#define WARM_UP_MAX 200
 #define MAX_CONNECTIONS 256
 
 struct load {
@@ -24,6 +24,7 @@ struct load {
 	unsigned connections, depth;
 	size_t size;
 	unsigned long count;      /* calls that are measured */
+	unsigned long warm_up;    /* calls before them */
 	unsigned long sent, done; /* warm-up included */
 	uint64_t *began;          /* owns: by call number, ns */
 	uint64_t *took;           /* owns: ns, of the measured calls in order of their end */
@@ -108,8 +109,8 @@ static void take_reply(struct load *l, const uint8_t *frame, size_t len)
 		(void)fprintf(stderr, "load: call %u failed: %.*s\n", id, (int)len - 4, (const char *)frame + 4);
 		exit(1);
 	}
-	if (id >= WARM_UP)
-		l->took[l->done - WARM_UP] = now_ns() - l->began[id];
+	if (id >= l->warm_up)
+		l->took[l->done - l->warm_up] = now_ns() - l->began[id];
 	l->done++;
 }
 
@@ -187,14 +188,15 @@ int main(int argc, char **argv)
 	l.depth = (unsigned)atoi(a[2]);
 	l.size = (size_t)atol(a[3]);
 	l.count = (unsigned long)atol(a[4]);
-	l.began = calloc(l.count + WARM_UP, sizeof(*l.began));
-	l.took = calloc(l.count + WARM_UP, sizeof(*l.took));
+	l.warm_up = l.count < 10 * WARM_UP_MAX ? l.count / 10 : WARM_UP_MAX;
+	l.began = calloc(l.count + l.warm_up, sizeof(*l.began));
+	l.took = calloc(l.count + l.warm_up, sizeof(*l.took));
 	make_body(&l);
 	for (unsigned c = 0; c < l.connections; c++)
 		frames_init(&l.peers[c], worker ? spawn_bare_worker(argv[2], argv[3]) : connect_to(argv[2]));
-	run(&l, WARM_UP);
+	run(&l, l.warm_up);
 	begin = now_ns();
-	run(&l, WARM_UP + l.count);
+	run(&l, l.warm_up + l.count);
 	seconds = (double)(now_ns() - begin) / 1e9;
 	qsort(l.took, l.count, sizeof(*l.took), compare);
 	(void)printf("%.2f %.2f %.0f\n", (double)l.took[l.count / 2] / 1000, (double)l.took[l.count * 99 / 100] / 1000,

@@ -55,6 +55,46 @@ START_TEST(blob_over_the_standard_size_is_not_kept)
 }
 END_TEST
 
+START_TEST(blob_copy_of_a_small_body_is_small)
+{
+	struct blob_pool pool;
+	struct blob *b;
+
+	blob_pool_init(&pool);
+	b = blob_copy(&pool, SPAN_LIT("ten bytes."));
+	ck_assert_uint_eq(b->size, 10);
+	ck_assert_uint_eq(pool.live_bytes, 10);
+	blob_unref(b);
+	ck_assert_uint_eq(pool.n_spare, 0);
+	blob_pool_deinit(&pool);
+}
+END_TEST
+
+START_TEST(blob_of_large_size_is_kept_for_the_next_of_about_its_size)
+{
+	struct blob_pool pool;
+	struct blob *first, *b;
+
+	blob_pool_init(&pool);
+	first = blob_new(&pool, 1 << 20);
+	blob_unref(first);
+	ck_assert_ptr_eq(pool.big, first);
+	b = blob_new(&pool, 1 << 18); /* far too small: it would hold four times its size */
+	ck_assert_ptr_ne(b, first);
+	blob_unref(b);
+	ck_assert_ptr_eq(pool.big, first);
+	b = blob_new(&pool, (1 << 20) - 1000);
+	ck_assert_ptr_eq(b, first);
+	ck_assert_uint_eq(b->size, 1 << 20);
+	ck_assert(pool.big_used);
+	blob_unref(b);
+	blob_pool_trim(&pool);
+	ck_assert_ptr_null(pool.big);
+	ck_assert_uint_eq(pool.live_bytes, 0);
+	blob_pool_deinit(&pool);
+}
+END_TEST
+
 START_TEST(blob_spares_are_bounded)
 {
 	struct blob_pool pool;
@@ -178,6 +218,8 @@ int main(void)
 	tcase_add_test(t, blob_of_standard_size_is_used_again);
 	tcase_add_test(t, blob_over_the_standard_size_is_not_kept);
 	tcase_add_test(t, blob_spares_are_bounded);
+	tcase_add_test(t, blob_copy_of_a_small_body_is_small);
+	tcase_add_test(t, blob_of_large_size_is_kept_for_the_next_of_about_its_size);
 	tcase_add_test(t, blob_lives_until_the_last_reference);
 	tcase_add_test(t, blob_of_a_size_that_cannot_be_had_is_null);
 	tcase_add_test(t, blob_copy_holds_the_bytes);
