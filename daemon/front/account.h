@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include <uthash.h>
+#include "daemon/base/hash.h"
 
 struct account {
 	uid_t uid;

@@ -141,24 +141,33 @@ static void client_on_drained(struct stream *st)
 	client_mind_budget(container_of(st, struct client, stream));
 }
 
+/* Says why, and closes when that is sent. */
+static void client_refuse(struct client *c, enum error_code code, const char *message)
+{
+	struct outcome o;
+
+	outcome_error(&o, code, "%s", message);
+	o.executed = EXECUTED_NEVER; /* it answers the message that could not be read, and no other */
+	reply_error(c, NULL, &o);
+	client_close_flushed(c);
+}
+
 /* What came is no frame: say so, if it speaks our protocol at all, and close. */
-static void client_refuse(struct client *c)
+static void client_refuse_frame(struct client *c)
 {
 	enum frame_status bad = c->stream.bad;
-	struct outcome o;
+	const char *text = frame_status_text(&c->stream.reader, bad);
 
 	if (bad == FRAME_FOREIGN) {
 		client_close(c);
 		return;
 	}
-	outcome_error(&o,
+	LOG(INFO, "client.bad_frame", KV("client", c->caller.id), KV("reason", text));
+	client_refuse(c,
 		      bad == FRAME_TOO_LARGE ? ERROR_TOO_LARGE
 		      : bad == FRAME_BAD     ? ERROR_BAD_MSGPACK
 					     : ERROR_BAD_FRAME,
-		      "%s", frame_status_text(&c->stream.reader, bad));
-	LOG(INFO, "client.bad_frame", KV("client", c->caller.id), KV("reason", o.message));
-	reply_error(c, NULL, &o);
-	client_close_flushed(c);
+		      text);
 }
 
 static void client_on_ended(struct stream *st, enum stream_end why)
@@ -166,12 +175,15 @@ static void client_on_ended(struct stream *st, enum stream_end why)
 	struct client *c = container_of(st, struct client, stream);
 
 	if (why == STREAM_END_FRAME) {
-		client_refuse(c);
+		client_refuse_frame(c);
 		return;
 	}
 	if (why != STREAM_END_CLOSED)
 		LOG(INFO, "client.dropped", KV("client", c->caller.id), KV("reason", server_end_name(why)));
-	client_close(c);
+	if (why == STREAM_END_MEMORY)
+		client_refuse(c, ERROR_OVERLOADED, "the daemon has no memory for the next message of this connection");
+	else
+		client_close(c);
 }
 
 static const struct stream_ops stream_ops = {

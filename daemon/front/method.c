@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "daemon/base/cleanup.h"
+#include "daemon/base/packed.h"
 #include "daemon/front/client.h"
 #include "daemon/front/reply.h"
 #include "daemon/front/router.h"
@@ -42,8 +43,7 @@ void method_hello(struct query *q)
 	c->speaks = true;
 	if (params_has(&q->params, PARAM_CLIENT))
 		(void)envelope_quote(q->params.client, c->name, sizeof(c->name));
-	msgpack_sbuffer_init(&buf);
-	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
+	packed_begin(&buf, &pk);
 	msgpack_pack_map(&pk, 6);
 	pack_kv_uint(&pk, "protocol", PROTOCOL);
 	pack_kv_text(&pk, "version", PYPOOL_VERSION);

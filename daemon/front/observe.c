@@ -4,6 +4,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
+#include "daemon/base/packed.h"
 #include "daemon/front/client.h"
 #include "daemon/front/method.h"
 #include "daemon/front/reply.h"
@@ -30,8 +31,7 @@ static void view_begin(struct view *v, const struct query *q)
 {
 	v->q = q;
 	v->now = loop_now(q->client->server->loop);
-	msgpack_sbuffer_init(&v->buf);
-	msgpack_packer_init(&v->pk, &v->buf, msgpack_sbuffer_write);
+	packed_begin(&v->buf, &v->pk);
 }
 
 static void view_send(struct view *v)
@@ -380,8 +380,7 @@ void method_logs(struct query *q)
 		if (pool_is_asked_for(q, s->pools[i]))
 			n += pack_tails(&v, s->pools[i], lines);
 	}
-	msgpack_sbuffer_init(&all); /* the array's length is known only now */
-	msgpack_packer_init(&pk, &all, msgpack_sbuffer_write);
+	packed_begin(&all, &pk); /* the array's length is known only now */
 	msgpack_pack_array(&pk, n);
 	pack_raw(&pk, (struct span){ .p = (const uint8_t *)v.buf.data, .len = v.buf.size });
 	reply_packed(q->client, q->id, &all);

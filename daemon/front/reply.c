@@ -2,6 +2,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/packed.h"
 #include "daemon/front/client.h"
 #include "daemon/pool/pool.h"
 #include "proto/pack.h"
@@ -11,8 +12,7 @@
 
 static void put_head(msgpack_sbuffer *buf, msgpack_packer *pk, const uint64_t *id)
 {
-	msgpack_sbuffer_init(buf);
-	msgpack_packer_init(pk, buf, msgpack_sbuffer_write);
+	packed_begin(buf, pk);
 	msgpack_pack_array(pk, 4);
 	msgpack_pack_int(pk, ENVELOPE_RESPONSE);
 	if (id)
@@ -114,8 +114,7 @@ static void send_with_meta(struct client *c, const struct request *r, const stru
 	uint8_t head[HEAD_MAX];
 	size_t at;
 
-	msgpack_sbuffer_init(&buf);
-	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
+	packed_begin(&buf, &pk);
 	msgpack_pack_map(&pk, 2);
 	pack_text(&pk, "meta");
 	msgpack_pack_map(&pk, 4);

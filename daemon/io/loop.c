@@ -266,10 +266,20 @@ static int loop_open_hup(struct loop *l)
 	return 0;
 }
 
+/* libev's tables: without memory for them it would abort with a line of its own; this way it is ours. */
+static void *loop_resize(void *p, long size)
+{
+	if (size)
+		return mem_resize(p, (size_t)size, 1);
+	free(p);
+	return NULL;
+}
+
 struct loop *loop_new(void)
 {
 	struct loop *l = MEM_NEW(struct loop);
 
+	ev_set_allocator(loop_resize);
 	l->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
 	if (!l->ev || loop_open_hup(l) < 0) {
 		if (l->ev)
