@@ -185,23 +185,28 @@ def test_a_lease_that_does_nothing_ends_with_its_connection(start_daemon: StartD
 
 @pytest.mark.parametrize("what", ["idle", "running"])
 def test_a_lease_whose_worker_dies_has_expired_and_the_pool_replaces_the_worker(
-    start_daemon: StartDaemon, what: str
+    start_daemon: StartDaemon, tmp_path: Path, what: str
 ) -> None:
-    daemon = start_daemon({"default": pool("nasty", 1)})
+    ledger = tmp_path / "ledger"
+    daemon = start_daemon({"default": pool("recorder", 1)})
     with daemon.client() as c:
         lease = checkout(c)
         numbers = []
         if what == "running":
-            numbers = [c.start_execute("sleep", 60, lease=lease["lease"]) for _ in range(2)]
-            wait_running(c, "sleep")
+            numbers = [
+                c.start_execute("record", str(ledger), "sleep", 60.0, name, lease=lease["lease"])
+                for name in ("running", "waiting")
+            ]
+            wait_note(ledger, "begun", "running")
         os.kill(lease["pid"], signal.SIGKILL)
         got = [(e.code, e.executed) for e in map(c.wait_error, numbers)]
         assert got == [("worker_died", "maybe"), ("lease_expired", "never")][: len(numbers)]
         wait_dead(c, lease["worker"])
-        error = c.fail_execute("pid", lease=lease["lease"])
+        error = c.fail_execute("record", str(ledger), "sleep", 0.0, "late", lease=lease["lease"])
         assert (error.code, error.executed) == ("lease_expired", "never")
         assert "its worker ended" in error.message
-        assert c.execute("pid") != lease["pid"]
+        c.execute("record", str(ledger), "sleep", 0.0, "next")
+        assert notes(ledger, "next")[0]["pid"] != lease["pid"]
 
 
 def test_a_checkin_ends_the_running_call_of_the_lease(start_daemon: StartDaemon) -> None:

@@ -218,15 +218,16 @@ def test_a_line_without_its_newline_is_logged_when_the_worker_dies_of_the_call(s
 
 
 def test_fault_43_death_is_decided_by_the_exit_although_a_grandchild_keeps_the_pipes_open(
-    start_daemon: StartDaemon,
+    start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
-    daemon = start_daemon({"default": pool("nasty", 1)})
+    ledger = tmp_path / "ledger"
+    daemon = start_daemon({"default": pool("nasty", 1, modules=["recorder"])})
     with daemon.client() as c:
         worker = workers(c)[0]
         grandchild = procfs.process(c.execute("grandchild_holds_pipes"))
         assert grandchild is not None and grandchild.parent == worker["pid"]
-        number = c.start_execute("sleep", 60)
-        wait_running(c, "sleep")
+        number = c.start_execute("recorder:record", str(ledger), "sleep", 60.0, "held")
+        wait_note(ledger, "begun", "held")
         killed = now()
         os.kill(worker["pid"], signal.SIGKILL)
         error = c.wait_error(number)
