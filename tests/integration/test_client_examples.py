@@ -21,7 +21,7 @@ def compiled(name: str, where: Path) -> str:
     sanitizers = ["-fsanitize=address,undefined"] if "asan" in BUILD.name else []
     subprocess.run([os.environ.get("CC", "gcc"), "-std=c99", "-D_POSIX_C_SOURCE=200809L", *sanitizers,
                     f"-I{ROOT / 'client'}", "-o", program, str(EXAMPLES / f"{name}.c"), str(BUILD / "libpypool.a"),
-                    "-lmsgpackc"], check=True)
+                    "-lmsgpackc", *(["-lev"] if name == "libev" else [])], check=True)
     return program
 
 
@@ -35,17 +35,27 @@ def test_the_blocking_example_counts_words(start_daemon: Callable[..., Daemon], 
     assert (done.returncode, done.stdout, done.stderr) == (0, "6 words\n", "")
 
 
-def test_the_poll_example_has_all_its_calls_answered(start_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["poll", "libev"])
+def test_an_example_with_a_loop_has_all_its_calls_answered(
+    name: str, start_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
     files = []
     for n in range(1, 21):
         file = tmp_path / f"{n}.txt"
         file.write_text("word " * n)
         files.append(str(file))
-    done = run(start_daemon({"default": DEMO}), compiled("poll", tmp_path), *files, str(tmp_path / "none"))
+    done = run(start_daemon({"default": DEMO}), compiled(name, tmp_path), *files, str(tmp_path / "none"))
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and len(lines) == 21
     assert {f"{file}: {n} words" for n, file in enumerate(files, 1)} < set(lines)
     assert [line for line in lines if "FileNotFoundError" in line]
+
+
+def test_the_libev_example_says_that_nobody_listens(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYPOOL_SOCKET": str(tmp_path / "none")}
+    done = subprocess.run([compiled("libev", tmp_path), "file"], env=environment, capture_output=True, text=True,
+                          check=False, timeout=30)
+    assert done.returncode == 1 and str(tmp_path / "none") in done.stdout + done.stderr
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node")
