@@ -129,7 +129,9 @@ def test_fault_35_the_stack_comes_at_once_also_while_c_code_holds_the_gil(worker
         text, seconds = worker.dump()
         took.append(seconds * 1000)
         first = text.lstrip("\n").splitlines()
-        assert first[0] == "Stack (most recent call first):" and first[1].endswith(f" in {target}"), text
+        assert first[0] == "Stack (most recent call first):", text
+        # two frames of socket.socketpair() at the most, while it is being made
+        assert any(line.endswith(f" in {target}") for line in first[1:4]), text
     assert statistics.median(took) < TYPICAL_MS, took
 
 
