@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import CallError, Client, Framing, pack
-from tests.support.daemon import BUILD, SANITIZED, Daemon, pool
+from tests.support.daemon import BUILD, Daemon, pool
 from tests.support.waiting import eventually
 from tests.support.wire import Vector, read_vectors
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ PYTHON = "/usr/bin/python3"
 SANITIZED = (BUILD / "pypoold").exists() and b"__asan_init" in (BUILD / "pypoold").read_bytes()
 SLOW = float(os.environ.get("PYPOOL_SLOW", "1"))  # factor for all patience, for slow machines and sanitizers
 
+PIPES_OF_A_WORKER = 3  # stdout, stderr, stack dumps
 FDS_OF_A_WORKER = 8  # the most that the daemon holds for one: pidfd, two sockets, three pipes, page, one to spare
 
 Value = Union[str, int, bool, "list[str]"]
@@ -161,8 +163,15 @@ class Daemon:
 
     def take_baseline(self) -> None:
         """Count what is open now, with no connection, as what a quiet daemon holds."""
-        self.baseline_children = len(procfs.children(self.pid))
-        self.baseline_fds = procfs.fd_kinds(self.pid)
+        deadline = time.monotonic() + 1.0
+        while True:
+            self.baseline_children = len(procfs.children(self.pid))
+            self.baseline_fds = procfs.fd_kinds(self.pid)
+            # a worker that is just going away has lost its pipes but not yet its pidfd: look again
+            is_whole = self.baseline_fds["pipe"] == PIPES_OF_A_WORKER * self.baseline_fds["anon_inode:[pidfd]"]
+            if is_whole or time.monotonic() > deadline:
+                return
+            time.sleep(0.005)
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
