@@ -10,6 +10,8 @@ static int packed_write(void *data, const char *bytes, size_t n)
 {
 	msgpack_sbuffer *buf = data;
 
+	if (!n)
+		return 0; /* of an empty text: bytes may be NULL */
 	if (buf->alloc - buf->size < n) {
 		size_t room = buf->alloc ? 2 * buf->alloc : ROOM_FIRST;
 
