@@ -54,8 +54,9 @@ SIM_IO_SRC := $(wildcard tests/sim/sim_*.c)
 HEADERS := $(wildcard proto/*.h daemon/*.h daemon/*/*.h client/*.h client/ctl/*.h \
 	tests/unit/*.h tests/sim/*.h tests/fuzz/*.h tests/support/*.h)
 BENCH_SRC := $(wildcard tests/bench/*.c)
+CHAOS_SRC := $(wildcard tests/chaos/*.c)
 C_FILES := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC) $(UNIT_SRC) $(HELPER_SRC) $(SIM_SRC) $(BENCH_SRC) \
-	$(FUZZ_SRC) $(FUZZ_HELPER_SRC)
+	$(FUZZ_SRC) $(FUZZ_HELPER_SRC) $(CHAOS_SRC)
 PRODUCT_SRC := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC)
 WORKER_FILES := $(shell find python_worker -type f -not -path '*/tests/*' -not -path '*/__pycache__/*' -not -path '*/.*')
 PYTHON_CLIENT := $(wildcard client/python/pypool_client/*.py client/python/pypool_client/py.typed)
@@ -69,6 +70,7 @@ UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
 # Tests of daemon/pool/ run in the simulated world: virtual time, scripted workers.
 POOL_UNIT_BIN := $(filter $(POOL_SRC:daemon/pool/%.c=$(BUILD)/tests/test_%),$(UNIT_BIN))
 SIM_BIN := $(if $(SIM_SRC),$(BUILD)/tests/sim)
+STUB_WORKER := $(BUILD)/tests/stub_worker
 FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=$(BUILD)/fuzz/%)
 LIBRARY := $(if $(CLIENT_SRC),$(BUILD)/libpypool.so $(BUILD)/libpypool.so.1 $(BUILD)/libpypool.a)
 PRODUCT := $(if $(wildcard daemon/main.c),$(BUILD)/pypoold) $(if $(wildcard client/ctl/main.c),$(BUILD)/pypoolctl) \
@@ -77,7 +79,7 @@ PRODUCT := $(if $(wildcard daemon/main.c),$(BUILD)/pypoold) $(if $(wildcard clie
 # ---- how to compile: libraries are looked up once, by .ci/probe, into $(BUILD)/probe*.mk
 
 GOALS := $(or $(MAKECMDGOALS),all)
-FREE_GOALS := help deps demo bench check check-full check-asan check-valgrind check-fuzz fuzz fuzz-corpus check-layers \
+FREE_GOALS := help deps demo bench soak check check-full check-asan check-valgrind check-fuzz fuzz fuzz-corpus check-layers \
 	lint format clean uninstall
 ifneq ($(filter-out $(FREE_GOALS),$(GOALS)),)
 include $(BUILD)/probe.mk
@@ -180,7 +182,7 @@ $(BUILD)/man/%: docs/man/%.scd VERSION
 # ---- test programs
 
 .PHONY: tests
-tests: $(UNIT_BIN) $(SIM_BIN) ## build the C test programs
+tests: $(UNIT_BIN) $(SIM_BIN) $(STUB_WORKER) ## build the C test programs
 
 $(BUILD)/tests/libeverything.a: $(call obj,$(DAEMON_SRC) $(PROTO_SRC) $(CLIENT_SRC) $(CTL_SRC) $(HELPER_SRC))
 	@mkdir -p $(@D)
@@ -200,6 +202,13 @@ $(POOL_UNIT_BIN): $(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o $(BUIL
 
 $(BUILD)/tests/sim: $(call obj,$(filter-out $(SIM_IO_SRC),$(SIM_SRC))) $(BUILD)/tests/libsimulated.a
 	$(link) $(MSGPACK_LIBS) $(SYSTEMD_LIBS) -lm
+
+# Started and killed thousands of times: static, and never with sanitizers, so that a start takes a millisecond.
+$(STUB_WORKER): tests/chaos/stub_worker.c $(PROTO_SRC) $(wildcard proto/*.h) $(BUILD)/flags
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS_ALL) -std=gnu11 -g -O2 -static -Wall -Wextra $(if $(WERROR),-Werror) -o $@ $(filter %.c,$^) \
+		$(MSGPACK_LIBS)
 
 # libFuzzer's: built by make check-fuzz and make fuzz with flags of their own, into build-fuzz/. Workers are puppets and
 # the clock stands still, so tests/fuzz is in the place of these parts of the daemon.
@@ -221,7 +230,7 @@ export PYTHON BUILD SANITIZE WERROR CC
 PYTEST := $(PYTHON) -B -m pytest
 
 .PHONY: deps demo check check-full check-headers check-layers check-unit check-python check-sim check-integration \
-	check-fuzz check-asan check-valgrind fuzz fuzz-corpus
+	check-chaos check-chaos-long soak check-fuzz check-asan check-valgrind fuzz fuzz-corpus
 deps: ## install the Debian packages that building and testing need (or print the command)
 	@.ci/deps build check
 
@@ -233,12 +242,12 @@ demo: ## install what is missing, build, start a daemon in a temporary directory
 check: ## install what is missing, build, and run all tests (10 minutes at most)
 	@.ci/deps build check
 	@+$(MAKE) $(JOBS) all tests
-	@+.ci/check headers layers unit python sim fuzz integration
+	@+.ci/check headers layers unit python sim fuzz integration chaos
 
 check-full: ## check, then the same under sanitizers, a round under valgrind, and lint
 	@+$(MAKE) check
 	@.ci/deps build check lint
-	@+.ci/check asan valgrind
+	@+.ci/check chaos-long asan valgrind
 	@+$(MAKE) lint
 
 HEADER_OK := $(HEADERS:%=$(BUILD)/headers/%.ok)
@@ -274,8 +283,20 @@ check-python: $(PRODUCT) ## unit tests in Python
 check-sim: $(SIM_BIN) ## the pool in the simulated world
 	@$(if $(SIM_BIN),$(SIM_BIN),echo "no simulation")
 
-check-integration: $(PRODUCT) ## a real daemon with real workers
+check-integration: $(PRODUCT) $(STUB_WORKER) ## a real daemon with real workers
 	@$(if $(PYTHON_INTEGRATION),$(PYTEST) $(PYTHON_INTEGRATION),echo "no integration tests")
+
+CHAOS := PYTHONPATH=.:client/python:python_worker $(PYTHON) -B -m tests.chaos.chaos
+check-chaos: $(PRODUCT) $(STUB_WORKER) ## many clients and dying workers, the invariants checked (CHAOS_ARGS="--seed 1")
+	@$(PYTEST) tests/chaos
+	@$(CHAOS) $(CHAOS_ARGS)
+
+check-chaos-long: $(PRODUCT) $(STUB_WORKER) ## the same, ten times as long
+	@$(CHAOS) --calls 500000 --kills 5000 $(CHAOS_ARGS)
+
+soak: ## chaos runs with one seed after the other, for SOAK_SECONDS=3600 or until one fails
+	@+$(MAKE) $(JOBS) all tests
+	@$(CHAOS) --seconds $(or $(SOAK_SECONDS),3600) $(CHAOS_ARGS)
 
 FUZZ_MAKE = $(MAKE) CC=clang SANITIZE=1 BUILD=build-fuzz EXTRA_CFLAGS=-fsanitize=fuzzer-no-link $(JOBS) fuzz-programs
 NO_CLANG = ! command -v clang >/dev/null && echo "no clang: the fuzz targets are not built"
@@ -291,9 +312,9 @@ fuzz-corpus: ## make the committed corpus from the seeds and what make fuzz has 
 	@+$(FUZZ_MAKE)
 	@BUILD=build-fuzz .ci/fuzz corpus
 
-check-asan: ## unit tests, simulation and integration under ASan and UBSan
+check-asan: ## unit tests, simulation, integration and chaos under ASan and UBSan
 	@+$(MAKE) SANITIZE=1 BUILD=build-asan $(JOBS) all tests
-	@+$(MAKE) SANITIZE=1 BUILD=build-asan PYPOOL_SLOW=3 check-unit check-sim check-integration
+	@+$(MAKE) SANITIZE=1 BUILD=build-asan PYPOOL_SLOW=3 check-unit check-sim check-integration check-chaos
 
 # The daemon itself cannot start workers there: valgrind 3.19 knows no pidfds. That part is ASan's.
 VALGRIND := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite

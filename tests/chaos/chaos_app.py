@@ -1,0 +1,87 @@
+"""The Python workers of the chaos run: handlers that keep the same log as stub_worker.c."""
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any, Callable, Dict
+
+from pypool_worker import current, expose
+
+_log = os.open(os.environ["CHAOS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+_name = f"p{os.getpid()}.{time.monotonic_ns()}"
+
+
+def note(letter: str, call: int, tag: str) -> None:
+    os.write(_log, f"{letter} {_name} {call} {tag} {time.monotonic_ns()}\n".encode())
+
+
+def sleep(n: int) -> None:
+    time.sleep(n / 1000)
+
+
+def spin(n: int) -> None:
+    end = time.monotonic() + n / 1000
+    while time.monotonic() < end:
+        pass
+
+
+def fail(n: int) -> None:
+    raise ValueError(f"on purpose {n}")
+
+
+def die(n: int) -> None:
+    if n < 100:
+        os._exit(n)
+    os.kill(os.getpid(), n - 100)
+    time.sleep(10)
+
+
+def deaf(n: int) -> None:
+    """Catches every interrupt until its time is over."""
+    end = time.monotonic() + n / 1000
+    while time.monotonic() < end:
+        try:
+            time.sleep(end - time.monotonic())
+        except BaseException:
+            continue
+
+
+def noise(n: int) -> None:
+    for _ in range(n):
+        print("x" * 1023, file=sys.stderr)
+
+
+def close(n: int) -> None:
+    os.closerange(3, 1024)
+
+
+WHAT: Dict[str, Callable[[int], None]] = {
+    "echo": lambda n: None,
+    "sleep": sleep,
+    "spin": spin,
+    "fail": fail,
+    "die": die,
+    "deaf": deaf,
+    "noise": noise,
+    "close": close,
+}
+
+
+@expose
+def run(tag: str, what: str, n: int) -> Any:
+    call = current().call_id
+    note("S", call, tag)
+    try:
+        WHAT[what](n)
+    except ValueError:
+        note("E", call, tag)
+        raise
+    except BaseException:
+        note("I", call, tag)
+        raise
+    note("E", call, tag)
+    return tag
+
+
+note("R", os.getpid(), "-")

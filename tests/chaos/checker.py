@@ -1,0 +1,140 @@
+"""The invariants, asserted from the histories of clients and workers and from what the daemon says of itself.
+
+6 (sessions) and 18 (no watcher without its object) have no check here: there are no sessions yet, and the daemon itself
+says BUG in its log, which fails the run, as does what a sanitizer prints (19) and a process that is left behind (12).
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import defaultdict
+from collections.abc import Iterator
+
+from tests.chaos.history import Call, Event, History, Lease, by_tag, by_worker
+
+# What a call may end with; anything else is a mistake of the daemon or of the run.
+CODES = {
+    "ok", "queue_timeout", "deadline_exceeded", "cancelled", "worker_died", "worker_protocol", "init_failed",
+    "overloaded", "lease_expired", "lease_not_found", "app_error", "duplicate_id",
+}
+EARLY = 0.010  # the daemon counts from the turn in which it reads the request
+LATE = 1.5
+
+
+def check_calls(history: History, events: list[Event]) -> Iterator[str]:
+    """1 one response each. 2 to the right one (the rest of it is seen as replies come). 4, 5 executed as told."""
+    runs = by_tag(events)
+    for call in history.calls:
+        mine = runs.get(call.tag, [])
+        starts = sum(e.letter == "S" for e in mine)
+        ends = sum(e.letter == "E" for e in mine)
+        if not call.code:
+            if not call.closed:
+                yield f"invariant 1: lost: {call}"
+        elif call.code not in CODES:
+            yield f"invariant 1: an unexpected end: {call}"
+        elif call.code == "app_error" and call.what != "fail":
+            yield f"invariant 2: an error of another call: {call}"
+        if starts > 1:
+            yield f"invariant 4: started {starts} times: {call}"
+        if call.executed == "never" and starts:
+            yield f"invariant 4: told never, and started: {call}"
+        if call.code == "ok" and (starts, ends) != (1, 1):
+            yield f"invariant 5: a success with {starts} starts and {ends} ends: {call}"
+        if call.executed == "yes" and starts != 1:
+            yield f"invariant 5: told yes, with {starts} starts: {call}"
+        if call.code == "ok" and call.pool != "python" and mine and mine[0].worker != str(call.worker):
+            yield f"invariant 5: it ran on worker {mine[0].worker}, and the daemon says {call.worker}: {call}"
+    known = {call.tag for call in history.calls}
+    for tag in runs:
+        if tag not in known:
+            yield f"invariant 4: {tag} ran, and nobody has sent it"
+
+
+def check_workers(events: list[Event]) -> Iterator[str]:
+    """3 one call at a time. 11 files. 14 nothing before ready, nothing after a broken protocol."""
+    for worker, its in by_worker(events).items():
+        running: Event | None = None
+        is_ready = False
+        for e in its:
+            if e.letter == "R":
+                is_ready = True
+            elif e.letter == "F":
+                yield f"invariant 11: worker {worker} has fd {e.call} open"
+            elif e.letter == "B" or not is_ready:
+                yield f"invariant 14: worker {worker} got a call before it was ready"
+            elif e.letter == "S":
+                if running is not None:
+                    yield f"invariant 3: worker {worker} began {e.tag} while {running.tag} ran, or after it went wrong"
+                running = e
+            else:
+                running = None
+
+
+def check_leases(history: History, events: list[Event]) -> Iterator[str]:
+    """7 while one client has a worker, nobody else's call begins there, and no call of the lease begins elsewhere."""
+    by_lease = {lease.lease: lease for lease in history.leases}
+    lease_of = {call.tag: call.lease for call in history.calls}
+    starts: defaultdict[str, list[Event]] = defaultdict(list)
+    for e in events:
+        if e.letter == "S":
+            starts[e.worker].append(e)
+            lease = by_lease.get(lease_of.get(e.tag, 0))
+            if lease is not None and not lease.is_of(e.worker):
+                yield f"invariant 7: {e.tag} of {lease} ran on worker {e.worker}"
+    for worker, its in starts.items():
+        at = [e.time for e in its]
+        for lease in history.leases:
+            if lease.is_of(worker):
+                for e in its[bisect.bisect_left(at, lease.begun) : bisect.bisect_right(at, lease.ended)]:
+                    if lease_of.get(e.tag) != lease.lease:
+                        yield f"invariant 7: {e.tag} began on worker {worker} during {lease}"
+    yield from check_holders(history.leases)
+
+
+def check_holders(leases: list[Lease]) -> Iterator[str]:
+    by_holder: defaultdict[int, list[Lease]] = defaultdict(list)
+    for lease in leases:
+        by_holder[lease.worker].append(lease)
+    for its in by_holder.values():
+        its.sort(key=lambda lease: lease.begun)
+        for a, b in zip(its, its[1:]):
+            if b.begun < a.ended:
+                yield f"invariant 7: two holders: {a} and {b}"
+
+
+def check_times(history: History, slow: float) -> Iterator[str]:
+    """16 no timeout early, none late."""
+    for call in history.calls:
+        if not call.done:
+            continue
+        took = call.done - call.sent
+        if call.code == "deadline_exceeded" and took < call.timeout - EARLY * slow:
+            yield f"invariant 16: early: {call}"
+        if took > call.timeout + LATE * slow:
+            yield f"invariant 16: late: {call}"
+
+
+def worst_times(calls: list[Call]) -> str:
+    """The earliest and the latest deadline, for people."""
+    margins = [call.done - call.sent - call.timeout for call in calls if call.code == "deadline_exceeded"]
+    return f"{min(margins) * 1e3:+.1f} ms to {max(margins) * 1e3:+.1f} ms" if margins else "none"
+
+
+def check_counters(history: History, counters: dict[str, int]) -> Iterator[str]:
+    """8 all that was accepted has ended, and as the clients saw it."""
+    ended = sum(counters[key] for key in ("completed", "failed", "cancelled", "abandoned"))
+    if counters["queued"] or counters["running"] or counters["accepted"] != ended:
+        yield f"invariant 8: {counters}"
+    seen = sum(call.code == "ok" for call in history.calls)
+    unseen = sum(call.closed for call in history.calls)
+    if not seen <= counters["completed"] <= seen + unseen + counters["leases"]:
+        yield f"invariant 8: completed {counters['completed']}, clients saw {seen}, and {unseen} were not seen"
+
+
+def check_spawns(pool: dict[str, int], living: int) -> Iterator[str]:
+    """13 as many as there should be. 15 one replacement for each that died, no more."""
+    if not pool["min_workers"] == living == pool["idle"]:
+        yield f"invariant 13: {living} workers, {pool['idle']} of them idle, when all is quiet: {pool}"
+    if pool["spawned"] != pool["died"] + living:
+        yield f"invariant 15: {pool['spawned']} spawned, {pool['died']} died, {living} live"

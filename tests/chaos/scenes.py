@@ -1,0 +1,364 @@
+"""What clients do. Each scene draws all its choices from the `rng` of its client, so that a seed fixes the plan; when
+things happen is up to the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any
+
+from tests.chaos.history import Call, History, Lease
+from tests.chaos.link import Framing, Link, connect
+
+CALL_TIMEOUT = 5.0  # of the pools
+PATIENCE = 30.0  # until a call that has no reply is lost
+
+# what a stub does wrong, and the largest n for it
+STUB_MISDEEDS = (
+    ("die", 140), ("reply_and_die", 140), ("cut", 8), ("garbage", 7), ("wrong_id", 10), ("twice", 4), ("unasked", 4),
+    ("request", 1), ("hang", 1), ("wall", 1), ("late", 250), ("noise", 256), ("close", 7), ("orphan", 300), ("stop", 1),
+)
+PYTHON_MISDEEDS = (("die", 140), ("spin", 100), ("deaf", 250), ("noise", 64), ("fail", 9), ("close", 1))
+TICKS = os.sysconf("SC_CLK_TCK")
+SIGNALS = (1, 2, 4, 6, 8, 9, 11, 13, 15)  # that end a stub
+
+
+class World:
+    """Where a scene takes place."""
+
+    def __init__(self, path: str, history: History) -> None:
+        self.path = path
+        self.history = history
+        self.last_tag = 0
+
+    def new_call(self, name: str, pool: str, what: str, n: int, options: dict[str, Any]) -> Call:
+        self.last_tag += 1
+        timeout = options.get("timeout_ms", CALL_TIMEOUT * 1000) / 1000
+        return Call(f"{name}-{self.last_tag}", pool, what, n, timeout, options.get("lease", 0))
+
+
+def misdeed(rng: Random, pool: str) -> tuple[str, int]:
+    what, limit = rng.choice(PYTHON_MISDEEDS if pool == "python" else STUB_MISDEEDS)
+    n = rng.randrange(limit)
+    if what in ("die", "reply_and_die") and n >= 100:
+        n = 100 + rng.choice(SIGNALS)
+    elif what == "close" and n in (1, 2):
+        n = 0
+    return what, n
+
+
+def ordinary(rng: Random, pool: str) -> tuple[str, int]:
+    roll = rng.random()
+    if roll < 0.86:
+        return "echo", 0
+    if roll < 0.94:
+        return "sleep", rng.randrange(8)
+    if roll < 0.97 or pool == "python":
+        return "fail", rng.randrange(8)
+    return "big", rng.choice((100, 5000, 70000, 300000))
+
+
+def times(rng: Random) -> dict[str, Any]:
+    """Now and then a call has a limit that may well be met."""
+    roll = rng.random()
+    if roll < 0.04:
+        return {"timeout_ms": rng.randrange(1, 60)}
+    if roll < 0.08:
+        return {"queue_timeout_ms": rng.randrange(1, 60)}
+    return {}
+
+
+class Client:
+    """One client: a connection that it keeps, a random plan, and scenes."""
+
+    def __init__(self, world: World, number: int, seed: int) -> None:
+        self.world = world
+        self.name = f"c{number}"
+        self.rng = Random(f"{seed} client {number}")
+        self.framing: Framing = "bare" if number % 3 == 0 else "prefixed"
+        self.link: Link | None = None
+
+    async def run(self, is_over: Callable[[], bool]) -> None:
+        scenes = [scene for scene, weight in SCENES for _ in range(weight)]
+        while not is_over():
+            await self.rng.choice(scenes)(self)
+        if self.link is not None:
+            self.link.close()
+            await self.link.ended
+
+    # ---- tools
+
+    async def kept_link(self) -> Link:
+        if self.link is None or self.link.ended.done():
+            self.link = await self.new_link()
+        return self.link
+
+    async def new_link(self) -> Link:
+        return await connect(self.world.path, self.world.history, self.name, self.framing)
+
+    def pool(self) -> str:
+        return self.rng.choices(("stub", "flaky", "python"), (88, 7, 5))[0]
+
+    def call(self, link: Link, pool: str, what: str, n: int, options: dict[str, Any]) -> tuple[Call, bytes]:
+        call = self.world.new_call(self.name, pool, what, n, options)
+        return call, link.prepare(call, options)
+
+    def calls(self, link: Link, count: int, pool: str, wicked: float = 0.0, **more: Any) -> list[Call]:
+        """That many calls in one write. wicked: the share of misdeeds, each with a deadline that ends it."""
+        made, data = [], bytearray()
+        for _ in range(count):
+            options = {**times(self.rng), **more}
+            what, n = ordinary(self.rng, pool)
+            if self.rng.random() < wicked:
+                what, n = misdeed(self.rng, pool)
+                options["timeout_ms"] = self.rng.randrange(80, 300)
+            call, frame = self.call(link, pool, what, n, options)
+            made.append(call)
+            data += frame
+        link.write(bytes(data))
+        return made
+
+    async def wait(self, calls: list[Call]) -> None:
+        """Until all have ended, one way or another. One that does not is lost, which the checker will find."""
+        futures = [call.future for call in calls if call.future is not None]
+        if futures:
+            await asyncio.wait(futures, timeout=PATIENCE)
+        if any(call.code == "init_failed" for call in calls):
+            await self.pause(100)  # the pool is down for a moment: what a client would do
+
+    async def pause(self, most_ms: int) -> None:
+        await asyncio.sleep(self.rng.randrange(most_ms + 1) / 1000)
+
+    # ---- scenes
+
+    async def pipeline(self) -> None:
+        await self.wait(self.calls(await self.kept_link(), self.rng.randrange(1, 40), self.pool()))
+
+    async def wickedness(self) -> None:
+        pool = self.pool()
+        await self.wait(self.calls(await self.kept_link(), self.rng.randrange(1, 12), pool, wicked=0.3))
+
+    async def cancelling(self) -> None:
+        link = await self.kept_link()
+        pool = self.pool()
+        calls, cancels = [], []
+        for _ in range(self.rng.randrange(1, 6)):
+            call, frame = self.call(link, pool, "sleep", self.rng.randrange(30), {})
+            number = link.last_id
+            link.write(frame)
+            await self.pause(self.rng.choice((0, 0, 5, 30)))
+            calls.append(call)
+            cancels.append(link.ask("cancel", id=number))
+        await self.wait(calls)
+        for call, cancel in zip(calls, cancels):
+            error, found = await asyncio.wait_for(cancel, PATIENCE)
+            if error is None and call.code and found != (call.code == "cancelled"):
+                self.world.history.complain(1, f"cancel answered {found}, and its call {call}")
+
+    async def half_close(self) -> None:
+        link = await self.new_link()
+        calls = self.calls(link, self.rng.randrange(1, 20), self.pool())
+        assert link.transport is not None
+        link.transport.write_eof()
+        await self.wait(calls)
+        try:
+            await asyncio.wait_for(asyncio.shield(link.ended), PATIENCE)
+        except asyncio.TimeoutError:
+            self.world.history.complain(1, f"{self.name}: half closed, and the daemon does not close")
+        for call in calls:
+            if not call.code:
+                self.world.history.complain(1, f"half closed, and no reply to {call}")
+        link.close()
+
+    async def disconnect(self) -> None:
+        link = await self.new_link()
+        self.calls(link, self.rng.randrange(1, 20), self.pool(), wicked=0.05)
+        await self.pause(self.rng.choice((0, 2, 20)))
+        link.close()
+        await link.ended
+
+    async def garbage(self) -> None:
+        link = await self.new_link()
+        calls = self.calls(link, self.rng.randrange(0, 6), "stub")
+        await self.pause(2)
+        bad = self.rng.choice((b"\xc1", b"\x94\x00", b"\x00\x00\x00\x00", b"\xdd\xff\xff\xff\xff", self.rng.randbytes(64)))
+        if self.framing == "prefixed" and self.rng.random() < 0.7:
+            bad = struct.pack(">I", len(bad)) + bad
+        link.write(bad)
+        await self.pause(20)
+        link.close()
+        await self.wait(calls)
+
+    async def drip(self) -> None:
+        """A frame in pieces; sometimes its end never comes."""
+        link = await self.new_link()
+        call, frame = self.call(link, "stub", "echo", 0, {})
+        is_whole = self.rng.random() < 0.7
+        end = len(frame) if is_whole else self.rng.randrange(len(frame))
+        at = 0
+        while at < end:
+            step = self.rng.randrange(1, 24)
+            link.write(frame[at : min(end, at + step)])
+            at += step
+            await asyncio.sleep(0)
+        if is_whole:
+            await self.wait([call])
+        link.close()
+        await link.ended
+
+    async def same_id(self) -> None:
+        link = await self.kept_link()
+        first = self.world.new_call(self.name, "stub", "sleep", 20, {})
+        second = self.world.new_call(self.name, "stub", "echo", 0, {})
+        link.last_id += 1
+        link.write(link.prepare(first, {}, link.last_id) + link.prepare(second, {}, link.last_id))
+        await self.wait([first, second])
+        at_once = ("init_failed", "overloaded", "")  # nothing is in flight after that
+        if first.code == "duplicate_id" or (second.code not in ("duplicate_id", "") and first.code not in at_once):
+            self.world.history.complain(1, f"the same id twice: {first}; {second}")
+
+    async def refused(self) -> None:
+        """What the daemon answers without a worker."""
+        link = await self.kept_link()
+        asked = [
+            link.ask("ping"),
+            link.ask("execute", target="run", pool="nowhere"),
+            link.ask("checkout", type="session"),
+            link.ask("execute", target="run", pool="stub", lease=2**40 + self.rng.randrange(100)),
+            link.ask("checkin", lease=2**40),
+        ]
+        expected = ("", "unknown_pool", "invalid_checkout_type", "lease_not_found", "lease_not_found")
+        for future, code in zip(asked, expected):
+            error, _ = await asyncio.wait_for(future, PATIENCE)
+            got = "" if error is None else error["code"]
+            if got not in (code, "closed"):
+                self.world.history.complain(1, f"expected {code or 'success'}, got {error}")
+
+    async def lease(self) -> None:
+        link = await (self.new_link() if self.rng.random() < 0.3 else self.kept_link())
+        pool = self.rng.choice(("stub", "stub", "stub", "python"))
+        ttl = self.rng.choice((20, 100, 5000))
+        asked = time.monotonic()
+        error, lent = await asyncio.wait_for(link.ask("checkout", type="anonymous", pool=pool, ttl_ms=ttl), PATIENCE)
+        begun = time.monotonic()
+        if error is None:
+            calls = self.calls(link, self.rng.randrange(0, 8), pool, wicked=0.05, lease=lent["lease"])
+            if self.rng.random() < 0.7:
+                await self.wait(calls)
+            ended = min(time.monotonic(), asked + ttl / 1000)
+            self.world.history.leases.append(Lease(lent["lease"], lent["worker"], lent["pid"], self.name, begun, ended))
+            await self.give_back(link, lent["lease"], ttl)
+            await self.wait(calls)
+        if link is not self.link:
+            link.close()
+            await link.ended
+
+    async def give_back(self, link: Link, lease: int, ttl: int) -> None:
+        """By checkin, by its ttl, or not at all: the end of the connection does it."""
+        how = self.rng.random()
+        if how < 0.3 and link is not self.link:
+            return
+        if how < 0.5 and ttl <= 100:
+            await asyncio.sleep(ttl / 1000 + 0.3)
+            late, frame = self.call(link, "stub", "echo", 0, {"lease": lease})
+            link.write(frame)
+            await self.wait([late])
+            if late.code not in ("lease_expired", ""):
+                self.world.history.complain(7, f"{late} with a lease that ended {lease}")
+        await asyncio.wait_for(link.ask("checkin", lease=lease), PATIENCE)
+
+    async def look(self) -> None:
+        link = await self.kept_link()
+        for method in self.rng.sample(("status", "pools", "workers", "clients", "queue", "logs"), 2):
+            error, _ = await asyncio.wait_for(link.ask(method), PATIENCE)
+            if error is not None and error["code"] != "closed":
+                self.world.history.complain(1, f"{method}: {error}")
+
+
+SCENES: tuple[tuple[Callable[[Client], Awaitable[None]], int], ...] = (
+    (Client.pipeline, 60),
+    (Client.wickedness, 6),
+    (Client.cancelling, 6),
+    (Client.half_close, 5),
+    (Client.disconnect, 5),
+    (Client.garbage, 4),
+    (Client.drip, 2),
+    (Client.same_id, 2),
+    (Client.refused, 2),
+    (Client.lease, 6),
+    (Client.look, 1),
+)
+
+
+class Killer:
+    """Kills and stops workers of the daemon."""
+
+    def __init__(self, daemon: int, history: History, seed: int, period: float) -> None:
+        self.daemon = daemon
+        self.history = history
+        self.rng = Random(f"{seed} killer")
+        self.period = period  # seconds between two kills, in the mean
+        self.later: set[asyncio.Task[None]] = set()
+
+    async def run(self, is_over: Callable[[], bool]) -> None:
+        while not is_over():
+            await asyncio.sleep(self.rng.expovariate(1 / self.period))
+            action = self.rng.random()
+            victim = self.choose(self.rng.random() < 0.02, self.rng.random() < 0.1)
+            if victim < 0:
+                continue
+            if action < 0.9:
+                self.send(victim, 9, "kills")
+                os.close(victim)
+            else:
+                self.send(victim, 19, "stops")
+                task = asyncio.ensure_future(self.go_on(victim, self.rng.randrange(5, 400) / 1000))
+                self.later.add(task)
+                task.add_done_callback(self.later.discard)
+        if self.later:
+            await asyncio.wait(self.later)
+
+    async def go_on(self, victim: int, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.send(victim, 18, "continues")
+        os.close(victim)
+
+    def send(self, victim: int, number: int, what: str) -> None:
+        try:
+            signal.pidfd_send_signal(victim, number)
+            self.history.counts[what] += 1
+        except ProcessLookupError:
+            pass
+
+    def choose(self, python: bool, newborn: bool) -> int:
+        """A pidfd of one of the daemon's children, or -1. newborn: also of one that may still be starting."""
+        with open(f"/proc/{self.daemon}/task/{self.daemon}/children", encoding="ascii") as f:
+            pids = [int(pid) for pid in f.read().split()]
+        self.rng.shuffle(pids)
+        for pid in pids:
+            try:
+                fd = os.pidfd_open(pid)
+            except OSError:
+                continue
+            if self.is_kind(pid, python, newborn):
+                return fd
+            os.close(fd)
+        return -1
+
+    def is_kind(self, pid: int, python: bool, newborn: bool) -> bool:
+        """Whether it still is a child of the daemon, of that kind."""
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+                fields = f.read().rpartition(")")[2].split()
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                command = f.read()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / TICKS
+        is_grown = newborn or age > (1.0 if python else 0.03)
+        return int(fields[1]) == self.daemon and is_grown and (b"stub_worker" not in command) == python
