@@ -1,6 +1,7 @@
 #include "daemon/config_options.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 
 #include "daemon/base/cleanup.h"
@@ -218,13 +219,12 @@ void config_options_parse(cfg_t *root, const char *file, const char *text)
 	free(root->filename);
 	root->filename = strdup(file); /* not by cfg_parse(), which would read the file again and expand a tilde */
 	f = fmemopen((void *)text, strlen(text), "r");
-	if (!f || !root->filename) {
-		config_source_complain(src, file, 0, "out of memory");
-		if (f)
-			(void)fclose(f); /* nothing was written */
-		return;
-	}
+	if (!f || !root->filename)
+		mem_exhausted(strlen(text));
+	errno = 0;
 	r = cfg_parse_fp(root, f);
+	if (r != CFG_SUCCESS && errno == ENOMEM)
+		mem_exhausted(0); /* it says nothing then, and cfg_free() would follow wild pointers */
 	(void)fclose(f); /* nothing was written */
 	if (r != CFG_SUCCESS && src->n_complaints == before)
 		config_source_complain(src, file, root->line, "not understood");

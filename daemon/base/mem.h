@@ -6,6 +6,8 @@
 
 #include <stddef.h>
 
+/* Logs and aborts: also for a library that has found no memory and left its own records in pieces. */
+void mem_exhausted(size_t size) __attribute__((noreturn));
 /* Zeroed; never NULL. */
 void *mem_new(size_t size) __attribute__((returns_nonnull, malloc));
 /* reallocarray that never returns NULL for n > 0. */

@@ -23,9 +23,8 @@ void systemd_notify(const char *format, ...)
 	n = vasprintf(&state, format, ap);
 	va_end(ap);
 	if (n < 0)
-		state = NULL; /* its value is undefined then */
-	else
-		(void)sd_notify(0, state); /* see the header */
+		mem_exhausted(0); /* READY=1 must not be lost: systemd would wait for it, and then kill */
+	(void)sd_notify(0, state); /* see the header */
 }
 
 /* --- sockets --- */

@@ -81,7 +81,11 @@ class Client:
         self._next_id = 1
         self.hello: dict[str, Any] = {}
         if hello:
-            self.hello = self.call("hello", protocol=1, client="test")
+            try:
+                self.hello = self.call("hello", protocol=1, client="test")
+            except BaseException:
+                self.close()
+                raise
 
     def __enter__(self) -> Client:
         return self
