@@ -225,7 +225,7 @@ void config_options_parse(cfg_t *root, const char *file, const char *text)
 	r = cfg_parse_fp(root, f);
 	if (r != CFG_SUCCESS && errno == ENOMEM)
 		mem_exhausted(0); /* it says nothing then, and cfg_free() would follow wild pointers */
-	(void)fclose(f); /* nothing was written */
+	(void)fclose(f);          /* nothing was written */
 	if (r != CFG_SUCCESS && src->n_complaints == before)
 		config_source_complain(src, file, root->line, "not understood");
 }

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import procfs
 from tests.support.client import CallError, Client, ConnectionEnded
-from tests.support.daemon import BUILD, ROOT, SANITIZED, SLOW, Daemon, DaemonFailed, pool
+from tests.support.daemon import ROOT, SANITIZED, SLOW, Daemon, DaemonFailed, pool
 from tests.support.waiting import eventually
 
 RUNS = int(os.environ.get("PYPOOL_MALLOC_FAULTS", "20"))
