@@ -244,12 +244,22 @@ static void stream_parse(struct stream *s, unsigned *budget)
 		stream_drop_input(s);
 }
 
-static enum read_result stream_on_eof(struct stream *s)
+/* At the end of the input: is the peer gone, or did it only say all that it had to say? */
+static bool stream_is_hung_up(const struct stream *s)
 {
 	struct pollfd p = { .fd = s->io.fd };
+	int r;
 
-	/* POLLHUP comes unasked, and only when both directions are shut */
-	if (!s->ops->half_closed || poll(&p, 1, 0) != 0 ||
+	/* POLLHUP comes unasked, and only when both directions are shut; a signal interrupts even a poll that does not wait */
+	do {
+		r = poll(&p, 1, 0);
+	} while (r < 0 && errno == EINTR);
+	return r != 0;
+}
+
+static enum read_result stream_on_eof(struct stream *s)
+{
+	if (!s->ops->half_closed || stream_is_hung_up(s) ||
 	    loop_hup_start(&s->hup, s->loop, s->io.fd, s->hup.hung_up) < 0) {
 		stream_end(s, STREAM_END_CLOSED);
 		return READ_OVER;

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,17 @@ import pytest
 
 from tests.support import procfs
 from tests.support.daemon import ROOT, SLOW, Daemon, pool
-from tests.support.scenes import early_client, lines, now, pool_of, wait_dead, wait_queued, wait_workers, workers
+from tests.support.scenes import (
+    early_client,
+    failing,
+    lines,
+    now,
+    pool_of,
+    wait_dead,
+    wait_queued,
+    wait_workers,
+    workers,
+)
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
@@ -377,22 +385,6 @@ def test_fault_57_workers_are_signalled_by_pidfd_only(start_daemon: StartDaemon,
     for line in others:
         match = allowed.match(line)
         assert match and int(match[1]) in groups, line
-
-
-@contextmanager
-def failing(daemon: Daemon, call: str, error: str, which: int) -> Iterator[None]:
-    """Meanwhile the call of that name that the daemon makes as the `which`-th from now fails."""
-    what = f"inject={call}:error={error}:when={which}"
-    command = ["strace", "-p", str(daemon.pid), "-o", "/dev/null", "-e", f"trace={call}", "-e", what]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-        assert tracer.stderr is not None
-        said = tracer.stderr.readline()
-        assert "attached" in said, said
-        try:
-            yield
-        finally:
-            tracer.send_signal(signal.SIGINT)
-            tracer.wait()
 
 
 def kinds_of_fds(daemon: Daemon) -> list[str]:

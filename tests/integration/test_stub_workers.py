@@ -11,7 +11,7 @@ import pytest
 from tests.chaos.history import by_tag, read_events
 from tests.support.client import CallError, Client
 from tests.support.daemon import BUILD, Daemon, pool
-from tests.support.scenes import now, pool_of, wait_dead, wait_workers, workers
+from tests.support.scenes import failing, now, pool_of, wait_dead, wait_workers, workers
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
@@ -189,3 +189,15 @@ def test_a_stub_that_is_interrupted_says_so_and_lives(start_daemon: StartDaemon,
             c.wait(number).value()
         is_alone_and_well(c)
     assert [e.letter for e in by_tag(read_events(tmp_path / "log"))["slept"]] == ["S", "I"]
+
+
+def test_fault_18_a_signal_at_the_end_of_the_input_does_not_make_it_the_end_of_the_connection(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """The daemon asks poll() which of the two it is, and poll() can say EINTR: each worker that dies sends a SIGCHLD."""
+    daemon = start_daemon({"default": stub(tmp_path / "log")})
+    with daemon.client() as c, failing(daemon, "poll", "EINTR", 1):
+        numbers = [c.start_execute("run", f"t{i}", "sleep", 10) for i in range(3)]
+        c.shutdown_write()
+        assert [c.wait(number).value() for number in numbers] == ["t0", "t1", "t2"]
+        c.wait_closed()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import statistics
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,3 +122,19 @@ def assert_prompt(what: str, seconds: list[float], *, median: float, worst: floa
 def now() -> float:
     """CLOCK_MONOTONIC, as in the handlers and in the daemon."""
     return time.monotonic()
+
+
+@contextmanager
+def failing(daemon: Daemon, call: str, error: str, which: int) -> Iterator[None]:
+    """Meanwhile the call of that name that the daemon makes as the `which`-th from now fails."""
+    what = f"inject={call}:error={error}:when={which}"
+    command = ["strace", "-p", str(daemon.pid), "-o", "/dev/null", "-e", f"trace={call}", "-e", what]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stderr is not None
+        said = tracer.stderr.readline()
+        assert "attached" in said, said
+        try:
+            yield
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait()
