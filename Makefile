@@ -55,8 +55,9 @@ HEADERS := $(wildcard proto/*.h daemon/*.h daemon/*/*.h client/*.h client/ctl/*.
 	tests/unit/*.h tests/sim/*.h tests/fuzz/*.h tests/support/*.h)
 BENCH_SRC := $(wildcard tests/bench/*.c)
 CHAOS_SRC := $(wildcard tests/chaos/*.c)
+FAULT_SRC := $(wildcard tests/faults/*.c)
 C_FILES := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC) $(UNIT_SRC) $(HELPER_SRC) $(SIM_SRC) $(BENCH_SRC) \
-	$(FUZZ_SRC) $(FUZZ_HELPER_SRC) $(CHAOS_SRC)
+	$(FUZZ_SRC) $(FUZZ_HELPER_SRC) $(CHAOS_SRC) $(FAULT_SRC)
 PRODUCT_SRC := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC)
 WORKER_FILES := $(shell find python_worker -type f -not -path '*/tests/*' -not -path '*/__pycache__/*' -not -path '*/.*')
 PYTHON_CLIENT := $(wildcard client/python/pypool_client/*.py client/python/pypool_client/py.typed)
@@ -247,7 +248,7 @@ check: ## install what is missing, build, and run all tests (10 minutes at most)
 check-full: ## check, then the same under sanitizers, a round under valgrind, and lint
 	@+$(MAKE) check
 	@.ci/deps build check lint
-	@+.ci/check chaos-long asan valgrind
+	@+.ci/check chaos-long faults asan valgrind
 	@+$(MAKE) lint
 
 HEADER_OK := $(HEADERS:%=$(BUILD)/headers/%.ok)
@@ -322,6 +323,21 @@ check-valgrind: ## unit tests under valgrind
 	@+$(MAKE) $(JOBS) all tests
 	@+CK_TIMEOUT_MULTIPLIER=20 PYPOOL_RUN='$(VALGRIND)' $(MAKE) check-unit
 
+check-faults: $(PRODUCT) ## 200 single allocations of a real daemon fail, chosen by chance (PYPOOL_SEED chooses)
+	@PYPOOL_MALLOC_FAULTS=200 $(PYTEST) -s tests/integration/test_failing_malloc.py
+
+# gcc's own execve() writes the counters down and then leaves the daemon's alone, whose memory the child shares.
+COVERAGE_MAKE = $(MAKE) CC=gcc SANITIZE= BUILD=build-cov EXTRA_CFLAGS='--coverage -fno-builtin-execve -O1 -U_FORTIFY_SOURCE' \
+	PYPOOL_SLOW=2
+.PHONY: coverage coverage-run
+coverage: ## what unit, sim, python and integration tests run of daemon/ and proto/; fails below COVERAGE_MINIMUM=90 %
+	@.ci/deps build check coverage
+	@+$(COVERAGE_MAKE) $(JOBS) all tests
+	@+$(COVERAGE_MAKE) coverage-run
+
+coverage-run:
+	@+.ci/coverage
+
 BENCH_BIN := $(BUILD)/bench/load $(BUILD)/bench/relay
 $(BENCH_BIN): $(BUILD)/bench/%: $(call obj,tests/bench/%.c tests/bench/frames.c)
 	$(link) $(MSGPACK_LIBS)
@@ -392,8 +408,8 @@ uninstall: ## remove what install put there; the configuration stays
 	rm -f $(foreach page,$(notdir $(MAN)),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page))
 	rm -rf $(DESTDIR)$(PKGLIBDIR) $(DESTDIR)$(PYTHONDIR)/pypool_client
 
-clean: ## remove build/, build-asan/ and build-fuzz/
-	rm -rf build build-asan build-fuzz
+clean: ## remove build/, build-asan/, build-cov/ and build-fuzz/
+	rm -rf build build-asan build-cov build-fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 24
