@@ -202,7 +202,7 @@ $(POOL_UNIT_BIN): $(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o $(BUIL
 	$(link) $(CHECK_LIBS) $(MSGPACK_LIBS) $(SYSTEMD_LIBS) -lm
 
 $(BUILD)/tests/sim: $(call obj,$(filter-out $(SIM_IO_SRC),$(SIM_SRC))) $(BUILD)/tests/libsimulated.a
-	$(link) $(MSGPACK_LIBS) $(SYSTEMD_LIBS) -lm
+	$(link) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray $(MSGPACK_LIBS) $(SYSTEMD_LIBS) -lm
 
 # Started and killed thousands of times: static, and never with sanitizers, so that a start takes a millisecond.
 $(STUB_WORKER): tests/chaos/stub_worker.c $(PROTO_SRC) $(wildcard proto/*.h) $(BUILD)/flags

@@ -10,10 +10,13 @@
 #include <unistd.h>
 
 #include "daemon/base/log.h"
+#include "tests/sim/failing.h"
 #include "tests/sim/world.h"
 
 #define STEPS_OF_A_WORLD 1000
 #define STEPS_BY_DEFAULT 250000
+#define STEPS_OF_A_SHORT_WORLD 60
+#define FAILING_SEEDS 2
 #define FIXED_SEEDS 50 /* 1, 2, ... of each run without a seed */
 
 struct total {
@@ -50,6 +53,33 @@ static bool run_world(uint64_t seed, struct total *t)
 	}
 	world_free(w);
 	return true;
+}
+
+static bool run_short_world(uint64_t seed)
+{
+	struct world *w = world_new(seed);
+
+	for (unsigned i = 0; i < STEPS_OF_A_SHORT_WORLD && !w->violation[0]; i++)
+		world_step(w);
+	if (!w->violation[0])
+		world_end(w);
+	if (w->violation[0]) {
+		print_violation(w);
+		return false;
+	}
+	world_free(w);
+	return true;
+}
+
+/* Fault 98. */
+static void run_failing(uint64_t seed, struct total *t)
+{
+	uint64_t n = 0, aborted = 0;
+
+	for (uint64_t i = 0; i < FAILING_SEEDS; i++)
+		t->failed += !failing_try_all(run_short_world, seed + i, &n, &aborted);
+	printf("sim: %llu allocations failed, one in a run: %llu clean aborts, %llu runs went on\n",
+	       (unsigned long long)n, (unsigned long long)aborted, (unsigned long long)(n - aborted));
 }
 
 static uint64_t parse_number(const char *text)
@@ -111,6 +141,8 @@ int main(int argc, char **argv)
 	(void)clock_gettime(CLOCK_MONOTONIC, &begin);
 	printf("sim: seed %llu\n", (unsigned long long)seed);
 	run_worlds(seed, steps, fixed, &t);
+	if (fixed && !t.failed)
+		run_failing(seed, &t);
 	(void)clock_gettime(CLOCK_MONOTONIC, &end);
 	printf("sim: %llu steps, %llu turns of the loop, %llu requests answered (%llu with success), %llu workers "
 	       "started, "

@@ -76,8 +76,13 @@ void stream_close(struct stream *s)
 static void stream_deliver(struct stream *s, const struct sim_message *m)
 {
 	struct blob *b = blob_copy(s->blobs, (struct span){ .p = m->data, .len = m->len });
-	struct slice body = slice_ref(b, (struct span){ .p = b->data, .len = m->len });
+	struct slice body;
 
+	if (!b) {
+		stream_end(s, STREAM_END_MEMORY);
+		return;
+	}
+	body = slice_ref(b, (struct span){ .p = b->data, .len = m->len });
 	blob_unref(b);
 	s->frames_in++;
 	s->bytes_in += m->len;

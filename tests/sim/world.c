@@ -234,7 +234,7 @@ static void submit(struct world *w, struct world_caller *c, enum request_kind ki
 		.kind = kind,
 		.id = below(w, WORLD_IDS),
 		.received = now(w),
-		.body = { .blob = b, .span = { .p = b->data, .len = sizeof(args) } },
+		.body = { .blob = b, .span = { .p = b ? b->data : NULL, .len = sizeof(args) } },
 		.target = SPAN_LIT("app.work"),
 		.timeout = some_time(w),
 		.queue_timeout = some_time(w),
@@ -243,7 +243,8 @@ static void submit(struct world *w, struct world_caller *c, enum request_kind ki
 
 	if (below(w, 4))
 		spec.args = spec.body.span;
-	if (!registry_find_by_id(&w->stage.registry, c->caller.id, spec.id)) {
+	/* without a blob the daemon has no message to read it from */
+	if (b && !registry_find_by_id(&w->stage.registry, c->caller.id, spec.id)) {
 		uint64_t call = w->stage.registry.last_call + 1;
 
 		ledger_open(&w->ledger, call, c->caller.id, spec.id, kind == REQUEST_CHECKOUT);
