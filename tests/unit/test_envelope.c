@@ -125,6 +125,18 @@ START_TEST(fault_11_wrong_shapes_are_named)
 	}
 END_TEST
 
+START_TEST(fault_11_a_response_that_is_cut_says_where)
+	{
+		struct envelope e;
+		struct complaint c;
+
+		ck_assert(!envelope_parse(SPAN_LIT("\x94\x01\x01"), &e, &c));
+		ck_assert_str_eq(c.message, "a response is cut in its error");
+		ck_assert(!envelope_parse(SPAN_LIT("\x95\x01\x01\xc0"), &e, &c));
+		ck_assert_str_eq(c.message, "a response is cut in its result");
+	}
+END_TEST
+
 START_TEST(fault_11_the_id_is_there_to_be_echoed)
 	{
 		struct envelope e =
@@ -236,6 +248,7 @@ int main(void)
 	tcase_add_test(t, a_response_of_five_carries_meta);
 	tcase_add_test(t, a_response_to_what_had_no_readable_id_has_none);
 	tcase_add_test(t, fault_11_wrong_shapes_are_named);
+	tcase_add_test(t, fault_11_a_response_that_is_cut_says_where);
 	tcase_add_test(t, fault_11_the_id_is_there_to_be_echoed);
 	tcase_add_test(t, fault_11_an_id_that_is_no_unsigned_integer_is_not_echoed);
 	tcase_add_test(t, fault_13_what_a_terminal_acts_on_is_escaped);

@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 
 #include "daemon/base/cleanup.h"
+#include "daemon/front/client.h"
 #include "daemon/front/method.h"
 #include "daemon/front/router.h"
 #include "daemon/front/server.h"
@@ -17,7 +18,7 @@ struct desk {
 
 static void on_idle(struct server *s)
 {
-	(void)s;
+	loop_stop(s->loop);
 }
 
 static void desk_init(struct desk *d)
@@ -70,23 +71,52 @@ static void desk_ask(struct desk *d, void (*method)(struct query *q), const char
 }
 
 START_TEST(hello_that_is_refused_frees_only_what_it_has)
-{
-	struct desk d;
+	{
+		struct desk d;
 
-	desk_init(&d);
-	desk_ask(&d, method_hello, NULL);
-	desk_deinit(&d);
-}
+		desk_init(&d);
+		desk_ask(&d, method_hello, NULL);
+		desk_deinit(&d);
+	}
 END_TEST
 
 START_TEST(logs_of_an_unknown_pool_free_only_what_they_have)
-{
-	struct desk d;
+	{
+		struct desk d;
 
-	desk_init(&d);
-	desk_ask(&d, method_logs, "none");
-	desk_deinit(&d);
+		desk_init(&d);
+		desk_ask(&d, method_logs, "none");
+		desk_deinit(&d);
+	}
+END_TEST
+
+/* What the client reads when the daemon has had a turn. */
+static const char *desk_tell(struct desk *d, struct span message, char answer[1024])
+{
+	struct client *c = d->server.clients;
+	const struct slice body = { .span = message };
+	ssize_t n;
+
+	router_take(c, &body);
+	client_close_flushed(c);
+	loop_run(d->loop); /* until the connection is gone: on_idle() */
+	n = read(d->fd, answer, 1023);
+	ck_assert_int_gt(n, 0);
+	answer[n] = '\0';
+	return answer;
 }
+
+START_TEST(whoever_has_no_role_is_denied_and_told_which_one_it_takes)
+	{
+		struct desk d;
+		char answer[1024];
+
+		desk_init(&d);
+		d.server.clients->role = ROLE_NONE;
+		ck_assert_ptr_nonnull(strstr(desk_tell(&d, SPAN_LIT("\x94\x00\x01\xa6status\x90"), answer),
+					     "denied: status needs the role observe"));
+		desk_deinit(&d);
+	}
 END_TEST
 
 int main(void)
@@ -98,6 +128,7 @@ int main(void)
 
 	tcase_add_test(t, hello_that_is_refused_frees_only_what_it_has);
 	tcase_add_test(t, logs_of_an_unknown_pool_free_only_what_they_have);
+	tcase_add_test(t, whoever_has_no_role_is_denied_and_told_which_one_it_takes);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);

@@ -162,6 +162,16 @@ START_TEST(fault_11_a_key_given_twice_is_refused)
 	}
 END_TEST
 
+START_TEST(fault_11_a_value_that_is_cut_is_refused)
+	{
+		struct params p;
+		struct complaint c;
+
+		ck_assert(!params_parse(SPAN_LIT("\x81\xa4pool"), ALL, "execute", &p, &c));
+		ck_assert_str_eq(c.message, "the value of \"pool\" is cut");
+	}
+END_TEST
+
 static void check_name_refused(const char *name, size_t len, const char *message)
 {
 	struct map m;
@@ -317,6 +327,7 @@ int main(void)
 	tcase_add_test(t, fault_11_a_key_of_another_method_is_refused);
 	tcase_add_test(t, fault_11_a_key_that_is_no_text_is_refused);
 	tcase_add_test(t, fault_11_a_key_given_twice_is_refused);
+	tcase_add_test(t, fault_11_a_value_that_is_cut_is_refused);
 	tcase_add_test(t, fault_13_names_with_nul_escapes_or_bad_utf_8_are_refused);
 	tcase_add_test(t, names_have_1_to_255_bytes);
 	tcase_add_test(t, names_may_be_of_any_script);

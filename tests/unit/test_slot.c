@@ -198,6 +198,23 @@ START_TEST(fault_104_an_abandoned_call_that_has_answered_does_not_cost_its_worke
 	}
 END_TEST
 
+START_TEST(fault_98_a_worker_that_memory_is_missing_for_ends_and_its_call_is_told_overloaded)
+	{
+		struct scene sc;
+
+		scene_begin_busy(&sc);
+		slot_starve(scene_worker(&sc));
+		scene_pass(&sc, 10 * MS);
+		ck_told(&sc.one, 1, ERROR_OVERLOADED, EXECUTED_MAYBE);
+		ck_assert_int_eq(sc.stage.pool->dead->why, WORKER_WHY_NO_MEMORY);
+		ck_assert_int_eq(sc.stage.pool->dead->exit.signal, SIGKILL);
+		sim_execute(&sc.one, 2, 0, 0);
+		scene_pass(&sc, 10 * MS);
+		ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);
+		scene_end(&sc);
+	}
+END_TEST
+
 RUN_SUITE("slot", fault_37_a_reply_with_a_wrong_id_is_never_forwarded, fault_38_a_garbage_reply_is_never_forwarded,
 	  fault_37_of_a_double_reply_the_first_counts_and_the_worker_is_killed,
 	  fault_37_a_reply_that_nobody_asked_for_kills_its_worker, fault_38_replies_of_another_shape_are_refused,
@@ -205,4 +222,5 @@ RUN_SUITE("slot", fault_37_a_reply_with_a_wrong_id_is_never_forwarded, fault_38_
 	  fault_31_killed_while_it_runs_a_call_is_told_with_the_signal_and_not_run_again,
 	  fault_32_a_full_reply_then_instant_death_is_delivered,
 	  a_worker_that_closes_its_channel_and_lives_is_killed_and_its_call_told,
-	  fault_104_an_abandoned_call_that_has_answered_does_not_cost_its_worker)
+	  fault_104_an_abandoned_call_that_has_answered_does_not_cost_its_worker,
+	  fault_98_a_worker_that_memory_is_missing_for_ends_and_its_call_is_told_overloaded)
