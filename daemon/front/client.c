@@ -47,11 +47,13 @@ void client_close_flushed(struct client *c)
 	stream_close_flushed(&c->stream, FLUSH_TIME);
 }
 
-/* A half-closed client goes when it has got everything. */
+/* A half-closed client goes when it has got everything, however slowly it reads: only the daemon's end cuts that short. */
 static void client_maybe_done(struct client *c)
 {
-	if (c->half && !c->caller.n_requests && stream_is_open(&c->stream))
-		client_close_flushed(c);
+	if (!c->half || c->caller.n_requests || !stream_is_open(&c->stream))
+		return;
+	caller_gone(&c->caller);
+	stream_close_flushed(&c->stream, LOOP_NEVER);
 }
 
 static size_t client_held_bytes(const struct client *c)

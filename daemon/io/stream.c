@@ -141,18 +141,24 @@ static void stream_finish_closing(struct stream *s)
 
 void stream_close_flushed(struct stream *s, uint64_t timeout)
 {
-	uint64_t now;
+	uint64_t now, until;
 
-	if (!stream_is_open(s) || s->closing)
+	if (!stream_is_open(s))
 		return;
 	now = loop_now(s->loop);
+	until = timeout < LOOP_NEVER - now ? now + timeout : LOOP_NEVER;
+	if (s->closing) {
+		if (until < s->frame_timer.at)
+			loop_timer_set(&s->frame_timer, until);
+		return;
+	}
 	s->closing = true;
 	s->doomed = false;
 	loop_task_cancel(s->loop, &s->resume);
 	loop_hup_stop(&s->hup);
 	stream_drop_input(s);
 	stream_watch(s, stream_is_blocked(s));
-	loop_timer_set(&s->frame_timer, timeout < LOOP_NEVER - now ? now + timeout : LOOP_NEVER);
+	loop_timer_set(&s->frame_timer, until);
 	if (!stream_is_blocked(s) || !s->out_count)
 		loop_flush_later(s->loop, &s->flush);
 }

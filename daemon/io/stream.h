@@ -75,8 +75,8 @@ void stream_open(struct stream *s, struct loop *l, struct blob_pool *blobs, int 
 bool stream_is_open(const struct stream *s);
 /* Drops everything at once; callable inside a callback of s. Safe on a closed stream. */
 void stream_close(struct stream *s);
-/* Writes what waits, for at most timeout ns, then closes and calls ended(CLOSED), never before the end of the turn. No
- * more input is read. */
+/* Writes what waits, for at most timeout ns (LOOP_NEVER: as long as the peer is there), then closes and calls
+ * ended(CLOSED), never before the end of the turn. No more input is read. Again: the time may only become shorter. */
 void stream_close_flushed(struct stream *s, uint64_t timeout);
 
 /* Sends one message made of the given parts, in the framing of the connection. Takes its own references; parts without a

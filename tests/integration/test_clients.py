@@ -177,6 +177,41 @@ def test_fault_18_the_call_of_a_client_that_then_goes_is_cancelled(daemon: Daemo
         eventually(lambda: calls(observer, "abandoned") == 1, "it is given up")
 
 
+def client_age(observer: Client, number: int) -> int:
+    """Milliseconds since that client connected, 0 when it is gone."""
+    return next((int(c["connected_ms"]) for c in observer.call("clients") if c["client"] == number), 0)
+
+
+def test_fault_18_a_client_that_sends_no_more_may_take_its_time_to_read(daemon: Daemon) -> None:
+    with daemon.client() as observer, daemon.client() as c:
+        number = newest_client(observer)
+        call = c.start_execute("echo", b"x" * 4_000_000)
+        c.shutdown_write()
+        eventually(lambda: calls(observer, "completed") == 1, "its reply is on its way")
+        late = client_age(observer, number) + 1500
+        eventually(lambda: not 0 < client_age(observer, number) < late, "it has read nothing for a while")
+        assert len(c.wait(call).value()) == 4_000_000
+        c.wait_closed()
+
+
+def test_fault_18_a_client_that_sends_no_more_and_goes_unread_is_let_go(daemon: Daemon) -> None:
+    with daemon.client() as observer:
+        with daemon.client() as c:
+            c.start_execute("echo", b"x" * 4_000_000)
+            c.shutdown_write()
+            eventually(lambda: calls(observer, "completed") == 1, "its reply is on its way")
+        eventually(lambda: connections(observer) == 1, "nobody waits for one that is gone")
+
+
+def test_fault_89_a_client_that_sends_no_more_and_never_reads_does_not_stop_the_stop(daemon: Daemon) -> None:
+    with daemon.client() as c:
+        with daemon.client() as observer:
+            c.start_execute("echo", b"x" * 4_000_000)
+            c.shutdown_write()
+            eventually(lambda: calls(observer, "completed") == 1, "its reply is on its way")
+        daemon.stop(quiet=False, timeout=10.0)
+
+
 # ---- back-pressure
 
 

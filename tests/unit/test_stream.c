@@ -709,6 +709,25 @@ START_TEST(stream_close_flushed_gives_up_in_the_end)
 	}
 END_TEST
 
+START_TEST(stream_close_flushed_again_may_only_shorten_the_time)
+	{
+		struct peer p;
+		size_t total;
+		uint8_t *f = big_frame(2 << 20, &total);
+
+		peer_open(&p, FRAME_UNKNOWN, &client_ops);
+		send_text(&p.stream, (const char *)f, total);
+		stream_close_flushed(&p.stream, LOOP_NEVER);
+		stream_close_flushed(&p.stream, 10 * NS_PER_MS);
+		stream_close_flushed(&p.stream, LOOP_NEVER);
+		io_run(loop);
+		ck_assert_uint_eq(p.ends, 1);
+		ck_assert(!stream_is_open(&p.stream));
+		peer_close(&p);
+		free(f);
+	}
+END_TEST
+
 START_TEST(stream_in_zeroed_memory_is_closed)
 	{
 		struct stream s = { 0 };
@@ -910,6 +929,7 @@ int main(void)
 	tcase_add_test(c, stream_of_a_worker_has_no_half);
 	tcase_add_test(c, stream_close_flushed_writes_what_waits);
 	tcase_add_test(c, stream_close_flushed_gives_up_in_the_end);
+	tcase_add_test(c, stream_close_flushed_again_may_only_shorten_the_time);
 	tcase_add_test(c, stream_in_zeroed_memory_is_closed);
 	tcase_add_test(c, stream_merges_small_replies_into_one_piece);
 	tcase_add_test(c, stream_sends_a_large_part_without_a_copy_and_small_ones_from_one_blob);
