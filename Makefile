@@ -80,7 +80,7 @@ PRODUCT := $(if $(wildcard daemon/main.c),$(BUILD)/pypoold) $(if $(wildcard clie
 # ---- how to compile: libraries are looked up once, by .ci/probe, into $(BUILD)/probe*.mk
 
 GOALS := $(or $(MAKECMDGOALS),all)
-FREE_GOALS := help deps demo bench soak check check-full check-asan check-valgrind check-fuzz fuzz fuzz-corpus check-layers \
+FREE_GOALS := help deps demo bench seeded-bugs soak check check-full check-asan check-valgrind check-fuzz fuzz fuzz-corpus check-layers \
 	lint format clean uninstall
 ifneq ($(filter-out $(FREE_GOALS),$(GOALS)),)
 include $(BUILD)/probe.mk
@@ -341,6 +341,11 @@ coverage-run:
 BENCH_BIN := $(BUILD)/bench/load $(BUILD)/bench/relay
 $(BENCH_BIN): $(BUILD)/bench/%: $(call obj,tests/bench/%.c tests/bench/frames.c)
 	$(link) $(MSGPACK_LIBS)
+
+.PHONY: seeded-bugs
+seeded-bugs: ## put each bug of tests/seeded-bugs in and demand that its test fails
+	@.ci/deps build check
+	@tests/seeded-bugs/run
 
 .PHONY: bench bench-programs
 bench-programs: $(BENCH_BIN)

@@ -14,7 +14,7 @@
 #include "tests/sim/world.h"
 
 #define STEPS_OF_A_WORLD 1000
-#define STEPS_BY_DEFAULT 250000
+#define STEPS_BY_DEFAULT 1000000
 #define STEPS_OF_A_SHORT_WORLD 60
 #define FAILING_SEEDS 2
 #define FIXED_SEEDS 50 /* 1, 2, ... of each run without a seed */
