@@ -19,6 +19,7 @@ def compiled(name: str, where: Path) -> str:
     """An example, linked with the static library that was built."""
     program = str(where / name)
     sanitizers = ["-fsanitize=address,undefined"] if "asan" in BUILD.name else []
+    sanitizers += ["--coverage"] if "cov" in BUILD.name else []
     subprocess.run([os.environ.get("CC", "gcc"), "-std=c99", "-D_POSIX_C_SOURCE=200809L", *sanitizers,
                     f"-I{ROOT / 'client'}", "-o", program, str(EXAMPLES / f"{name}.c"), str(BUILD / "libpypool.a"),
                     "-lmsgpackc", *(["-lev"] if name == "libev" else [])], check=True)

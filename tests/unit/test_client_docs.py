@@ -29,6 +29,7 @@ def test_examples_compile_without_a_warning(name: str, library: str, tmp_path: P
     if not (BUILD / library).exists():
         pytest.skip("the library is not built")
     sanitizers = ["-fsanitize=address,undefined"] if "asan" in BUILD.name else []
+    sanitizers += ["--coverage"] if "cov" in BUILD.name else []
     done = subprocess.run(
         [os.environ.get("CC", "gcc"), "-std=c99", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", *sanitizers,
          f"-I{ROOT / 'client'}", "-o", str(tmp_path / "example"), str(EXAMPLES / name), str(BUILD / library), "-lmsgpackc",
