@@ -150,7 +150,7 @@ static void worker_on_control(struct process *proc, struct span message)
 
 static void worker_on_control_closed(struct process *proc)
 {
-	(void)proc; /* a hint only: the exit status is still owed, and pings find a worker that lives without it */
+	(void)proc; /* a hint only: the exit status is still owed */
 }
 
 static void worker_on_dumped(struct process *proc, struct span text, bool complete)
