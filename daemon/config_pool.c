@@ -57,12 +57,21 @@ static void check_workers(struct pool_reader *r)
 	if (s->min_workers > 4096)
 		complain_at(r, NULL, "--workers: at most 4096");
 	if (!s->max_workers && !config_source_find(r->src, r->section, "max_workers"))
-		s->max_workers = s->min_workers;
-	else if (s->max_workers && s->min_workers && s->max_workers != s->min_workers)
-		complain_at(r, "max_workers",
-			    "max_workers = %u and min_workers = %u must be equal: pools that grow and shrink are not "
-			    "there yet",
-			    s->max_workers, s->min_workers);
+		s->max_workers = s->min_workers ? s->min_workers : 1;
+	else if (s->max_workers && !config_source_find(r->src, r->section, "min_workers"))
+		s->min_workers = s->min_workers < s->max_workers ? s->min_workers : s->max_workers;
+	else if (s->max_workers && s->max_workers < s->min_workers)
+		complain_at(r, "max_workers", "max_workers = %u is less than min_workers = %u", s->max_workers,
+			    s->min_workers);
+}
+
+static void check_replace(struct pool_reader *r)
+{
+	const char *replace = config_options_text(r->cfg, config_pool_options, "replace");
+
+	r->s->replace_after = strcmp(replace, "after") == 0;
+	if (!r->s->replace_after && strcmp(replace, "before") != 0)
+		complain_at(r, "replace", "replace = \"%s\": not understood; accepted: before, after", replace);
 }
 
 static void check_start(struct pool_reader *r)
@@ -153,6 +162,9 @@ static void check_trusted(struct pool_reader *r, const char *key, const char *pa
 
 static void check_files(struct pool_reader *r)
 {
+	if (r->s->record_failures && *r->s->record_failures != '/')
+		complain_at(r, "record_failures", "record_failures = \"%s\" is not an absolute path",
+			    r->s->record_failures);
 	if (!r->s->python || *r->s->python != '/')
 		complain_at(r, "python", "python = \"%s\": not an absolute path, such as /usr/bin/python3",
 			    r->s->python ? r->s->python : "");
@@ -196,6 +208,7 @@ void config_pool_read(struct config_source *src, const struct config_request *re
 	check_app(&r);
 	check_workers(&r);
 	check_start(&r);
+	check_replace(&r);
 	read_user(&r);
 	read_environment(&r);
 	check_files(&r);
@@ -214,6 +227,7 @@ void config_pool_deinit(struct pool_settings *s)
 	free(s->app);
 	free(s->python);
 	free(s->warmup);
+	free(s->record_failures);
 	free_list(s->path);
 	free_list(s->modules);
 	free_list(s->environment);

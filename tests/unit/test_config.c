@@ -144,6 +144,12 @@ START_TEST(config_of_one_pool_has_the_defaults)
 	ck_assert_uint_eq(p->stop_timeout, 10000000000);
 	ck_assert_uint_eq(p->lease_ttl, 60000000000);
 	ck_assert_uint_eq(p->max_timeout, 0);
+	ck_assert_uint_eq(p->idle_timeout, 60000000000);
+	ck_assert_uint_eq(p->ping_interval, 30000000000);
+	ck_assert_uint_eq(p->breaker_failures, 5);
+	ck_assert_uint_eq(p->breaker_reset, 30000000000);
+	ck_assert_uint_eq(p->poison_kills, 2);
+	ck_assert(!p->replace_after);
 	ck_assert_uint_eq(p->max_queue, 1000);
 	ck_assert_uint_eq(p->max_reply, 64 << 20);
 	ck_assert_uint_eq(p->limit_nofile, 1024);
@@ -369,13 +375,14 @@ START_TEST(fault_109_0_is_accepted_where_it_means_something_and_refused_elsewher
 {
 	_cleanup_desk_ struct desk d =
 		desk_accepted("max_clients = 0 drain_timeout = 0 uid_max_bytes = 0\n"
-			      "pool x { app = a call_timeout = 0s limit_as = 0 limit_nofile = 0 }\n");
+			      "pool x { app = a call_timeout = 0s limit_as = 0 limit_nofile = 0 min_workers = 0 }\n");
 
 	ck_assert_uint_eq(d.config->max_clients, 0);
 	ck_assert_uint_eq(d.config->drain_timeout, 0);
 	ck_assert_uint_eq(d.config->pools[0].call_timeout, 0);
+	ck_assert_uint_eq(d.config->pools[0].min_workers, 0);
+	ck_assert_uint_eq(d.config->pools[0].max_workers, 1);
 	check_refused("max_frame = 0\n" POOL, 1, "too small");
-	check_refused("pool x { app = a\nmin_workers = 0 }\n", 2, "too small");
 	check_refused("pool x { app = a\nmax_workers = 0 }\n", 2, "too small");
 	check_refused("pool x { app = a\ncancel_grace = 0 }\n", 2, "too small");
 	check_refused("pool x { app = a\nstop_timeout = 0 }\n", 2, "too small");
@@ -454,7 +461,9 @@ START_TEST(config_pool_is_checked)
 	check_refused("pool x { app = a\n environment = {\"PYTHONPATH=/x\"}\n}\n", 2, "PYTHONPATH");
 	check_refused("pool x { app = a\n start = fork\n}\n", 2, "not there yet; accepted: exec");
 	check_refused("pool x { app = a\n start = thread\n}\n", 2, "accepted: exec");
-	check_refused("pool x { app = a\n max_workers = 4\n}\n", 2, "must be equal");
+	check_refused("pool x { app = a\n max_workers = 1 min_workers = 2\n}\n", 2, "less than min_workers = 2");
+	check_refused("pool x { app = a\n replace = never\n}\n", 2, "accepted: before, after");
+	check_refused("pool x { app = a\n record_failures = dir\n}\n", 2, "not an absolute path");
 	check_refused("pool x { app = a\n user = \"no-such-user-here\"\n}\n", 2, "no such user");
 	check_refused("pool \"x y\" { app = a }\n", 1, "a name is 1 to 64");
 	check_refused("pool \"\" { app = a }\n", 1, "a name is 1 to 64");
