@@ -10,6 +10,7 @@ HEADER = 4
 FRAME_MAX = 0x04FFFFFF
 BUFFER_SIZE = 64 * 1024
 JOIN_MAX = 64 * 1024
+KEEP_MAX = 4 << 20  # a buffer that is made anew is faulted in page by page, which costs more than reading into it
 
 
 class Channel:
@@ -21,6 +22,7 @@ class Channel:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._view = memoryview(bytearray(BUFFER_SIZE))
+        self._large = memoryview(b"")
         self._start = 0
         self._end = 0
 
@@ -45,17 +47,18 @@ class Channel:
                     raise ProtocolError("the call channel ended inside a frame")
                 return None
 
-    def send(self, message: bytes) -> None:
-        """Writes one frame. Blocks until all of it is written; OSError when the socket is gone."""
-        header = len(message).to_bytes(HEADER, "big")
-        if len(message) <= JOIN_MAX:
-            self._write_all(memoryview(header + message))
+    def send(self, *parts: bytes) -> None:
+        """Writes one frame made of those. Blocks until all of it is written; OSError when the socket is gone."""
+        size = sum(map(len, parts))
+        header = size.to_bytes(HEADER, "big")
+        if size <= JOIN_MAX:
+            self._write_all(memoryview(header + b"".join(parts)))
             return
-        written = os.writev(self._fd, [header, message])
-        if written < HEADER:
-            self._write_all(memoryview(header)[written:])
-            written = HEADER
-        self._write_all(memoryview(message)[written - HEADER:])
+        written = os.writev(self._fd, [header, *parts])
+        for part in (header, *parts):
+            if written < len(part):
+                self._write_all(memoryview(part)[written:])
+            written = max(0, written - len(part))
 
     def stop_reading(self) -> None:
         """What has arrived is still received, then the end; the way out stays open. From any thread."""
@@ -90,7 +93,11 @@ class Channel:
         return got
 
     def _receive_large(self, size: int) -> memoryview:
-        frame = memoryview(bytearray(size))
+        frame = self._large[:size]
+        if len(frame) < size:
+            frame = memoryview(bytearray(size))
+            if size <= KEEP_MAX:
+                self._large = frame
         have = self._end - self._start - HEADER
         frame[:have] = self._view[self._start + HEADER:self._end]
         self._start = self._end = 0

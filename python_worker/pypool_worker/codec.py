@@ -8,6 +8,7 @@ from typing import Any, Callable, Tuple, Union
 from pypool_worker.errors import ProtocolError
 
 PACKER_KEEP = 1 << 20
+BIN_32 = b"\xc6"
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -31,6 +32,12 @@ class Codec:
         if len(packed) > PACKER_KEEP:
             self._pack = self._msgpack.Packer().pack  # its buffer has grown as large as the value
         return packed
+
+    def pack_around(self, before: Tuple[Any, ...], value: bytes, after: Any) -> Tuple[bytes, bytes, bytes]:
+        """The array of `before`, `value` and `after`, in three parts: `value` is not copied. From 64 KiB to 4 GiB."""
+        count = (0x90 + len(before) + 2).to_bytes(1, "big")
+        head = count + b"".join(map(self._pack, before)) + BIN_32 + len(value).to_bytes(4, "big")
+        return head, value, self._pack(after)
 
     def unpack(self, frame: Buffer) -> Any:
         """One whole value. Length limits are the frame's own; ValueError, TypeError (a key that cannot be one)."""

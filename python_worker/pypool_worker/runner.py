@@ -6,7 +6,7 @@ a `try` of their own: none reaches the code that packs, reads or writes.
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from pypool_worker import context
 from pypool_worker.channel import FRAME_MAX, Channel
@@ -22,6 +22,9 @@ from pypool_worker.request import Request, Unreadable, unpack_call
 from pypool_worker.targets import Targets
 
 BRIEF = 200
+LARGE = 1 << 16  # bytes of that length are written from where they are: packing would copy them twice
+
+Reply = Tuple[bytes, ...]  # the parts of one message
 
 
 class Runner:
@@ -55,10 +58,10 @@ class Runner:
             del frame  # a large one is not kept beside its arguments
             reply = self._answer(call, fields)
         flush_output()
-        self._channel.send(reply)
+        self._channel.send(*reply)
         return True
 
-    def _answer(self, call: int, fields: Dict[str, Any]) -> bytes:
+    def _answer(self, call: int, fields: Dict[str, Any]) -> Reply:
         try:
             request = Request(call, fields)
         except BadRequest as exc:
@@ -72,7 +75,7 @@ class Runner:
         finally:
             context.leave(token)
 
-    def _run(self, request: Request, handler: Handler) -> bytes:
+    def _run(self, request: Request, handler: Handler) -> Reply:
         started = time.monotonic_ns()
         try:
             try:
@@ -87,23 +90,28 @@ class Runner:
             self._dump.renew()
         return self._pack_value(request.call, value, _micros_since(started))
 
-    def _pack_value(self, call: int, value: Any, run_us: int) -> bytes:
+    def _pack_value(self, call: int, value: Any, run_us: int) -> Reply:
+        meta = {"run_us": run_us}
         try:
-            reply = self._codec.pack([1, call, None, value, {"run_us": run_us}])
+            if type(value) is bytes and LARGE <= len(value) <= self._max_reply:
+                reply: Reply = self._codec.pack_around((1, call, None), value, meta)
+            else:
+                reply = (self._codec.pack([1, call, None, value, meta]),)
         except BaseException as exc:  # packing looks into objects of the user's
             return self._pack_error(call, "unserializable", describe_misfit(value, exc), None, run_us)
-        if len(reply) > self._max_reply:
-            told = f"the result takes {len(reply)} bytes, and max_reply of the pool allows {self._max_reply}"
+        size = sum(map(len, reply))
+        if size > self._max_reply:
+            told = f"the result takes {size} bytes, and max_reply of the pool allows {self._max_reply}"
             return self._pack_error(call, "too_large", told, None, run_us)
         return reply
 
-    def _pack_exception(self, request: Request, handler: Handler, exc: BaseException, run_us: int) -> bytes:
+    def _pack_exception(self, request: Request, handler: Handler, exc: BaseException, run_us: int) -> Reply:
         try:
             return self._tell(request, handler, exc, run_us)
         except BaseException:  # an exception whose own attributes raise, or no memory left to describe it
             return self._pack_error(request.call, "app_error", "an exception that cannot be described", None, run_us)
 
-    def _tell(self, request: Request, handler: Handler, exc: BaseException, run_us: int) -> bytes:
+    def _tell(self, request: Request, handler: Handler, exc: BaseException, run_us: int) -> Reply:
         failure = Failure(exc, self._traceback_max)
         if isinstance(exc, CallCancelled):
             told = f"cancelled in {request.target}{failure.where(': ')}"
@@ -116,14 +124,14 @@ class Runner:
         return self._pack_error(request.call, "app_error", failure.summary(), failure.as_map(), run_us)
 
     def _pack_error(self, call: int, code: str, message: str, cause: Optional[Dict[str, Any]] = None,
-                    run_us: int = 0) -> bytes:
+                    run_us: int = 0) -> Reply:
         error: Dict[str, Any] = {"code": code, "message": message.encode("utf-8", "backslashreplace").decode()}
         if cause is not None:
             error["cause"] = cause
         reply = self._codec.pack([1, call, error, None, {"run_us": run_us}])
         if len(reply) <= self._max_reply:
-            return reply
-        return self._codec.pack([1, call, {"code": code, "message": message[:BRIEF]}, None, {"run_us": run_us}])
+            return (reply,)
+        return (self._codec.pack([1, call, {"code": code, "message": message[:BRIEF]}, None, {"run_us": run_us}]),)
 
 
 def _micros_since(started_ns: int) -> int:

@@ -94,3 +94,22 @@ def test_stop_reading_delivers_what_came_before_and_leaves_the_way_out_open() ->
         assert channel.receive() is None
         channel.send(b"reply")
         assert theirs.recv(100) == framed(b"reply")
+
+
+def test_a_large_frame_shows_nothing_of_the_larger_one_before_it() -> None:
+    frames = [bytes([n]) * size for n, size in enumerate((3 << 20, 1 << 20, 5 << 20, 2 << 20))]
+    assert received([framed(frame) for frame in frames]) == frames
+
+
+def test_a_frame_of_many_parts_arrives_whole_through_a_small_socket_buffer() -> None:
+    parts = [b"head", bytes(range(256)) * 4096, b"", b"tail" * 50000]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        got = bytearray()
+        writer = threading.Thread(target=Channel(ours.fileno()).send, args=parts)
+        writer.start()
+        while len(got) < 4 + sum(map(len, parts)):
+            got += theirs.recv(1 << 16)
+        writer.join()
+    assert bytes(got) == framed(b"".join(parts))
