@@ -27,6 +27,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 PYTHON = os.environ.get("PYTHON", "/usr/bin/python3")
 BUILD = pathlib.Path(os.environ.get("PYPOOL_BUILD", str(HERE.parent.parent / "build")))
 BARE = str(HERE / "bare_worker.py")
+LOOP = str(HERE / "loop_worker.py")
 LOAD = str(BUILD / "bench/load")
 RELAY = str(BUILD / "bench/relay")
 PIN = "0"
@@ -61,9 +62,9 @@ def connects(path: str) -> bool:
         return probe.connect_ex(path) == 0
 
 
-def relay(directory: str, workers: int, pin: bool) -> tuple[list[str], str]:
-    sock = f"{directory}/relay.sock"
-    return pinned([RELAY, sock, PYTHON, BARE, str(workers)], pin), sock
+def relay(directory: str, workers: int, pin: bool, script: str = BARE) -> tuple[list[str], str]:
+    sock = f"{directory}/{pathlib.Path(script).stem}.sock"
+    return pinned([RELAY, sock, PYTHON, script, str(workers)], pin), sock
 
 
 def daemon(directory: str, workers: int, pin: bool) -> tuple[list[str], str]:
@@ -151,7 +152,7 @@ class Table:
         return statistics.median(self.samples[name])
 
     def show(self, floor: str, wanted: str) -> None:
-        print(f"\n{self.title} ({self.unit})")
+        print(f"\n{self.title} ({self.unit}; load of the machine {os.getloadavg()[0]:.1f}, the bench itself included)")
         for name, values in self.samples.items():
             middle = self.median(name)
             spread = (max(values) - min(values)) / middle * 100
@@ -215,19 +216,21 @@ def rss_kib(pid: int, key: str = "VmRSS") -> int:
 
 def bench_large(directory: str, rounds: int) -> None:
     (relay_argv, relay_sock), (daemon_argv, daemon_sock) = relay(directory, 1, False), daemon(directory, 1, False)
-    with running(relay_argv, relay_sock), running(daemon_argv, daemon_sock) as process:
+    loop_argv, loop_sock = relay(directory, 1, False, LOOP)
+    with running(relay_argv, relay_sock), running(loop_argv, loop_sock), running(daemon_argv, daemon_sock) as process:
         idle = rss_kib(process.pid)
-        for mib, count, wanted in ((1, 200, 0.9), (60, 6, 0.85)):
+        for mib, count, floor, wanted in ((1, 200, "F2 C relay", 0.9), (60, 6, "F2, same worker loop", 0.85)):
             size = mib << 20
             table = Table(f"{mib} MiB echo, one client, one worker", 2, "MB/s", 2 * size / 1e6)
             table.rounds(
                 {
                     "F2 C relay": lambda: load(["socket", relay_sock], 1, 1, size, count, False),
+                    "F2, same worker loop": lambda: load(["socket", loop_sock], 1, 1, size, count, False),
                     "pypoold": lambda: load(["socket", daemon_sock], 1, 1, size, count, False),
                 },
                 rounds,
             )
-            table.show("F2 C relay", f"pypoold at least {wanted} x F2")
+            table.show(floor, f"pypoold at least {wanted} x {floor}")
         peak = rss_kib(process.pid, "VmHWM")
         print(f"  daemon's peak over its idle RSS: {(peak - idle) / 1024 / 60:.2f} x the 60 MiB payload (wanted: 1.25)")
 

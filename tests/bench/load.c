@@ -199,7 +199,7 @@ int main(int argc, char **argv)
 	run(&l, l.warm_up + l.count);
 	seconds = (double)(now_ns() - begin) / 1e9;
 	qsort(l.took, l.count, sizeof(*l.took), compare);
-	(void)printf("%.2f %.2f %.0f\n", (double)l.took[l.count / 2] / 1000, (double)l.took[l.count * 99 / 100] / 1000,
+	(void)printf("%.2f %.2f %.3f\n", (double)l.took[l.count / 2] / 1000, (double)l.took[l.count * 99 / 100] / 1000,
 		     (double)l.count / seconds);
 	return 0;
 }

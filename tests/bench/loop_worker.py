@@ -1,0 +1,33 @@
+"""The worker's own loop without its daemon: what a broker is measured against when the worker's share must be the same."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent.parent / "python_worker")]
+
+from pypool_worker.channel import Channel  # noqa: E402
+from pypool_worker.codec import load_codec  # noqa: E402
+from pypool_worker.dump import Dump  # noqa: E402
+from pypool_worker.interrupt import Interrupt  # noqa: E402
+from pypool_worker.registry import registry  # noqa: E402
+from pypool_worker.runner import Runner  # noqa: E402
+from pypool_worker.targets import Targets  # noqa: E402
+
+
+def main() -> None:
+    """Serves fd 3, with a page that never interrupts and a dump that goes nowhere."""
+    importlib.import_module("echo_app")
+    targets = Targets("echo_app", [])
+    targets.add(registry.handlers, "echo_app")
+    page = memoryview(b"\xff" * 16).cast("Q")  # wanted: no call has that number, but the load's first one is 0
+    dump = Dump(os.open(os.devnull, os.O_WRONLY))
+    Runner(Channel(3), load_codec(""), targets, Interrupt(page), dump, 0).serve()
+
+
+if __name__ == "__main__":
+    main()
