@@ -61,9 +61,9 @@ static void daemon_tell_status(const struct daemon *d)
 
 		serving += p->in_state[WORKER_IDLE] + p->in_state[WORKER_BUSY];
 		wanted += p->settings->min_workers;
-		if (p->failure && used < sizeof(text))
+		if (p->supply.failure && used < sizeof(text))
 			used += (size_t)snprintf(text + used, sizeof(text) - used, "; degraded: %s (%s)",
-						 p->settings->name, p->failure->message);
+						 p->settings->name, p->supply.failure->message);
 	}
 	for (char *c = text; *c; c++) {
 		if (*c == '\n')
@@ -75,9 +75,9 @@ static void daemon_tell_status(const struct daemon *d)
 static void daemon_refuse_degraded(struct daemon *d)
 {
 	for (unsigned i = 0; i < d->n_pools; i++) {
-		if (d->pools[i]->failure)
+		if (d->pools[i]->supply.failure)
 			LOG(ERROR, "daemon.require_all", KV("pool", d->pools[i]->settings->name),
-			    KV("reason", d->pools[i]->failure->message));
+			    KV("reason", d->pools[i]->supply.failure->message));
 	}
 	d->exit_code = 1;
 }
@@ -85,7 +85,7 @@ static void daemon_refuse_degraded(struct daemon *d)
 static bool daemon_is_degraded(const struct daemon *d)
 {
 	for (unsigned i = 0; i < d->n_pools; i++) {
-		if (d->pools[i]->failure)
+		if (d->pools[i]->supply.failure)
 			return true;
 	}
 	return false;

@@ -88,16 +88,16 @@ static void pack_calls(msgpack_packer *pk, struct server *s)
 static void pack_failure(msgpack_packer *pk, const struct pool *p)
 {
 	pack_text(pk, "last_failure");
-	if (!p->failure) {
+	if (!p->supply.failure) {
 		msgpack_pack_nil(pk);
 		return;
 	}
 	msgpack_pack_map(pk, 4);
-	pack_kv_text(pk, "message", p->failure->message);
-	pack_kv_text(pk, "phase", p->failure->phase);
-	pack_kv_uint(pk, "times", p->failures_in_row);
+	pack_kv_text(pk, "message", p->supply.failure->message);
+	pack_kv_text(pk, "phase", p->supply.failure->phase);
+	pack_kv_uint(pk, "times", p->supply.failures_in_row);
 	pack_text(pk, "cause");
-	pack_raw(pk, (struct span){ .p = (const uint8_t *)p->failure->cause.data, .len = p->failure->cause.size });
+	pack_raw(pk, (struct span){ .p = (const uint8_t *)p->supply.failure->cause.data, .len = p->supply.failure->cause.size });
 }
 
 static void pack_pool_short(msgpack_packer *pk, const struct pool *p)

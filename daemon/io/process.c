@@ -427,6 +427,25 @@ static uint64_t process_read_start_ticks(pid_t pid)
 	return ticks;
 }
 
+/* The second number of /proc/PID/statm, in pages. */
+uint64_t process_rss(const struct process *p)
+{
+	char path[32], buf[128];
+	_cleanup_close_ int fd = -1;
+	unsigned long long pages;
+	ssize_t n;
+
+	if (!p->pid)
+		return 0;
+	(void)snprintf(path, sizeof(path), "/proc/%d/statm", p->pid); /* fits */
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
+	if (n <= 0)
+		return 0;
+	buf[n] = '\0';
+	return sscanf(buf, "%*u %llu", &pages) == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
 static void process_watch(struct process *p, struct loop_io *io, enum loop_priority prio, bool now)
 {
 	loop_io_init(io, p->loop, io->fd, prio, io->ready);

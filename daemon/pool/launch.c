@@ -68,3 +68,18 @@ int launch_send_stop(struct worker *w)
 
 	return process_control_send(&w->proc, message, sizeof(message));
 }
+
+int launch_send_ping(struct worker *w)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	packed_begin(&buf, &pk);
+	msgpack_pack_array(&pk, 3);
+	msgpack_pack_int(&pk, ENVELOPE_NOTIFICATION);
+	pack_text(&pk, "ping");
+	msgpack_pack_array(&pk, 1);
+	msgpack_pack_map(&pk, 1);
+	pack_kv_uint(&pk, "seq", ++w->ping_seq);
+	return process_control_send(&w->proc, buf.data, buf.size);
+}

@@ -8,3 +8,5 @@ int launch_start(struct worker *w, int *calls_fd);
 /* 0 or a negative errno. */
 int launch_send_init(struct worker *w);
 int launch_send_stop(struct worker *w);
+/* With the next number of w->ping_seq. */
+int launch_send_ping(struct worker *w);

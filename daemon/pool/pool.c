@@ -1,6 +1,5 @@
 #include "daemon/pool/pool.h"
 
-#include <time.h>
 #include <utlist.h>
 
 #include "daemon/base/cleanup.h"
@@ -13,20 +12,19 @@
 #include "daemon/pool/postmortem.h"
 #include "proto/pack.h"
 
-#define BACKOFF_FIRST (100 * NS_PER_MS)
-#define BACKOFF_MAX (30 * NS_PER_S)
-#define HEALTHY_LIFE (10 * NS_PER_S) /* a worker that served this long did not die of how it was started */
 #define REPLY_ROOM (64 * 1024)       /* of a reply's envelope, above max_reply */
 
 const char *pool_state_name(const struct pool *p)
 {
 	if (p->state != POOL_RUNNING)
 		return p->state == POOL_STOPPED ? "stopped" : "draining";
+	if (breaker_is_open(&p->supply.breaker))
+		return "open";
 	if (pool_is_down(p))
 		return "down";
 	if (!p->settled)
 		return "starting";
-	return p->failure ? "degraded" : "serving";
+	return p->supply.failure ? "degraded" : "serving";
 }
 
 unsigned pool_living(const struct pool *p)
@@ -47,7 +45,7 @@ bool pool_is_down(const struct pool *p)
 {
 	const struct worker *w;
 
-	if (!p->failure || pool_serving(p))
+	if (!p->supply.failure || pool_serving(p))
 		return false;
 	for (w = p->workers; w; w = w->next) {
 		if (!w->probe && (w->state == WORKER_STARTING || w->state == WORKER_INITIALIZING))
@@ -56,16 +54,25 @@ bool pool_is_down(const struct pool *p)
 	return true;
 }
 
-static void pool_mark(struct pool *p)
+void pool_mark(struct pool *p)
 {
 	loop_defer(p->loop, &p->dispatch);
 }
 
-static void pool_fail_down(struct pool *p, struct request *r)
+/* Calls that no lease has a worker for are answered at once. */
+static bool pool_refuses(const struct pool *p)
+{
+	return p->state == POOL_RUNNING && (breaker_is_open(&p->supply.breaker) || pool_is_down(p));
+}
+
+static void pool_refuse(struct pool *p, struct request *r)
 {
 	struct postmortem pm;
 
-	postmortem_down(&pm, p);
+	if (breaker_is_open(&p->supply.breaker))
+		postmortem_open(&pm, p);
+	else
+		postmortem_down(&pm, p);
 	request_finish(r, &pm.outcome);
 	postmortem_deinit(&pm);
 }
@@ -76,57 +83,6 @@ static void pool_fail_draining(struct request *r)
 
 	outcome_error(&o, ERROR_DRAINING, "the daemon is shutting down; %s was not started", r->target);
 	request_finish(r, &o);
-}
-
-/* splitmix64: jitter that a seed makes repeatable. */
-static uint64_t pool_random(struct pool *p)
-{
-	uint64_t z = p->seed += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
-}
-
-/* The first replacement comes at once; from the second death on it waits 0.1 s, twice that, ... 30 s, each ± 25 %. */
-static uint64_t pool_backoff(struct pool *p)
-{
-	unsigned n = p->deaths_in_row;
-	uint64_t wait;
-
-	if (n < 2)
-		return 0;
-	wait = n - 2 >= 9 ? BACKOFF_MAX : BACKOFF_FIRST << (n - 2);
-	if (wait > BACKOFF_MAX)
-		wait = BACKOFF_MAX;
-	return wait - wait / 4 + pool_random(p) % (wait / 2);
-}
-
-static bool pool_may_spawn(const struct pool *p)
-{
-	return p->state == POOL_RUNNING && p->respawn.at == LOOP_NEVER;
-}
-
-/* After a failed start one worker at a time finds out whether it works again. One that is being killed for its init timeout
- * still counts: only its death sets the back-off. */
-static bool pool_is_probing(const struct pool *p)
-{
-	const struct worker *w;
-
-	for (w = p->failure ? p->workers : NULL; w; w = w->next) {
-		if (!w->ready_at)
-			return true;
-	}
-	return false;
-}
-
-static void pool_replenish(struct pool *p)
-{
-	while (pool_may_spawn(p) && pool_living(p) < p->settings->min_workers && !pool_is_probing(p)) {
-		struct worker *w = worker_new(p, p->failure != NULL);
-
-		DL_APPEND(p->workers, w);
-	}
 }
 
 /* Gives an idle worker to a checkout. */
@@ -201,7 +157,7 @@ static void pool_advance_drain(struct pool *p)
 
 static void pool_check_settled(struct pool *p)
 {
-	if (p->settled || (pool_serving(p) < p->settings->min_workers && !p->failure))
+	if (p->settled || (pool_serving(p) < p->settings->min_workers && !p->supply.failure))
 		return;
 	p->settled = true;
 	p->ops->settled(p);
@@ -211,42 +167,12 @@ static void pool_dispatch(struct loop_task *t)
 {
 	struct pool *p = container_of(t, struct pool, dispatch);
 
-	pool_replenish(p);
+	supply_advance(p);
+	while (p->queue.count && pool_refuses(p))
+		pool_refuse(p, queue_any(&p->queue));
 	pool_serve(p);
-	while (p->queue.count && p->state == POOL_RUNNING && pool_is_down(p))
-		pool_fail_down(p, queue_any(&p->queue));
 	pool_check_settled(p);
 	pool_advance_drain(p);
-}
-
-static void pool_on_respawn(struct loop_timer *t)
-{
-	pool_mark(container_of(t, struct pool, respawn));
-}
-
-static void pool_note_failure(struct pool *p, const struct worker *w)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail */
-	if (p->failures_in_row++ == 0)
-		p->first_failure_wall = (uint64_t)ts.tv_sec * 1000;
-	failure_free(p->failure);
-	p->failure = failure_new(w);
-	LOG(WARN, "worker.init_failed", KV("pool", p->settings->name), KV("worker", w->id),
-	    KV("reason", p->failure->message), KV("n", p->failures_in_row));
-}
-
-static void pool_note_success(struct pool *p)
-{
-	p->deaths_in_row = 0;
-	loop_timer_stop(&p->respawn);
-	pool_mark(p); /* whoever waited for that timer must not wait for ever */
-}
-
-static bool why_is_wanted(enum worker_why why)
-{
-	return why == WORKER_WHY_SHUTDOWN || why == WORKER_WHY_CANCELLED;
 }
 
 static void worker_bury(struct loop_grave *g)
@@ -268,34 +194,21 @@ static void pool_keep_dead(struct pool *p, struct worker *w)
 
 static void pool_note_dead(struct pool *p, struct worker *w)
 {
-	uint64_t wait;
-
 	p->in_state[WORKER_DEAD]--;
 	p->stats.died++;
-	if (!w->ready_at && !why_is_wanted(w->why))
-		pool_note_failure(p, w);
-	if (w->ready_at && w->since - w->ready_at >= HEALTHY_LIFE)
-		p->deaths_in_row = 0;
+	supply_note_dead(w);
 	pool_keep_dead(p, w);
-	if (why_is_wanted(w->why) || p->state != POOL_RUNNING)
-		return;
-	if (p->deaths_in_row && w->born < p->last_death)
-		return; /* not a replacement that died again: workers that die together count once */
-	p->deaths_in_row++;
-	p->last_death = w->since;
-	wait = pool_backoff(p);
-	if (wait)
-		loop_timer_set(&p->respawn, w->since + wait);
 }
 
 void pool_note_worker(struct pool *p, struct worker *w, enum worker_state from)
 {
 	if (w->state == WORKER_DEAD)
 		pool_note_dead(p, w);
+	if ((from == WORKER_IDLE || from == WORKER_BUSY) && w->state != WORKER_IDLE && w->state != WORKER_BUSY)
+		supply_note_gone(w);
 	if (from == WORKER_INITIALIZING && w->state == WORKER_IDLE) {
-		p->failure = failure_free(p->failure);
-		p->failures_in_row = 0;
 		p->stats.ready++;
+		supply_note_ready(w);
 	}
 	if (w->state == WORKER_IDLE && pool_is_leaving(p))
 		worker_stop(w, WORKER_WHY_SHUTDOWN);
@@ -310,8 +223,7 @@ void pool_note_finished(struct pool *p)
 
 void pool_note_reply(struct pool *p)
 {
-	if (p->deaths_in_row && !p->failure) /* a reply of an old worker does not show that new ones can be started */
-		pool_note_success(p);
+	supply_note_reply(p);
 }
 
 /* More than max_queue may wait until the end of the turn, when some are served at once. */
@@ -333,8 +245,8 @@ void pool_submit(struct pool *p, struct caller *c, const struct request_spec *sp
 
 	if (p->state != POOL_RUNNING) {
 		pool_fail_draining(r);
-	} else if (!lease && pool_is_down(p)) {
-		pool_fail_down(p, r);
+	} else if (!lease && pool_refuses(p)) {
+		pool_refuse(p, r);
 	} else if (p->settings->max_queue && waiting >= p->settings->max_queue && !pool_has_room(p, lease, waiting)) {
 		outcome_error(&o, ERROR_OVERLOADED, "pool %s is full: %u calls wait, max_queue is %u", p->settings->name,
 			      waiting, p->settings->max_queue);
@@ -363,7 +275,6 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 		.gate = env->gate,
 		.spawner = env->spawner,
 		.library = env->library,
-		.seed = env->seed,
 		.generation = 1,
 		.dispatch = { .run = pool_dispatch },
 		.worker_limits = {
@@ -373,13 +284,15 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 			.frames_per_turn = 16,
 		},
 	};
-	loop_timer_init(&p->respawn, p->loop, pool_on_respawn);
+	supply_init(p, env->seed);
+	health_init(p);
 	return p;
 }
 
 void pool_start(struct pool *p)
 {
-	pool_replenish(p);
+	supply_advance(p);
+	health_start(p);
 	pool_mark(p);
 }
 
@@ -390,7 +303,7 @@ void pool_drain(struct pool *p)
 	if (p->state != POOL_RUNNING)
 		return;
 	p->state = POOL_DRAINING;
-	loop_timer_stop(&p->respawn);
+	supply_stop(p);
 	while (p->queue.count)
 		pool_fail_draining(queue_any(&p->queue));
 	DL_FOREACH_SAFE (p->workers, w, next) {
@@ -433,9 +346,9 @@ struct pool *pool_free(struct pool *p)
 		LOG_BUG("a pool ends with work in it");
 	DL_FOREACH_SAFE (p->dead, w, next)
 		worker_free(w);
-	loop_timer_stop(&p->respawn);
+	supply_deinit(p);
+	health_stop(p);
 	loop_task_cancel(p->loop, &p->dispatch);
-	failure_free(p->failure);
 	free(p);
 	return NULL;
 }

@@ -7,11 +7,13 @@
 #include "daemon/io/process.h"
 #include "daemon/io/stream.h"
 #include "daemon/pool/gate.h"
+#include "daemon/pool/health.h"
 #include "daemon/pool/queue.h"
 #include "daemon/pool/registry.h"
 #include "daemon/pool/request.h"
 #include "daemon/pool/settings.h"
 #include "daemon/pool/stats.h"
+#include "daemon/pool/supply.h"
 #include "daemon/pool/worker.h"
 
 #define POOL_DEAD_KEPT 16 /* dead workers whose output and exit are still shown */
@@ -23,7 +25,6 @@ enum pool_state {
 	POOL_STOPPED,  /* no process is left */
 };
 
-struct failure;
 struct pool;
 
 struct pool_ops {
@@ -53,7 +54,6 @@ struct pool {
 	struct gate *gate;
 	struct spawner *spawner;
 	const char *library;
-	uint64_t seed;
 	struct stream_limits worker_limits;
 	enum pool_state state;
 	bool settled;
@@ -66,12 +66,8 @@ struct pool {
 	struct queue queue;
 	struct request *requests; /* list; owns: not finished */
 	unsigned n_requests, n_running;
-	struct failure *failure;  /* owns: of the last start; NULL once a worker was ready */
-	unsigned failures_in_row;
-	uint64_t first_failure_wall; /* UNIX ms */
-	unsigned deaths_in_row;   /* unwanted deaths of replacements without a success between */
-	uint64_t last_death;      /* ns: of the last that counted */
-	struct loop_timer respawn;
+	struct supply supply;
+	struct health health;
 	struct loop_task dispatch;
 	struct stats stats;
 };
@@ -91,6 +87,8 @@ void pool_drain(struct pool *p);
 /* The same, but what runs ends now and workers are killed. */
 void pool_stop_now(struct pool *p);
 
+/* Work for the end of this turn. */
+void pool_mark(struct pool *p);
 /* No worker serves and none can be started: calls fail at once with the last failure. */
 bool pool_is_down(const struct pool *p);
 static inline bool pool_is_leaving(const struct pool *p)

@@ -248,19 +248,75 @@ void postmortem_died(struct postmortem *pm, const struct request *r, const struc
 	postmortem_end(pm);
 }
 
+static const char *describe_wait(uint64_t wait, char out[POSTMORTEM_TEXT])
+{
+	char time[TEXT_DURATION];
+
+	if (wait)
+		(void)snprintf(out, POSTMORTEM_TEXT, "next try in %s", text_duration(wait, time));
+	else
+		(void)snprintf(out, POSTMORTEM_TEXT, "the next try is on its way");
+	return out;
+}
+
 void postmortem_down(struct postmortem *pm, const struct pool *p)
 {
-	const struct failure *f = p->failure;
-	uint64_t now = loop_now(p->loop);
-	uint64_t wait = p->respawn.at != LOOP_NEVER && p->respawn.at > now ? p->respawn.at - now : 0;
-	char since[16], time[TEXT_DURATION];
+	const struct supply *s = &p->supply;
+	uint64_t wait = supply_wait(p);
+	char since[16], next[POSTMORTEM_TEXT];
 
-	failure_clock(p->first_failure_wall, since);
-	outcome_error(&pm->outcome, ERROR_INIT_FAILED, "no worker: init failed %u time%s since %s, last: %s; %s%s",
-		      p->failures_in_row, p->failures_in_row == 1 ? "" : "s", since, f->message,
-		      wait ? "next try in " : "the next try is on its way", wait ? text_duration(wait, time) : "");
+	failure_clock(s->first_failure_wall, since);
+	outcome_error(&pm->outcome, ERROR_INIT_FAILED, "no worker: init failed %u time%s since %s, last: %s; %s",
+		      s->failures_in_row, s->failures_in_row == 1 ? "" : "s", since, s->failure->message,
+		      describe_wait(wait, next));
 	pm->outcome.retry_after_ms = wait / NS_PER_MS + 1;
-	pm->outcome.phase = f->phase;
+	pm->outcome.phase = s->failure->phase;
 	msgpack_sbuffer_init(&pm->cause);
-	pm->outcome.cause = (struct span){ .p = (const uint8_t *)f->cause.data, .len = f->cause.size };
+	pm->outcome.cause = (struct span){ .p = (const uint8_t *)s->failure->cause.data, .len = s->failure->cause.size };
+}
+
+static void pack_breaker_causes(msgpack_packer *pk, const struct breaker *b)
+{
+	uint32_t n = 0;
+
+	while (breaker_cause(b, n))
+		n++;
+	pack_text(pk, "last");
+	msgpack_pack_array(pk, n);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct breaker_cause *c = breaker_cause(b, i);
+
+		msgpack_pack_map(pk, 3);
+		pack_kv_uint(pk, "time_ms", c->wall_ms);
+		pack_kv_uint(pk, "worker", c->worker);
+		pack_text(pk, "what");
+		text_pack_safe(pk, span_str(c->text), TAIL_LINE_MAX);
+	}
+}
+
+void postmortem_open(struct postmortem *pm, const struct pool *p)
+{
+	const struct breaker *b = &p->supply.breaker;
+	const struct breaker_cause *last = breaker_cause(b, 0);
+	const struct failure *f = p->supply.failure;
+	uint64_t wait = supply_wait(p);
+	char since[16], next[POSTMORTEM_TEXT];
+	msgpack_packer pk;
+
+	failure_clock(b->first_wall, since);
+	outcome_error(&pm->outcome, ERROR_CIRCUIT_OPEN, "pool %s takes no calls: %u workers failed in a row since %s, last: %s; %s",
+		      p->settings->name, breaker_failures(b), since, last ? last->text : "not known",
+		      describe_wait(wait, next));
+	pm->outcome.retry_after_ms = wait / NS_PER_MS + 1;
+	postmortem_begin(pm, &pk);
+	msgpack_pack_map(&pk, f ? 5 : 4);
+	pack_kv_text(&pk, "breaker", breaker_state_name(b->state));
+	pack_kv_uint(&pk, "failures", breaker_failures(b));
+	pack_kv_uint(&pk, "since_ms", b->first_wall);
+	pack_breaker_causes(&pk, b);
+	if (f) {
+		pack_text(&pk, "init");
+		pack_raw(&pk, (struct span){ .p = (const uint8_t *)f->cause.data, .len = f->cause.size });
+	}
+	postmortem_end(pm);
 }

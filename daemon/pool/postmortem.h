@@ -24,6 +24,8 @@ void postmortem_waited(struct postmortem *pm, const struct request *r);
 void postmortem_overdue(struct postmortem *pm, const struct request *r, struct span stack, bool complete);
 /* Its worker is dead (w->exit is known). */
 void postmortem_died(struct postmortem *pm, const struct request *r, const struct worker *w);
+/* The breaker of the pool is not closed. */
+void postmortem_open(struct postmortem *pm, const struct pool *p);
 /* The pool has no worker and cannot start one. */
 void postmortem_down(struct postmortem *pm, const struct pool *p);
 

@@ -59,10 +59,22 @@ const char *worker_why_name(enum worker_why y)
 	return names[y];
 }
 
-/* When the timer of a state goes off; kept from STARTING to INITIALIZING, which share the init timeout. */
+bool worker_why_is_polite(enum worker_why y)
+{
+	return y == WORKER_WHY_SHUTDOWN || y == WORKER_WHY_MAX_REQUESTS || y == WORKER_WHY_MAX_AGE ||
+	       y == WORKER_WHY_RSS_LIMIT || y == WORKER_WHY_SURPLUS;
+}
+
+bool worker_why_is_wanted(enum worker_why y)
+{
+	return worker_why_is_polite(y) || y == WORKER_WHY_CANCELLED;
+}
+
+/* When the timer of a state goes off; kept from STARTING to INITIALIZING, which share the init timeout, and to DRAINING,
+ * where the call that is interrupted goes on. */
 static void worker_set_timer(struct worker *w, enum worker_state to)
 {
-	if (to != WORKER_INITIALIZING)
+	if (to != WORKER_INITIALIZING && to != WORKER_DRAINING)
 		loop_timer_stop(&w->timer);
 	if (to == WORKER_IDLE || to == WORKER_STOPPING || to == WORKER_DEAD)
 		gate_leave(&w->ticket);
@@ -198,6 +210,7 @@ static void worker_on_exited(struct process *proc, const struct process_exit *ho
 	if (stream_is_open(&w->calls))
 		stream_drain_input(&w->calls);
 	stream_close(&w->calls);
+	w->died_busy = !slot_is_free(w);
 	if (w->slot.request)
 		worker_end_call(w);
 	w->slot.call = 0;
@@ -268,7 +281,7 @@ static void worker_terminate(struct worker *w)
 void worker_stop(struct worker *w, enum worker_why why)
 {
 	struct pool *p = w->pool;
-	bool polite = why == WORKER_WHY_SHUTDOWN && worker_is_serving(w); /* others cannot be trusted to leave when asked */
+	bool polite = worker_why_is_polite(why) && worker_is_serving(w); /* others cannot be trusted to leave when asked */
 
 	if (w->state == WORKER_STOPPING || w->state == WORKER_DEAD)
 		return;
@@ -278,7 +291,7 @@ void worker_stop(struct worker *w, enum worker_why why)
 	}
 	worker_set_state(w, WORKER_STOPPING, why);
 	if (w->lease)
-		lease_end(w->lease, why == WORKER_WHY_SHUTDOWN ? LEASE_END_SHUTDOWN : LEASE_END_WORKER_DIED);
+		lease_end(w->lease, worker_why_is_polite(why) ? LEASE_END_SHUTDOWN : LEASE_END_WORKER_DIED);
 	if (why == WORKER_WHY_PROTOCOL || why == WORKER_WHY_NO_MEMORY) /* its call channel is of no use any more */
 		worker_kill(w);
 	else if (polite && launch_send_stop(w) == 0)
@@ -351,6 +364,7 @@ struct worker *worker_new(struct pool *p, bool probe)
 	w->pool = p;
 	w->generation = p->generation;
 	w->probe = probe;
+	w->old_at = LOOP_NEVER;
 	w->born = w->since = loop_now(p->loop);
 	process_init(&w->proc, p->loop, &process_ops, TAIL_BYTES, TAIL_LINES);
 	loop_timer_init(&w->timer, p->loop, worker_on_timer);
@@ -378,10 +392,11 @@ void worker_settle(struct worker *w)
 	if (!worker_is_serving(w) || !slot_is_free(w) || w->calls.ended)
 		return; /* with its call channel at its end, the timer that was armed then decides */
 	loop_timer_stop(&w->timer);
+	supply_weigh(w);
 	if (w->lease)
 		lease_advance(w->lease);
 	else if (w->state == WORKER_BUSY && !pool_is_leaving(w->pool))
 		worker_set_state(w, WORKER_IDLE, WORKER_WHY_NONE);
 	else if (w->state != WORKER_IDLE)
-		worker_stop(w, WORKER_WHY_SHUTDOWN);
+		worker_stop(w, w->due != WORKER_WHY_NONE && !pool_is_leaving(w->pool) ? w->due : WORKER_WHY_SHUTDOWN);
 }

@@ -38,6 +38,11 @@ enum worker_state {
 	X(CRASHED, crashed)                                                                                              \
 	X(PROTOCOL, protocol)                                                                                            \
 	X(NO_MEMORY, no_memory)                                                                                          \
+	X(LOST, lost)                                                                                                    \
+	X(MAX_REQUESTS, max_requests)                                                                                    \
+	X(MAX_AGE, max_age)                                                                                              \
+	X(RSS_LIMIT, rss_limit)                                                                                          \
+	X(SURPLUS, surplus)                                                                                              \
 	X(SHUTDOWN, shutdown)
 
 enum worker_why {
@@ -70,6 +75,13 @@ struct worker {
 	struct lease *lease;  /* borrows: points back; lease_end() cuts it */
 	enum slot_reason abandoned; /* why the call in the slot has no request any more */
 	uint64_t calls_done;
+	enum worker_why due;  /* it is to be replaced, for this; NONE: it is not */
+	uint64_t max_calls;   /* after which it is due; 0: no limit */
+	uint64_t old_at;      /* ns, when it is due for its age; LOOP_NEVER */
+	uint64_t ping_seq;    /* of the last ping; hs.pong is what has come back */
+	uint64_t ping_calls;  /* calls_done when it was last looked after */
+	unsigned misses;      /* pings in a row without an answer */
+	bool died_busy;       /* DEAD: with a call in its slot */
 	uint64_t logged_lines; /* output lines up to this number are in the log */
 	int spawn_error;      /* negative errno of a failed start */
 	struct process_exit exit; /* DEAD */
@@ -91,6 +103,10 @@ bool worker_may_become(enum worker_state from, enum worker_state to);
 void worker_set_state(struct worker *w, enum worker_state to, enum worker_why why);
 const char *worker_state_name(enum worker_state s);
 const char *worker_why_name(enum worker_why y);
+/* It leaves for a reason of ours, between two calls, and is asked to. */
+bool worker_why_is_polite(enum worker_why y);
+/* Polite, or what a caller wanted: its death says nothing about the pool's health. */
+bool worker_why_is_wanted(enum worker_why y);
 static inline bool worker_is_serving(const struct worker *w)
 {
 	return w->state == WORKER_IDLE || w->state == WORKER_BUSY || w->state == WORKER_DRAINING;
@@ -99,7 +115,7 @@ static inline bool worker_is_serving(const struct worker *w)
 /* Its slot is free and its process still hears us: a call that it is given now may reach it. */
 bool worker_can_be_sent(const struct worker *w);
 
-/* Tells it to leave: politely for shutdown, at once for everything else. Nothing to do when it is leaving already. */
+/* Tells it to leave: politely when the reason is, at once for everything else. Nothing to do when it is leaving already. */
 void worker_stop(struct worker *w, enum worker_why why);
 /* No more patience: KILL now. */
 void worker_kill(struct worker *w);

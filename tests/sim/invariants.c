@@ -36,7 +36,7 @@ void invariants_check_times(struct world *w, const struct request *r, const stru
 
 void invariants_check_streak(struct world *w)
 {
-	unsigned free_starts = w->stage.settings.min_workers + 3; /* the first ones, and the first replacement */
+	unsigned free_starts = supply_ceiling(w->stage.pool) + 3; /* the first ones, and the first replacement */
 	uint64_t elapsed = loop_now(w->stage.loop) - w->streak.began;
 	uint64_t least = 0, wait = BACKOFF_FIRST;
 
@@ -119,7 +119,7 @@ static void check_workers(struct world *w)
 	CHECK(w, idle == in_state[WORKER_IDLE], "the idle list is wrong", idle);
 	CHECK(w, dead == p->n_dead && dead <= POOL_DEAD_KEPT, "the list of the dead is wrong", dead);
 	CHECK(w, running >= sim_machine_living(&w->stage.machine), "invariant 12: a stray process", running);
-	CHECK(w, pool_living(p) <= p->settings->max_workers, "invariant 13: more than the maximum", pool_living(p));
+	CHECK(w, pool_living(p) <= supply_ceiling(p), "invariant 13: more than the maximum", pool_living(p));
 }
 
 /* --- requests --- */
@@ -161,7 +161,7 @@ static void check_requests(struct world *w)
 	CHECK(w, queued == p->queue.count, "the count of queued requests is wrong", queued);
 	CHECK(w, st->accepted == st->completed + st->failed + st->cancelled + st->abandoned + n,
 	      "invariant 8: the counters do not add up", st->accepted);
-	CHECK(w, !p->settings->max_queue || queued <= p->settings->max_queue + p->settings->max_workers,
+	CHECK(w, !p->settings->max_queue || queued <= p->settings->max_queue + supply_ceiling(p),
 	      "more waits than max_queue", queued);
 	CHECK(w, HASH_CNT(hh_call, p->registry->by_call) == n && HASH_CNT(hh_id, p->registry->by_caller_id) == n,
 	      "the registry has other requests than the pool", n);
@@ -216,7 +216,8 @@ static unsigned armed(const struct loop_timer *t)
 static void check_timers(struct world *w)
 {
 	const struct pool *p = w->stage.pool;
-	unsigned n = armed(&p->respawn);
+	unsigned n = armed(&p->supply.respawn) + armed(&p->supply.growth) + armed(&p->supply.review) +
+		     armed(&p->supply.breaker.timer) + armed(&p->health.timer);
 	const struct request *r;
 	const struct worker *k;
 	const struct lease *l;
@@ -256,8 +257,12 @@ static void check_progress(struct world *w)
 		starting |= !k->ready_at;
 	CHECK(w, !p->queue.count || !has_usable_idle(p), "requests wait while a worker is idle", p->queue.count);
 	CHECK(w, !p->queue.count || !pool_is_down(p), "requests wait for a pool that is down", p->queue.count);
-	CHECK(w, pool_living(p) >= p->settings->min_workers || p->respawn.at != LOOP_NEVER || (p->failure && starting),
+	CHECK(w, !p->queue.count || !breaker_is_open(&p->supply.breaker), "requests wait for an open breaker", p->queue.count);
+	CHECK(w, pool_living(p) >= p->settings->min_workers || p->supply.respawn.at != LOOP_NEVER ||
+	      p->supply.breaker.state == BREAKER_OPEN || (p->supply.failure && starting),
 	      "invariant 13: nobody replaces a worker", pool_living(p));
+	CHECK(w, !p->queue.count || pool_living(p) || p->supply.respawn.at != LOOP_NEVER,
+	      "requests wait and no worker is on its way", p->queue.count);
 }
 
 void invariants_check(struct world *w)

@@ -434,6 +434,27 @@ static void child_on_interrupt(struct sim_event *e)
 
 /* --- what it hears --- */
 
+/* Its control thread answers, whatever the handler does. */
+static void child_take_ping(struct sim_child *c, struct span params)
+{
+	struct span key, value;
+	msgpack_sbuffer buf;
+	msgpack_packer pk;
+	uint32_t pairs;
+	uint64_t seq;
+
+	if (c->script.ignores_ping)
+		return;
+	if (!mp_read_map(&params, &pairs) || !mp_read_text(&params, &key) || !mp_read_any(&params, &value) ||
+	    !span_equals(key, "seq") || !mp_read_uint(&value, &seq)) {
+		TELL(c, wronged, "a ping that is malformed");
+		return;
+	}
+	begin_news(&buf, &pk, "pong", 1);
+	pack_kv_uint(&pk, "seq", seq);
+	end_news(c, &buf);
+}
+
 static void child_take_stop(struct sim_child *c)
 {
 	c->n_stops++;
@@ -455,6 +476,8 @@ static void child_take(struct sim_child *c, const struct sim_message *m)
 	} else if (m->control) {
 		if (span_equals(e.method, "init"))
 			c->got_init = true;
+		else if (span_equals(e.method, "ping"))
+			child_take_ping(c, e.params);
 		else if (span_equals(e.method, "stop"))
 			child_take_stop(c);
 	} else if (e.type != ENVELOPE_REQUEST || !span_equals(e.method, "execute")) {

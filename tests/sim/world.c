@@ -413,6 +413,18 @@ static struct pool_settings draw_settings(struct world *w)
 	struct pool_settings s = sim_settings();
 
 	s.min_workers = s.max_workers = 1 + (unsigned)below(w, 4);
+	if (!below(w, 3)) { /* elastic */
+		s.min_workers = (unsigned)below(w, s.max_workers + 1);
+		s.spare_workers = (unsigned)below(w, 3);
+	}
+	s.idle_timeout = below(w, 2) ? (20 + below(w, 2000)) * NS_PER_MS : 0;
+	s.max_requests = below(w, 2) ? 1 + below(w, 10) : 0;
+	s.max_age = below(w, 3) ? 0 : (100 + below(w, 5000)) * NS_PER_MS;
+	s.max_rss = below(w, 3) ? 0 : (1 + below(w, 10)) << 20;
+	s.replace_after = below(w, 2);
+	s.ping_interval = below(w, 2) ? (20 + below(w, 500)) * NS_PER_MS : 0;
+	s.breaker_failures = below(w, 2) ? 1 + (unsigned)below(w, 5) : 0;
+	s.breaker_reset = (50 + below(w, 2000)) * NS_PER_MS;
 	s.call_timeout = below(w, 4) ? (50 + below(w, 2000)) * NS_PER_MS : 0;
 	s.queue_timeout = below(w, 4) ? (20 + below(w, 2000)) * NS_PER_MS : 0;
 	s.max_timeout = below(w, 2) ? 3 * NS_PER_S : 0;
@@ -445,9 +457,10 @@ static void check_quiet(struct world *w)
 
 	if (w->ledger.n_open || p->n_requests)
 		world_violate(w, "invariant 1: requests without an answer", w->ledger.n_open);
-	if (p->in_state[WORKER_IDLE] != p->settings->min_workers)
+	/* where workers become old, one may be on its way just now */
+	if (p->in_state[WORKER_IDLE] + (p->settings->max_age ? 1 : 0) < p->settings->min_workers)
 		world_violate(w, "invariant 13: less than the minimum after quiet", p->in_state[WORKER_IDLE]);
-	if (pool_is_down(p) || p->n_running || p->queue.count)
+	if ((pool_is_down(p) && !p->settings->max_age) || p->n_running || p->queue.count)
 		world_violate(w, "invariant 8: not at rest after quiet", p->queue.count);
 }
 

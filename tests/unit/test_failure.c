@@ -19,7 +19,7 @@ static void ck_failure(enum sim_init init, int spawn_error, const char *phase, c
 	sc.stage.machine.spawn_error = spawn_error;
 	pool_start(sc.stage.pool);
 	scene_pass(&sc, 600 * MS);
-	f = sc.stage.pool->failure;
+	f = sc.stage.pool->supply.failure;
 	ck_assert_ptr_nonnull(f);
 	ck_assert_str_eq(f->phase, phase);
 	for (; *words; words++)

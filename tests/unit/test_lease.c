@@ -254,10 +254,10 @@ START_TEST(a_reply_under_a_lease_does_not_keep_a_dead_worker_from_being_replaced
 				;
 			sim_child_die(sim_machine_find(&sc.stage.machine, other->proc.pid), 1, 0);
 			scene_pass(&sc, 10 * MS);
-			if (sc.stage.pool->respawn.at != LOOP_NEVER)
+			if (sc.stage.pool->supply.respawn.at != LOOP_NEVER)
 				break;
 		}
-		ck_assert_uint_ne(sc.stage.pool->respawn.at, LOOP_NEVER);
+		ck_assert_uint_ne(sc.stage.pool->supply.respawn.at, LOOP_NEVER);
 		sim_execute_leased(&sc.one, 2, l);
 		scene_pass(&sc, 10 * MS);
 		ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);

@@ -85,7 +85,7 @@ START_TEST(the_jitter_is_not_the_same_for_all_pools)
 			struct scene sc;
 
 			scene_prepare(&sc, &s);
-			sc.stage.pool->seed = i;
+			sc.stage.pool->supply.seed = i;
 			sc.stage.machine.script.init = SIM_INIT_FAILED;
 			pool_start(sc.stage.pool);
 			scene_pass(&sc, 0);
@@ -142,7 +142,7 @@ START_TEST(a_pool_that_was_down_serves_when_a_probe_gets_ready)
 		sc.stage.machine.script.init = SIM_INIT_READY;
 		scene_pass(&sc, S);
 		ck_assert(!pool_is_down(sc.stage.pool));
-		ck_assert_ptr_null(sc.stage.pool->failure);
+		ck_assert_ptr_null(sc.stage.pool->supply.failure);
 		ck_assert_uint_eq(sc.stage.pool->in_state[WORKER_IDLE], 2);
 		sim_execute(&sc.one, 1, 0, 0);
 		scene_pass(&sc, 10 * MS);

@@ -1,0 +1,67 @@
+/*
+ * The circuit breaker of a pool. It counts failures in a row: starts that failed, crashes, kills at a deadline; never what a
+ * handler raises. Open, the pool refuses calls at once and says why; after a while it lets a worker of its own try.
+ *
+ *   CLOSED → OPEN (too many in a row) → HALF_OPEN (the time is over) → CLOSED (the try went well) or OPEN
+ */
+#pragma once
+
+#include "daemon/io/loop.h"
+
+struct worker;
+
+#define BREAKER_CAUSES 5
+
+enum breaker_state {
+	BREAKER_CLOSED,
+	BREAKER_OPEN,
+	BREAKER_HALF_OPEN,
+};
+
+/* One of the failures that it has seen last. */
+struct breaker_cause {
+	uint64_t at;      /* ns */
+	uint64_t wall_ms; /* UNIX */
+	uint64_t worker;
+	char *text; /* owns: "worker 7 (pid 812) was killed by signal 11 (SIGSEGV)" */
+};
+
+struct breaker {
+	enum breaker_state state;
+	unsigned threshold; /* 0: never opens */
+	uint64_t reset;     /* ns */
+	unsigned starts,
+		crashes; /* failures in a row: of starts since a worker was ready, of workers since a call was answered */
+	uint64_t first_wall; /* UNIX ms: of the first of them */
+	uint64_t n_opened;
+	struct breaker_cause causes[BREAKER_CAUSES]; /* ring; the last is causes[n_causes - 1] */
+	uint64_t n_causes;
+	struct loop_timer timer; /* OPEN: until it may try */
+	void (*changed)(struct breaker *b);
+};
+
+/* changed: called when the state has changed. */
+void breaker_init(struct breaker *b, struct loop *l, unsigned threshold, uint64_t reset,
+		  void (*changed)(struct breaker *b));
+void breaker_deinit(struct breaker *b);
+
+static inline bool breaker_is_open(const struct breaker *b)
+{
+	return b->state != BREAKER_CLOSED;
+}
+static inline unsigned breaker_failures(const struct breaker *b)
+{
+	return b->starts + b->crashes;
+}
+const char *breaker_state_name(enum breaker_state s);
+/* The failure n places before the last, NULL when there is none or it is forgotten. */
+const struct breaker_cause *breaker_cause(const struct breaker *b, unsigned n);
+/* ns until it tries, 0 when it does already or is closed. */
+uint64_t breaker_wait(const struct breaker *b);
+
+/* A worker died that should not have. text: what a person is told; copied. */
+void breaker_note_failure(struct breaker *b, const struct worker *w, const char *text);
+/* A worker became ready. In HALF_OPEN: the try went well. */
+void breaker_note_ready(struct breaker *b);
+/* A worker has answered a call, or in HALF_OPEN a ping. */
+void breaker_note_success(struct breaker *b);
