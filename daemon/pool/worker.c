@@ -80,6 +80,27 @@ static void worker_set_timer(struct worker *w, enum worker_state to)
 		gate_leave(&w->ticket);
 }
 
+static struct worker_move *move_before(struct worker *w, unsigned n)
+{
+	return &w->moves[(w->n_moves - n) % WORKER_MOVES];
+}
+
+static void worker_keep_move(struct worker *w, enum worker_state to, enum worker_why why, uint64_t now)
+{
+	if (to == WORKER_BUSY && w->n_moves >= 2 && move_before(w, 1)->from == WORKER_BUSY &&
+	    move_before(w, 2)->to == WORKER_BUSY)
+		w->n_moves -= 2; /* the call before this one is not remembered */
+	*move_before(w, 0) = (struct worker_move){ .from = w->state, .to = to, .why = why, .at = now };
+	w->n_moves++;
+}
+
+const struct worker_move *worker_move(const struct worker *w, unsigned n)
+{
+	unsigned first = w->n_moves > WORKER_MOVES ? w->n_moves - WORKER_MOVES : 0;
+
+	return first + n < w->n_moves ? &w->moves[(first + n) % WORKER_MOVES] : NULL;
+}
+
 void worker_set_state(struct worker *w, enum worker_state to, enum worker_why why)
 {
 	struct pool *p = w->pool;
@@ -106,6 +127,7 @@ void worker_set_state(struct worker *w, enum worker_state to, enum worker_why wh
 		LOG(INFO, "worker.state", KV("pool", p->settings->name), KV("worker", w->id), KV("pid", w->last_pid),
 		    KV("from", worker_state_name(from)), KV("state", worker_state_name(to)),
 		    KV("reason", worker_why_name(w->why)), KV("ms", (now - w->since) / NS_PER_MS));
+	worker_keep_move(w, to, why, now);
 	w->state = to;
 	w->since = now;
 	pool_note_worker(p, w, from);

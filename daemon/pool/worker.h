@@ -59,6 +59,15 @@ enum worker_stop {
 	WORKER_STOP_KILL,
 };
 
+#define WORKER_MOVES 8
+
+/* One move of the past. */
+struct worker_move {
+	enum worker_state from, to;
+	enum worker_why why;
+	uint64_t at; /* ns */
+};
+
 struct worker {
 	uint64_t id;
 	struct pool *pool; /* borrows: the pool owns its workers */
@@ -66,6 +75,8 @@ struct worker {
 	enum worker_why why;  /* of the last move that had a reason; of DEAD: the cause of death */
 	uint64_t born, since; /* ns: created; in this state */
 	uint64_t ready_at;    /* ns; 0: never was */
+	struct worker_move moves[WORKER_MOVES]; /* ring, see worker_move() */
+	unsigned n_moves;
 	uint64_t generation;
 	bool probe;           /* started to see whether the pool works again */
 	struct process proc;
@@ -101,6 +112,9 @@ struct worker *worker_free(struct worker *w);
 bool worker_may_become(enum worker_state from, enum worker_state to);
 /* The only writer of the state. An illegal move is a BUG line and changes nothing. */
 void worker_set_state(struct worker *w, enum worker_state to, enum worker_why why);
+/* The n-th move that is remembered, the eldest first; NULL when there is none. Of the times that it went from idle to busy and
+ * back only the last is remembered, so that a worker's whole life has room. */
+const struct worker_move *worker_move(const struct worker *w, unsigned n);
 const char *worker_state_name(enum worker_state s);
 const char *worker_why_name(enum worker_why y);
 /* It leaves for a reason of ours, between two calls, and is asked to. */

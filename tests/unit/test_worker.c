@@ -49,6 +49,42 @@ START_TEST(an_illegal_move_is_a_bug_line_and_changes_nothing)
 	}
 END_TEST
 
+static void ck_move(const struct worker *w, unsigned n, enum worker_state from, enum worker_state to,
+		    enum worker_why why)
+{
+	const struct worker_move *m = worker_move(w, n);
+
+	ck_assert_ptr_nonnull(m);
+	ck_assert_str_eq(worker_state_name(m->from), worker_state_name(from));
+	ck_assert_str_eq(worker_state_name(m->to), worker_state_name(to));
+	ck_assert_str_eq(worker_why_name(m->why), worker_why_name(why));
+	ck_assert(!n || m->at >= worker_move(w, n - 1)->at);
+}
+
+START_TEST(a_workers_whole_life_is_remembered_with_the_last_of_its_calls)
+	{
+		struct scene sc;
+		struct worker *w;
+
+		scene_begin(&sc, 1);
+		w = scene_worker(&sc);
+		for (unsigned i = 0; i < 20; i++) {
+			worker_set_state(w, WORKER_BUSY, WORKER_WHY_NONE);
+			worker_set_state(w, WORKER_IDLE, WORKER_WHY_NONE);
+		}
+		worker_set_state(w, WORKER_BUSY, WORKER_WHY_NONE);
+		worker_set_state(w, WORKER_DRAINING, WORKER_WHY_MAX_AGE);
+		ck_move(w, 0, WORKER_STARTING, WORKER_INITIALIZING, WORKER_WHY_NONE);
+		ck_move(w, 1, WORKER_INITIALIZING, WORKER_IDLE, WORKER_WHY_NONE);
+		ck_move(w, 2, WORKER_IDLE, WORKER_BUSY, WORKER_WHY_NONE);
+		ck_move(w, 3, WORKER_BUSY, WORKER_DRAINING, WORKER_WHY_MAX_AGE);
+		ck_assert_ptr_null(worker_move(w, 4));
+		worker_stop(w, WORKER_WHY_MAX_AGE);
+		ck_move(w, 4, WORKER_DRAINING, WORKER_STOPPING, WORKER_WHY_MAX_AGE);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(each_state_and_reason_has_a_name)
 	{
 		for (int s = 0; s < WORKER_N_STATES; s++)
@@ -294,7 +330,8 @@ START_TEST(what_a_dead_worker_broke_is_read_without_a_bug)
 END_TEST
 
 RUN_SUITE("worker", all_49_moves_are_as_the_table_says, nothing_ever_starts_again_and_nothing_leaves_death,
-	  an_illegal_move_is_a_bug_line_and_changes_nothing, each_state_and_reason_has_a_name,
+	  an_illegal_move_is_a_bug_line_and_changes_nothing, a_workers_whole_life_is_remembered_with_the_last_of_its_calls,
+	  each_state_and_reason_has_a_name,
 	  a_worker_goes_from_starting_to_idle_by_hello_and_ready, fault_55_ready_twice_or_before_hello_is_killed,
 	  a_worker_of_another_build_or_that_talks_garbage_is_killed, fault_55_a_reply_before_ready_is_killed,
 	  fault_53_init_that_hangs_is_ended_with_its_phase_and_its_stack, fault_36_term_is_ignored_then_comes_kill,
