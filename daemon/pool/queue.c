@@ -1,5 +1,7 @@
 #include "daemon/pool/queue.h"
 
+#include <limits.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <utlist.h>
 
@@ -78,6 +80,31 @@ struct request *queue_pop(struct queue *q)
 struct request *queue_any(const struct queue *q)
 {
 	return q->ring ? q->ring->first : NULL;
+}
+
+/* At most `limit` of them are counted. */
+static unsigned lane_count(const struct lane *lane, const struct request *until, unsigned limit)
+{
+	unsigned n = 0;
+
+	for (const struct request *r = lane->first; r && r != until && n < limit; r = r->lane_next)
+		n++;
+	return n;
+}
+
+unsigned queue_ahead(const struct queue *q, const struct request *r, unsigned *in_lane)
+{
+	unsigned n, own = lane_count(r->lane, r, UINT_MAX);
+	bool passed = false;
+
+	n = *in_lane = own;
+	for (const struct lane *lane = q->ring; lane; lane = lane->next) {
+		if (lane == r->lane)
+			passed = true;
+		else
+			n += lane_count(lane, NULL, own + !passed); /* its turns before that of r */
+	}
+	return n;
 }
 
 void lane_free_all(struct lane *lanes)

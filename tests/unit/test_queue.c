@@ -92,6 +92,33 @@ START_TEST(callers_take_turns_however_much_one_has_queued)
 	}
 END_TEST
 
+/* Compared with what comes out. */
+START_TEST(how_many_are_ahead_of_a_request_is_how_many_are_served_before_it)
+	{
+		static const unsigned pushes[][2] = { { 0, 0 }, { 0, 1 }, { 1, 0 }, { 0, 2 }, { 2, 0 }, { 2, 1 }, { 0, 3 } };
+		unsigned n = sizeof(pushes) / sizeof(pushes[0]), ahead[CALLERS][REQUESTS], own;
+		struct crowd c;
+
+		crowd_begin(&c);
+		for (unsigned i = 0; i < n; i++)
+			push(&c, pushes[i][0], pushes[i][1]);
+		for (unsigned i = 0; i < n; i++) {
+			ahead[pushes[i][0]][pushes[i][1]] =
+				queue_ahead(&c.q, c.requests[pushes[i][0]][pushes[i][1]], &own);
+			ck_assert_uint_eq(own, pushes[i][1]);
+		}
+		for (unsigned served = 0; served < n; served++) {
+			struct request *r = queue_pop(&c.q);
+
+			for (unsigned i = 0; i < n; i++) {
+				if (c.requests[pushes[i][0]][pushes[i][1]] == r)
+					ck_assert_uint_eq(ahead[pushes[i][0]][pushes[i][1]], served);
+			}
+		}
+		crowd_end(&c);
+	}
+END_TEST
+
 START_TEST(a_request_leaves_from_the_middle_and_the_order_of_the_others_stays)
 	{
 		struct crowd c;
@@ -145,5 +172,6 @@ END_TEST
 
 RUN_SUITE("queue", an_empty_queue_gives_nothing, first_in_is_first_out_within_one_caller,
 	  callers_take_turns_however_much_one_has_queued,
+	  how_many_are_ahead_of_a_request_is_how_many_are_served_before_it,
 	  a_request_leaves_from_the_middle_and_the_order_of_the_others_stays,
 	  a_caller_whose_last_request_leaves_has_no_turn_any_more, a_caller_has_a_lane_for_each_queue)
