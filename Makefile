@@ -247,7 +247,7 @@ check: ## install what is missing, build, and run all tests (10 minutes at most)
 
 check-full: ## check, then the same under sanitizers, a round under valgrind, and lint
 	@+$(MAKE) check
-	@.ci/deps build check lint
+	@.ci/deps build check lint lint-all
 	@+.ci/check chaos-long faults asan valgrind
 	@+$(MAKE) lint
 
@@ -359,7 +359,7 @@ bench: ## speed and memory beside the floors and the peers, in one run (BENCH="l
 
 .PHONY: lint format
 lint: ## gcc and clang with -Werror, -fanalyzer, clang-tidy, cppcheck, shellcheck, mypy, pyflakes
-	@.ci/deps build check lint
+	@.ci/deps build check lint lint-all
 	@+.ci/lint
 
 format: ## format the C files in place
@@ -388,17 +388,19 @@ install: all ## install (DESTDIR, PREFIX=/usr/local)
 	ln -sf libpypool.so.1 $(DESTDIR)$(LIBDIR)/libpypool.so
 	install -m 644 client/pypool.h $(DESTDIR)$(INCLUDEDIR)/pypool.h
 	sed 's,@PREFIX@,$(PREFIX),; s,@LIBDIR@,$(LIBDIR),; s,@INCLUDEDIR@,$(INCLUDEDIR),; s,@VERSION@,$(VERSION),' \
-		client/libpypool.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/libpypool.pc
+		client/libpypool.pc.in | install -m 644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/libpypool.pc
 	install -d $(DESTDIR)$(PKGLIBDIR)
 	rm -rf $(DESTDIR)$(PKGLIBDIR)/python_worker
 	cp -r $(BUILD)/python_worker $(DESTDIR)$(PKGLIBDIR)/
 	find $(DESTDIR)$(PKGLIBDIR)/python_worker -name __pycache__ -prune -exec rm -r {} +
 	rm $(DESTDIR)$(PKGLIBDIR)/python_worker/.staged
+	chmod -R u=rwX,go=rX $(DESTDIR)$(PKGLIBDIR)/python_worker # whatever the umask of the build was: workers read it
 	install -d $(DESTDIR)$(PYTHONDIR)/pypool_client
 	install -m 644 $(PYTHON_CLIENT) $(DESTDIR)$(PYTHONDIR)/pypool_client/
 	for page in $(MAN); do install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page || exit; done
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(SYSCONFDIR)/pypoold/conf.d
-	sed 's,/usr/sbin/,$(SBINDIR)/,' systemd/pypoold.service > $(DESTDIR)$(UNITDIR)/pypoold.service
+	sed 's,/usr/sbin/,$(SBINDIR)/,' systemd/pypoold.service | \
+		install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/pypoold.service
 	install -m 644 systemd/pypoold.socket $(DESTDIR)$(UNITDIR)/
 	install -m 644 systemd/sysusers.d/pypoold.conf $(DESTDIR)$(SYSUSERSDIR)/
 	test -e $(DESTDIR)$(SYSCONFDIR)/pypoold/pypoold.conf || \
