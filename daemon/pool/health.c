@@ -59,3 +59,13 @@ void health_stop(struct pool *p)
 {
 	loop_timer_stop(&p->health.timer);
 }
+
+unsigned health_missing(const struct pool *p)
+{
+	const struct worker *w;
+	unsigned n = 0;
+
+	DL_FOREACH(p->workers, w)
+		n += worker_is_serving(w) && w->misses;
+	return n;
+}

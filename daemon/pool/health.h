@@ -19,3 +19,5 @@ void health_init(struct pool *p);
 /* Begins, when the pool's ping_interval is not 0. */
 void health_start(struct pool *p);
 void health_stop(struct pool *p);
+/* Workers that have not answered their last ping. */
+unsigned health_missing(const struct pool *p);

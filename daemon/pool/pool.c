@@ -24,7 +24,7 @@ const char *pool_state_name(const struct pool *p)
 		return "down";
 	if (!p->settled)
 		return "starting";
-	return p->supply.failure ? "degraded" : "serving";
+	return p->supply.failure || health_missing(p) ? "degraded" : "serving";
 }
 
 unsigned pool_living(const struct pool *p)

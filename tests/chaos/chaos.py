@@ -42,7 +42,7 @@ def pools(log: Path) -> dict[str, Any]:
     """The pools of the run, with times that are short enough to meet each of them often."""
     limits: dict[str, Any] = {
         "call_timeout": "5s", "queue_timeout": "4s", "init_timeout": "10s", "cancel_grace": "100ms",
-        "stop_timeout": "3s", "max_queue": 3000,
+        "stop_timeout": "3s", "max_queue": 3000, "breaker_failures": 0, "poison_kills": 0,
     }
     stub = {"python": str(STUB), "environment": [f"STUB_LOG={log}"]}
     flaky = {"python": str(STUB), "environment": [f"STUB_LOG={log}", "STUB_FLAKY=7"]}
