@@ -4,12 +4,16 @@ The directory of this file does not stay in sys.path: only the package becomes i
 multiprocessing's "spawn" runs this file again in each child under another name; that loads the package for them
 too, and nothing else.
 """
+import sys
 import time
+
+# As far as this line any Python can read this file.
+if sys.version_info < (3, 9):
+    sys.exit("pypoold needs Python 3.9 or newer, and this is %d.%d.%d" % tuple(sys.version_info[:3]))
 
 STARTED_NS = time.monotonic_ns()  # the first line of Python that runs: the phase "interpreter" ends here
 
 import os  # noqa: E402
-import sys  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 

@@ -34,6 +34,8 @@ static const char *base_name(const char *path)
 
 static char *describe_exception(const struct handshake *h)
 {
+	if (h->summary)
+		return mem_printf("%s", h->summary);
 	if (h->file && h->line)
 		return mem_printf("%s: %s, %s line %llu", h->type, h->message, base_name(h->file),
 				  (unsigned long long)h->line);
@@ -60,6 +62,10 @@ static char *describe_exit(const struct worker *w)
 
 	if (last.len)
 		envelope_quote(last, quoted, sizeof(quoted));
+	if (!w->hs.hello)
+		return mem_printf("%s %s before it was a worker%s%s", w->pool->settings->python,
+				  postmortem_exit_text(w, how), last.len ? "; its last words: " : ": is it a Python?",
+				  quoted);
 	return mem_printf("the worker %s in phase %s%s%s%s%s", postmortem_exit_text(w, how), ph->name,
 			  ph->module[0] ? " of " : "", ph->module, last.len ? "; its last words: " : "", quoted);
 }
@@ -94,6 +100,27 @@ void failure_pack_phases(msgpack_packer *pk, const char *key, const struct worke
 	}
 }
 
+static unsigned failure_exception_keys(const struct handshake *h)
+{
+	return 3 + (h->file ? 2 : 0) + (h->imported_by ? 1 : 0);
+}
+
+static void failure_pack_exception(msgpack_packer *pk, const struct handshake *h)
+{
+	pack_kv_text(pk, "type", h->type);
+	pack_kv_text(pk, "message", h->message);
+	if (h->file) {
+		pack_kv_text(pk, "file", h->file);
+		pack_kv_uint(pk, "line", h->line);
+	}
+	if (h->imported_by) {
+		pack_text(pk, "imported_by");
+		pack_raw(pk, (struct span){ .p = h->imported_by, .len = h->imported_by_len });
+	}
+	pack_text(pk, "traceback");
+	text_pack_safe(pk, span_str(h->traceback), TRACEBACK_KEPT);
+}
+
 static void failure_pack_cause(struct failure *f, const struct worker *w)
 {
 	const struct handshake *h = &w->hs;
@@ -101,20 +128,14 @@ static void failure_pack_cause(struct failure *f, const struct worker *w)
 	msgpack_packer pk;
 
 	packed_begin(&f->cause, &pk);
-	msgpack_pack_map(&pk, 5 + (h->failed ? 5 : 0) + (h->stack ? 1 : 0));
+	msgpack_pack_map(&pk, 5 + (h->failed ? failure_exception_keys(h) : 0) + (h->stack ? 1 : 0));
 	pack_kv_text(&pk, "reason", worker_why_name(w->why));
 	pack_kv_text(&pk, "phase", f->phase);
 	failure_pack_phases(&pk, "init", w);
 	pack_kv_text(&pk, "exit", w->why == WORKER_WHY_SPAWN_FAILED ? NULL : postmortem_exit_text(w, how));
 	postmortem_pack_lines(&pk, "output", w->proc.tail, 0);
-	if (h->failed) {
-		pack_kv_text(&pk, "type", h->type);
-		pack_kv_text(&pk, "message", h->message);
-		pack_kv_text(&pk, "file", h->file);
-		pack_kv_uint(&pk, "line", h->line);
-		pack_text(&pk, "traceback");
-		text_pack_safe(&pk, span_str(h->traceback), TRACEBACK_KEPT);
-	}
+	if (h->failed)
+		failure_pack_exception(&pk, h);
 	if (h->stack) {
 		pack_text(&pk, "stack");
 		text_pack_safe(&pk, span_str(h->stack), STACK_KEPT);

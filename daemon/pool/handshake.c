@@ -15,6 +15,8 @@ void handshake_deinit(struct handshake *h)
 	free(h->message);
 	free(h->file);
 	free(h->traceback);
+	free(h->summary);
+	free(h->imported_by);
 	free(h->stack);
 	*h = (struct handshake){ 0 };
 }
@@ -63,7 +65,7 @@ static char *take_text(struct span s)
 /* The keys that control messages of a worker may have. */
 struct news {
 	uint64_t protocol, pid, t_ns, line, seq;
-	struct span python, codec, name, module, phase, type, message, file, traceback, targets;
+	struct span python, codec, name, module, phase, type, message, file, traceback, summary, targets, imported_by;
 };
 
 static bool news_read_uint(struct span key, struct span *s, struct news *n, bool *known)
@@ -90,7 +92,8 @@ static bool news_read_text(struct span key, struct span *s, struct news *n, bool
 		struct span *to;
 	} texts[] = { { "python", &n->python }, { "codec", &n->codec },	    { "name", &n->name },
 		      { "module", &n->module }, { "phase", &n->phase },	    { "type", &n->type },
-		      { "message", &n->message }, { "file", &n->file }, { "traceback", &n->traceback } };
+		      { "message", &n->message }, { "file", &n->file }, { "traceback", &n->traceback },
+		      { "summary", &n->summary } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
 		if (!span_equals(key, texts[i].key))
@@ -99,6 +102,18 @@ static bool news_read_text(struct span key, struct span *s, struct news *n, bool
 		return mp_read_text(s, texts[i].to) || mp_read_nil(s);
 	}
 	return true;
+}
+
+/* Kept as it is, and looked into later. */
+static bool news_read_raw(struct span key, struct span *s, struct news *n)
+{
+	struct span skipped;
+
+	if (span_equals(key, "targets"))
+		n->targets = *s;
+	else if (span_equals(key, "imported_by"))
+		n->imported_by = *s;
+	return mp_read_any(s, &skipped);
 }
 
 static bool news_read(struct span map, struct news *n)
@@ -111,18 +126,14 @@ static bool news_read(struct span map, struct news *n)
 	if (!mp_read_map(&map, &pairs))
 		return false;
 	while (pairs--) {
-		struct span key, skipped;
+		struct span key;
 		bool known = false;
 
 		if (!mp_read_text(&map, &key) || !news_read_uint(key, &map, n, &known))
 			return false;
 		if (!known && !news_read_text(key, &map, n, &known))
 			return false;
-		if (!known && span_equals(key, "targets") && !known) {
-			n->targets = map;
-			known = mp_read_any(&map, &skipped);
-		}
-		if (!known && !mp_read_any(&map, &skipped))
+		if (!known && !news_read_raw(key, &map, n))
 			return false;
 	}
 	return true;
@@ -165,6 +176,17 @@ static enum handshake_news take_ready(struct handshake *h, const struct news *n,
 	return HANDSHAKE_READY;
 }
 
+static void take_importers(struct handshake *h, struct span rest)
+{
+	struct span array, copy = rest;
+	uint32_t n;
+
+	if (!mp_read_array(&copy, &n) || !mp_read_any(&rest, &array))
+		return;
+	h->imported_by = (uint8_t *)mem_strndup(array.p, array.len);
+	h->imported_by_len = array.len;
+}
+
 static void take_failed(struct handshake *h, const struct news *n)
 {
 	if (h->failed)
@@ -175,6 +197,8 @@ static void take_failed(struct handshake *h, const struct news *n)
 	h->file = n->file.len ? take_text(n->file) : NULL;
 	h->line = n->line;
 	h->traceback = take_text(n->traceback);
+	h->summary = n->summary.len ? take_text(n->summary) : NULL;
+	take_importers(h, n->imported_by);
 }
 
 static void take_phase(struct handshake *h, const struct news *n)

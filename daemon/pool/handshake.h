@@ -26,7 +26,10 @@ struct handshake {
 	uint64_t pong; /* last sequence number answered */
 	/* of `failed`; owned, NULL when not said */
 	char *type, *message, *file, *traceback;
+	char *summary; /* one sentence: type, message, file and line, the import chain, a hint */
 	uint64_t line;
+	uint8_t *imported_by; /* owns: MessagePack, an array of {file, line} */
+	size_t imported_by_len;
 	char *stack; /* owns: Python stack at the init timeout, or NULL */
 };
 

@@ -65,14 +65,13 @@ class Bootstrap:
 
     def _report(self, exc: BaseException) -> None:
         failure = Failure(exc, TEXT_MAX)
-        if isinstance(exc, ModuleNotFoundError) and _is_part_of(exc.name, [self._init.app, *self._init.modules]):
-            failure.message += f"; searched in {', '.join(entry for entry in sys.path if entry)}"
+        failure.look_for_hint(exc, [self._init.app, *self._init.modules], self._init.path)
         flush_output()
         print(failure.traceback, end="", file=sys.stderr)
-        if failure.message not in failure.traceback:
-            complain(failure.summary())
+        if failure.hint:
+            complain(failure.hint)
         flush_output()
-        self._control.failed(self._phase, failure.as_map())
+        self._control.failed(self._phase, {"summary": failure.summary(), **failure.as_map()})
 
 
 def run_stop_hooks(registry: Registry) -> None:
@@ -82,7 +81,3 @@ def run_stop_hooks(registry: Registry) -> None:
             hook()
         except BaseException:
             traceback.print_exc()
-
-
-def _is_part_of(missing: Optional[str], wanted: list[str]) -> bool:
-    return missing is not None and any(name == missing or name.startswith(missing + ".") for name in wanted)

@@ -4,6 +4,7 @@ The one piece of state of this package that lives in a module: decorators have n
 """
 from __future__ import annotations
 
+import os
 from typing import Any, Callable, List, Optional, TypeVar, Union, overload
 
 from pypool_worker.output import complain
@@ -34,6 +35,11 @@ class Handler:
     def place(self) -> str:
         """Where it is written, for messages."""
         return f"{self.file} line {self.line}" if self.file else f"module {self.module}"
+
+    def brief(self) -> str:
+        """The same for who knows the application: `price in shop.py line 12`."""
+        return f"{self.name} in {os.path.basename(self.file)} line {self.line}" if self.file else (
+            f"{self.name} in module {self.module}")
 
 
 class Registry:

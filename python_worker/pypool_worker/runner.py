@@ -88,9 +88,9 @@ class Runner:
             return self._pack_exception(request, handler, exc, _micros_since(started))
         finally:
             self._dump.renew()
-        return self._pack_value(request.call, value, _micros_since(started))
+        return self._pack_value(request.call, handler, value, _micros_since(started))
 
-    def _pack_value(self, call: int, value: Any, run_us: int) -> Reply:
+    def _pack_value(self, call: int, handler: Handler, value: Any, run_us: int) -> Reply:
         meta = {"run_us": run_us}
         try:
             if type(value) is bytes and LARGE <= len(value) <= self._max_reply:
@@ -98,12 +98,16 @@ class Runner:
             else:
                 reply = (self._codec.pack([1, call, None, value, meta]),)
         except BaseException as exc:  # packing looks into objects of the user's
-            return self._pack_error(call, "unserializable", describe_misfit(value, exc), None, run_us)
+            return self._pack_misfit(call, "unserializable", handler, describe_misfit(value, exc), run_us)
         size = sum(map(len, reply))
         if size > self._max_reply:
             told = f"the result takes {size} bytes, and max_reply of the pool allows {self._max_reply}"
-            return self._pack_error(call, "too_large", told, None, run_us)
+            return self._pack_misfit(call, "too_large", handler, told, run_us)
         return reply
+
+    def _pack_misfit(self, call: int, code: str, handler: Handler, told: str, run_us: int) -> Reply:
+        cause = {"file": handler.file, "line": handler.line} if handler.file is not None else None
+        return self._pack_error(call, code, f"{told}; {handler.brief()}", cause, run_us)
 
     def _pack_exception(self, request: Request, handler: Handler, exc: BaseException, run_us: int) -> Reply:
         try:
@@ -113,6 +117,7 @@ class Runner:
 
     def _tell(self, request: Request, handler: Handler, exc: BaseException, run_us: int) -> Reply:
         failure = Failure(exc, self._traceback_max)
+        failure.look_for_hint(exc)
         if isinstance(exc, CallCancelled):
             told = f"cancelled in {request.target}{failure.where(': ')}"
             return self._pack_error(request.call, "cancelled", told, None, run_us)

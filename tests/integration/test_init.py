@@ -237,7 +237,7 @@ def test_fault_55_no_work_goes_to_a_worker_before_it_is_ready(start_daemon: Star
 
 @pytest.mark.parametrize("script, words", [
     ("hello complain exit_3", "exited with status 3 in phase library; its last words: the stub complains"),
-    ("exit_3", "exited with status 3 in phase interpreter"),
+    ("exit_3", "exited with status 3 before it was a worker"),
     ("hello close_calls complain exit_3", "exited with status 3"),
 ])
 def test_fault_55_a_worker_that_dies_before_ready_is_an_init_failure_and_is_sent_no_work(
@@ -347,7 +347,7 @@ def test_fault_56_workers_that_exit_before_anybody_looks_are_all_reaped(start_da
 
     with daemon.client() as c:
         error = c.fail_execute("pid")
-        assert error.code == "init_failed" and "the worker exited with status 0 in phase interpreter" in error.message
+        assert error.code == "init_failed" and "exited with status 0 before it was a worker" in error.message
         eventually(lambda: int(pool_of(c)["died"]) >= 64, "all of the first have died", 10 * SLOW)
         eventually(lambda: not zombies(), "no zombie", 2 * SLOW)
         counters = pool_of(c)

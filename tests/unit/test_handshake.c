@@ -118,6 +118,26 @@ START_TEST(the_first_failure_counts_and_is_made_valid_text)
 	}
 END_TEST
 
+START_TEST(a_failure_keeps_its_summary_and_who_imported)
+	{
+		struct handshake h = { 0 };
+
+		ck_assert_int_eq(TAKE(&h, "\x93\x02\xa6"
+					  "failed\x91\x82\xa7summary\xa3one\xabimported_by\x91\x05"),
+				 HANDSHAKE_NOTHING);
+		ck_assert_str_eq(h.summary, "one");
+		ck_assert_uint_eq(h.imported_by_len, 2);
+		ck_assert_mem_eq(h.imported_by, "\x91\x05", 2);
+		handshake_deinit(&h);
+		ck_assert_int_eq(TAKE(&h, "\x93\x02\xa6"
+					  "failed\x91\x81\xabimported_by\x05"),
+				 HANDSHAKE_NOTHING);
+		ck_assert_ptr_null(h.imported_by); /* no array */
+		ck_assert_ptr_null(h.summary);
+		handshake_deinit(&h);
+	}
+END_TEST
+
 START_TEST(a_pong_is_remembered)
 	{
 		struct handshake h = { 0 };
@@ -132,4 +152,4 @@ RUN_SUITE("handshake", hello_then_ready_is_what_is_expected,
 	  fault_55_hello_twice_ready_twice_and_ready_first_are_broken,
 	  what_is_malformed_or_of_another_protocol_is_broken, unknown_news_and_unknown_keys_are_ignored,
 	  a_phase_ends_the_one_before_and_many_share_the_last_place, the_first_failure_counts_and_is_made_valid_text,
-	  a_pong_is_remembered)
+	  a_failure_keeps_its_summary_and_who_imported, a_pong_is_remembered)

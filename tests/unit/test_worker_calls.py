@@ -147,7 +147,7 @@ def test_app_error_has_the_whole_cause(shared: WorkerHarness) -> None:
     reply = shared.call("raise_chained")
     assert reply.code == "app_error" and reply.error is not None
     cause = reply.error["cause"]
-    assert reply.message == f"LookupError: no such order, nasty.py line {cause['line']}"
+    assert reply.message.startswith(f"LookupError: no such order, nasty.py line {cause['line']}, caused by ValueError: ")
     assert (cause["type"], cause["module"], cause["message"]) == ("LookupError", "builtins", "no such order")
     assert cause["file"].endswith("/nasty.py") and "direct cause" in cause["traceback"]
     assert "runner.py" not in cause["traceback"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import re
 from typing import Any, Callable, List
 
 import msgpack
@@ -55,6 +56,35 @@ def test_chained_exceptions_stand_in_the_traceback() -> None:
             raise LookupError("no such order") from exc
     text = failure_of(chained).traceback
     assert "twelve" in text and "direct cause" in text and text.rstrip().endswith("LookupError: no such order")
+
+
+def test_a_chained_exception_names_what_it_came_from() -> None:
+    def chained() -> None:
+        try:
+            int("twelve")
+        except ValueError as exc:
+            raise LookupError("no such order") from exc
+    place = r"test_worker_failure\.py line \d+"
+    assert re.fullmatch(rf"LookupError: no such order, {place}, caused by ValueError: invalid literal for int\(\) with "
+                        rf"base 10: 'twelve', {place}", failure_of(chained).summary())
+
+
+def test_an_exception_in_an_except_clause_names_the_first_one() -> None:
+    def clumsy() -> None:
+        try:
+            {}["order"]  # type: ignore[index]
+        except KeyError:
+            raise OSError("cannot log it")
+    assert ", raised while handling KeyError: 'order', test_worker_failure.py line " in failure_of(clumsy).summary()
+
+
+def test_a_cause_that_is_switched_off_is_not_told() -> None:
+    def quiet() -> None:
+        try:
+            int("twelve")
+        except ValueError:
+            raise LookupError("no such order") from None
+    assert "twelve" not in failure_of(quiet).summary()
 
 
 def test_ten_thousand_chained_exceptions_are_told() -> None:

@@ -66,14 +66,31 @@ def test_fault_52_a_missing_import_names_the_users_file_and_line() -> None:
     fields, worker = failed("import_error")
     assert fields["phase"] == "imports" and fields["type"] == "ModuleNotFoundError"
     assert fields["file"] == os.path.join(APPS, "import_error.py") and fields["line"] == 2
-    assert "a_module_that_does_not_exist" in fields["traceback"] and "searched" not in fields["message"]
+    assert "a_module_that_does_not_exist" in fields["traceback"]
     assert "a_module_that_does_not_exist" in worker.stderr()
 
 
 def test_a_missing_app_says_where_it_was_searched() -> None:
     fields, worker = failed("no_such_app", path=["/srv/nowhere"])
-    assert fields["message"].startswith("No module named 'no_such_app'; searched in /srv/nowhere, ")
-    assert "searched in /srv/nowhere" in worker.stderr()
+    assert fields["message"] == "No module named 'no_such_app'"
+    searched = "searched in /srv/nowhere (no such directory) and in what is installed for "
+    assert fields["summary"].startswith("ModuleNotFoundError: No module named 'no_such_app'; " + searched)
+    assert searched in worker.stderr()
+
+
+def test_an_import_error_three_modules_deep_names_the_chain(tmp_path: pathlib.Path) -> None:
+    path = write(tmp_path, app="import b\n", b="\nimport c\n", c="\n\nimport nosuch\n")
+    fields, _ = failed("app", path=path)
+    assert fields["summary"].startswith("ModuleNotFoundError: No module named 'nosuch', c.py line 3, imported by b.py "
+                                        f"line 2, imported by app.py line 1; neither in {tmp_path} nor installed for ")
+    assert fields["imported_by"] == [{"file": str(tmp_path / "b.py"), "line": 2},
+                                     {"file": str(tmp_path / "app.py"), "line": 1}]
+
+
+def test_a_misspelt_app_gets_the_near_names(tmp_path: pathlib.Path) -> None:
+    path = write(tmp_path, orders="", other="")
+    fields, _ = failed("order", path=path)
+    assert fields["summary"].endswith("; did you mean orders?")
 
 
 def test_output_and_traceback_of_an_app_that_dies_are_complete() -> None:
