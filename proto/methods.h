@@ -31,7 +31,8 @@ enum role {
 	X(workers, "workers", OBSERVE, K(POOL), "worker processes, living and lately dead")                               \
 	X(clients, "clients", OBSERVE, 0, "connections")                                                                  \
 	X(queue, "queue", OBSERVE, K(POOL), "calls that wait or run")                                                     \
-	X(logs, "logs", OBSERVE, K(POOL) | K(WORKER) | K(LINES), "last output lines of workers, living and lately dead")
+	X(logs, "logs", OBSERVE, K(POOL) | K(WORKER) | K(LINES), "last output lines of workers, living and lately dead")	\
+	X(why, "why", OBSERVE, K(CALL) | K(WORKER) | K(POOL), "what a call, a worker or a pool is doing, and why")
 
 enum method {
 #define X(ident, name, role, keys, doc) METHOD_##ident,

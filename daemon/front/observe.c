@@ -10,6 +10,7 @@
 #include "daemon/front/reply.h"
 #include "daemon/front/router.h"
 #include "daemon/front/server.h"
+#include "daemon/front/view.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/postmortem.h"
@@ -18,27 +19,6 @@
 
 #define LOG_LINES 100
 #define LOG_LINES_MAX 5000
-
-/* A reply that is being written. */
-struct view {
-	const struct query *q;
-	msgpack_sbuffer buf;
-	msgpack_packer pk;
-	uint64_t now;
-};
-
-static void view_begin(struct view *v, const struct query *q)
-{
-	v->q = q;
-	v->now = loop_now(q->client->server->loop);
-	packed_begin(&v->buf, &v->pk);
-}
-
-static void view_send(struct view *v)
-{
-	reply_packed(v->q->client, v->q->id, &v->buf);
-	msgpack_sbuffer_destroy(&v->buf);
-}
 
 /* False: there is no pool of the name asked for, and q is answered. */
 static bool pool_exists(const struct query *q)
@@ -292,11 +272,7 @@ static void pack_request(struct view *v, const struct request *r)
 	pack_kv_text(&v->pk, "target", r->target);
 	pack_kv_text(&v->pk, "state", request_state_name(r->state));
 	pack_kv_uint(&v->pk, "waited_ms", (from - r->received) / NS_PER_MS);
-	pack_text(&v->pk, "deadline_ms");
-	if (r->deadline == LOOP_NEVER)
-		msgpack_pack_nil(&v->pk);
-	else
-		msgpack_pack_uint64(&v->pk, r->deadline > v->now ? (r->deadline - v->now) / NS_PER_MS : 0);
+	view_pack_left(v, "deadline_ms", r->deadline);
 	pack_kv_uint(&v->pk, "worker", r->worker ? r->worker->id : 0);
 }
 

@@ -1,0 +1,403 @@
+/* The method why: all that explains what one call, worker or pool is doing, and what it waits for. Keys may be added, never
+ * renamed. */
+#include <utlist.h>
+
+#include "daemon/front/client.h"
+#include "daemon/front/method.h"
+#include "daemon/front/router.h"
+#include "daemon/front/server.h"
+#include "daemon/front/view.h"
+#include "daemon/pool/failure.h"
+#include "daemon/pool/forecast.h"
+#include "daemon/pool/lease.h"
+#include "daemon/pool/postmortem.h"
+#include "daemon/pool/text.h"
+#include "proto/pack.h"
+
+#define LINES_SHOWN 20
+
+/* nil when it is not known. */
+static void pack_guess(msgpack_packer *pk, const char *key, bool known, uint64_t v)
+{
+	pack_text(pk, key);
+	if (known)
+		msgpack_pack_uint64(pk, v);
+	else
+		msgpack_pack_nil(pk);
+}
+
+/* --- a call --- */
+
+/* What a worker is at, for a call that waits for it. */
+static void pack_holder(struct view *v, const struct worker *w)
+{
+	const struct request *r = w->slot.request;
+
+	msgpack_pack_map(&v->pk, 10);
+	pack_kv_uint(&v->pk, "worker", w->id);
+	pack_kv_uint(&v->pk, "pid", (uint64_t)w->last_pid);
+	pack_kv_text(&v->pk, "state", worker_state_name(w->state));
+	pack_kv_uint(&v->pk, "ms", (v->now - (slot_is_free(w) ? w->since : w->slot.started)) / NS_PER_MS);
+	pack_guess(&v->pk, "call", !slot_is_free(w), w->slot.call);
+	pack_kv_text(&v->pk, "target", slot_is_free(w) ? NULL : w->slot.target);
+	pack_kv_bool(&v->pk, "answered", !slot_is_free(w) && !r);
+	view_pack_left(v, "deadline_ms", r ? r->deadline : LOOP_NEVER);
+	pack_kv_uint(&v->pk, "lease", w->lease ? w->lease->id : 0);
+	pack_kv_text(&v->pk, "phase", w->ready_at ? NULL : handshake_last(&w->hs)->name);
+}
+
+/* Those that r could be given to. */
+static void pack_holders(struct view *v, const struct request *r)
+{
+	const struct worker *w;
+
+	pack_text(&v->pk, "workers");
+	if (r->lease) {
+		msgpack_pack_array(&v->pk, 1);
+		pack_holder(v, r->lease->worker);
+		return;
+	}
+	msgpack_pack_array(&v->pk, pool_living(r->pool));
+	DL_FOREACH(r->pool->workers, w)
+		pack_holder(v, w);
+}
+
+static unsigned lease_ahead(const struct request *r)
+{
+	unsigned n = 0;
+
+	for (const struct request *o = r->lease->waiting; o && o != r; o = o->lease_next)
+		n++;
+	return n;
+}
+
+static void pack_waiting(struct view *v, const struct request *r)
+{
+	const struct histogram *run = &r->pool->stats.run;
+	unsigned own, ahead;
+	uint64_t start = 0;
+	bool known;
+
+	if (r->lease)
+		own = ahead = lease_ahead(r);
+	else
+		ahead = queue_ahead(&r->pool->queue, r, &own);
+	known = forecast_start(r, ahead, &start);
+	pack_kv_uint(&v->pk, "ahead_own", own);
+	pack_kv_uint(&v->pk, "ahead", ahead);
+	pack_guess(&v->pk, "start_ms", known, start / NS_PER_MS);
+	pack_guess(&v->pk, "run_mean_us", run->count, run->count ? run->sum_us / run->count : 0);
+	view_pack_left(v, "queue_ms", r->queue_deadline);
+	pack_holders(v, r);
+}
+
+static void pack_running(struct view *v, const struct request *r)
+{
+	const struct worker *w = r->worker;
+
+	pack_kv_uint(&v->pk, "worker", w->id);
+	pack_kv_uint(&v->pk, "pid", (uint64_t)w->last_pid);
+	pack_kv_uint(&v->pk, "run_ms", (v->now - r->started) / NS_PER_MS);
+	pack_kv_bool(&v->pk, "stack_asked", w->proc.dumping);
+}
+
+static void pack_call(struct view *v, const struct request *r)
+{
+	bool runs = r->state == REQUEST_RUNNING;
+
+	msgpack_pack_map(&v->pk, runs ? 14 : 16);
+	pack_kv_text(&v->pk, "kind", "call");
+	pack_kv_uint(&v->pk, "call", r->call);
+	pack_kv_text(&v->pk, "state", request_state_name(r->state));
+	pack_kv_text(&v->pk, "pool", r->pool->settings->name);
+	pack_kv_text(&v->pk, "target", r->target);
+	pack_kv_uint(&v->pk, "client", r->key.caller);
+	pack_kv_uint(&v->pk, "id", r->key.id);
+	pack_kv_uint(&v->pk, "waited_ms", ((runs ? r->started : v->now) - r->received) / NS_PER_MS);
+	view_pack_left(v, "deadline_ms", r->deadline);
+	pack_kv_uint(&v->pk, "lease", r->lease ? r->lease->id : 0);
+	if (runs)
+		pack_running(v, r);
+	else
+		pack_waiting(v, r);
+}
+
+/* A number that was given to something which is not remembered, or was never given. */
+static void pack_unknown(struct view *v, const char *kind, uint64_t number, uint64_t last, const char *gone)
+{
+	msgpack_pack_map(&v->pk, 3);
+	pack_kv_text(&v->pk, "kind", kind);
+	pack_kv_uint(&v->pk, kind, number);
+	pack_kv_text(&v->pk, "state", number && number <= last ? gone : "unknown");
+}
+
+static void explain_call(struct view *v, uint64_t call)
+{
+	const struct registry *g = v->q->client->server->registry;
+	const struct request *r = registry_find_call(g, call);
+
+	if (r)
+		pack_call(v, r);
+	else
+		pack_unknown(v, "call", call, g->last_call, "finished");
+}
+
+/* --- a worker --- */
+
+static void pack_history(struct view *v, const struct worker *w)
+{
+	const struct worker_move *m;
+	uint32_t n = 0;
+
+	while (worker_move(w, n))
+		n++;
+	pack_text(&v->pk, "history");
+	msgpack_pack_array(&v->pk, n);
+	for (uint32_t i = 0; i < n; i++) {
+		m = worker_move(w, i);
+		msgpack_pack_map(&v->pk, 4);
+		pack_kv_text(&v->pk, "from", worker_state_name(m->from));
+		pack_kv_text(&v->pk, "to", worker_state_name(m->to));
+		pack_kv_text(&v->pk, "why", m->why == WORKER_WHY_NONE ? NULL : worker_why_name(m->why));
+		pack_kv_uint(&v->pk, "ms", (v->now - m->at) / NS_PER_MS);
+	}
+}
+
+static void pack_slot(struct view *v, const struct worker *w)
+{
+	const struct request *r = w->slot.request;
+
+	pack_text(&v->pk, "call");
+	if (slot_is_free(w)) {
+		msgpack_pack_nil(&v->pk);
+		return;
+	}
+	msgpack_pack_map(&v->pk, 6);
+	pack_kv_uint(&v->pk, "call", w->slot.call);
+	pack_kv_text(&v->pk, "target", w->slot.target);
+	pack_kv_uint(&v->pk, "ms", (v->now - w->slot.started) / NS_PER_MS);
+	pack_kv_bool(&v->pk, "answered", !r);
+	view_pack_left(v, "deadline_ms", r ? r->deadline : LOOP_NEVER);
+	pack_kv_bool(&v->pk, "stack_asked", w->proc.dumping);
+}
+
+static void pack_last_lines(struct view *v, const struct worker *w)
+{
+	uint64_t end = w->proc.tail ? tail_mark(w->proc.tail) : 0;
+
+	postmortem_pack_lines(&v->pk, "output", w->proc.tail, end > LINES_SHOWN ? end - LINES_SHOWN : 0);
+}
+
+static void pack_worker(struct view *v, const struct worker *w)
+{
+	char how[POSTMORTEM_TEXT];
+	bool dead = w->state == WORKER_DEAD;
+
+	msgpack_pack_map(&v->pk, 19);
+	pack_kv_text(&v->pk, "kind", "worker");
+	pack_kv_uint(&v->pk, "worker", w->id);
+	pack_kv_text(&v->pk, "state", worker_state_name(w->state));
+	pack_kv_text(&v->pk, "pool", w->pool->settings->name);
+	pack_kv_uint(&v->pk, "pid", (uint64_t)w->last_pid);
+	pack_kv_uint(&v->pk, "since_ms", (v->now - w->since) / NS_PER_MS);
+	pack_kv_uint(&v->pk, "age_ms", (v->now - w->born) / NS_PER_MS);
+	pack_kv_text(&v->pk, "why", w->why == WORKER_WHY_NONE ? NULL : worker_why_name(w->why));
+	pack_kv_text(&v->pk, "due", w->due == WORKER_WHY_NONE ? NULL : worker_why_name(w->due));
+	pack_kv_uint(&v->pk, "misses", w->misses);
+	pack_kv_uint(&v->pk, "calls", w->calls_done);
+	pack_kv_uint(&v->pk, "generation", w->generation);
+	pack_kv_uint(&v->pk, "lease", w->lease ? w->lease->id : 0);
+	pack_kv_bool(&v->pk, "probe", w->probe);
+	pack_slot(v, w);
+	pack_history(v, w);
+	failure_pack_phases(&v->pk, "init", w);
+	pack_kv_text(&v->pk, "exit", dead && w->last_pid ? postmortem_exit_text(w, how) : NULL);
+	pack_last_lines(v, w);
+}
+
+static const struct worker *find_in(const struct worker *list, uint64_t id)
+{
+	while (list && list->id != id)
+		list = list->next;
+	return list;
+}
+
+static void explain_worker(struct view *v, uint64_t id)
+{
+	const struct server *s = v->q->client->server;
+	const struct worker *w = NULL;
+
+	for (unsigned i = 0; i < s->n_pools && !w; i++) {
+		w = find_in(s->pools[i]->workers, id);
+		if (!w)
+			w = find_in(s->pools[i]->dead, id);
+	}
+	if (w)
+		pack_worker(v, w);
+	else
+		pack_unknown(v, "worker", id, s->registry->last_worker, "forgotten");
+}
+
+/* --- a pool --- */
+
+static void pack_failure(msgpack_packer *pk, const struct supply *s)
+{
+	const struct failure *f = s->failure;
+
+	pack_text(pk, "last_failure");
+	if (!f) {
+		msgpack_pack_nil(pk);
+		return;
+	}
+	msgpack_pack_map(pk, 5);
+	pack_kv_text(pk, "message", f->message);
+	pack_kv_text(pk, "phase", f->phase);
+	pack_kv_uint(pk, "times", s->failures_in_row);
+	pack_kv_uint(pk, "since_ms", s->first_failure_wall);
+	pack_text(pk, "cause");
+	pack_raw(pk, (struct span){ .p = (const uint8_t *)f->cause.data, .len = f->cause.size });
+}
+
+static void pack_breaker_causes(msgpack_packer *pk, const struct breaker *b)
+{
+	uint32_t n = 0;
+
+	while (breaker_cause(b, n))
+		n++;
+	pack_text(pk, "last");
+	msgpack_pack_array(pk, n);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct breaker_cause *c = breaker_cause(b, i);
+
+		msgpack_pack_map(pk, 3);
+		pack_kv_uint(pk, "time_ms", c->wall_ms);
+		pack_kv_uint(pk, "worker", c->worker);
+		pack_text(pk, "what");
+		text_pack_safe(pk, span_str(c->text), TAIL_LINE_MAX);
+	}
+}
+
+static void pack_breaker(msgpack_packer *pk, const struct breaker *b)
+{
+	pack_text(pk, "breaker");
+	msgpack_pack_map(pk, 7);
+	pack_kv_text(pk, "state", breaker_state_name(b->state));
+	pack_kv_uint(pk, "failures", breaker_failures(b));
+	pack_kv_uint(pk, "threshold", b->threshold);
+	pack_kv_uint(pk, "since_ms", b->first_wall);
+	pack_kv_uint(pk, "opened", b->n_opened);
+	pack_kv_uint(pk, "retry_after_ms", b->state == BREAKER_OPEN ? breaker_wait(b) / NS_PER_MS + 1 : 0);
+	pack_breaker_causes(pk, b);
+}
+
+static bool is_recycled(const struct worker *w)
+{
+	return w->due != WORKER_WHY_NONE || w->state == WORKER_DRAINING ||
+	       (w->state == WORKER_STOPPING && worker_why_is_polite(w->why));
+}
+
+/* Workers that are replaced now. */
+static void pack_recycling(struct view *v, const struct pool *p)
+{
+	const struct worker *w;
+	uint32_t n = 0;
+
+	DL_FOREACH(p->workers, w)
+		n += is_recycled(w);
+	pack_text(&v->pk, "recycling");
+	msgpack_pack_array(&v->pk, n);
+	DL_FOREACH(p->workers, w) {
+		if (!is_recycled(w))
+			continue;
+		msgpack_pack_map(&v->pk, 4);
+		pack_kv_uint(&v->pk, "worker", w->id);
+		pack_kv_text(&v->pk, "state", worker_state_name(w->state));
+		pack_kv_text(&v->pk, "why", worker_why_name(w->due != WORKER_WHY_NONE ? w->due : w->why));
+		pack_kv_uint(&v->pk, "since_ms", (v->now - w->since) / NS_PER_MS);
+	}
+}
+
+/* The eldest call that waits: its age is what callers feel. */
+static void pack_eldest(struct view *v, const struct pool *p)
+{
+	const struct request *r;
+
+	DL_FOREACH2(p->requests, r, pool_next) {
+		if (r->state == REQUEST_QUEUED)
+			break;
+	}
+	pack_text(&v->pk, "eldest");
+	if (!r) {
+		msgpack_pack_nil(&v->pk);
+		return;
+	}
+	msgpack_pack_map(&v->pk, 3);
+	pack_kv_uint(&v->pk, "call", r->call);
+	pack_kv_text(&v->pk, "target", r->target);
+	pack_kv_uint(&v->pk, "waited_ms", (v->now - r->received) / NS_PER_MS);
+}
+
+static void explain_pool(struct view *v, const struct pool *p)
+{
+	const struct supply *s = &p->supply;
+	uint64_t wait = supply_wait(p);
+
+	msgpack_pack_map(&v->pk, 20);
+	pack_kv_text(&v->pk, "kind", "pool");
+	pack_kv_text(&v->pk, "pool", p->settings->name);
+	pack_kv_text(&v->pk, "state", pool_state_name(p));
+	pack_kv_uint(&v->pk, "min_workers", p->settings->min_workers);
+	pack_kv_uint(&v->pk, "max_workers", p->settings->max_workers);
+	for (unsigned i = WORKER_STARTING; i <= WORKER_STOPPING; i++)
+		pack_kv_uint(&v->pk, worker_state_name(i), p->in_state[i]);
+	pack_kv_uint(&v->pk, "queued", p->queue.count);
+	pack_kv_uint(&v->pk, "running", p->n_running);
+	pack_kv_uint(&v->pk, "deaths_in_row", s->deaths_in_row);
+	pack_guess(&v->pk, "next_try_ms", wait > 0, wait / NS_PER_MS + 1);
+	pack_failure(&v->pk, s);
+	pack_breaker(&v->pk, &s->breaker);
+	pack_recycling(v, p);
+	pack_eldest(v, p);
+	pack_kv_text(&v->pk, "replace", p->settings->replace_after ? "after" : "before");
+}
+
+/* --- the method --- */
+
+/* NULL: q is answered. */
+static const struct pool *explain_find_pool(const struct query *q)
+{
+	const struct pool *p = server_find_pool(q->client->server, q->params.pool);
+	char list[512], quoted[300];
+
+	if (!p)
+		query_fail(q, ERROR_UNKNOWN_POOL, "no pool \"%s\"; there are: %s",
+			   envelope_quote(q->params.pool, quoted, sizeof(quoted)),
+			   server_pool_list(q->client->server, list, sizeof(list)));
+	return p;
+}
+
+void method_why(struct query *q)
+{
+	const struct params *a = &q->params;
+	const struct pool *p = NULL;
+	struct view v;
+
+	if (params_has(a, PARAM_CALL) + params_has(a, PARAM_WORKER) + params_has(a, PARAM_POOL) != 1) {
+		query_fail(q, ERROR_BAD_REQUEST,
+			   "why needs call (a daemon-wide number), worker (a number) or pool (a name), one of them");
+		return;
+	}
+	if (params_has(a, PARAM_POOL)) {
+		p = explain_find_pool(q);
+		if (!p)
+			return;
+	}
+	view_begin(&v, q);
+	if (params_has(a, PARAM_CALL))
+		explain_call(&v, a->call);
+	else if (params_has(a, PARAM_WORKER))
+		explain_worker(&v, a->worker);
+	else
+		explain_pool(&v, p);
+	view_send(&v);
+}
