@@ -66,6 +66,7 @@ int command_workers(struct ctl *ctl, int argc, char **argv);
 int command_clients(struct ctl *ctl, int argc, char **argv);
 int command_queue(struct ctl *ctl, int argc, char **argv);
 int command_logs(struct ctl *ctl, int argc, char **argv);
+int command_why(struct ctl *ctl, int argc, char **argv);
 int command_call(struct ctl *ctl, int argc, char **argv);
 int command_ping(struct ctl *ctl, int argc, char **argv);
 int command_version(struct ctl *ctl, int argc, char **argv);

@@ -82,6 +82,11 @@ static void failure_print_map(FILE *out, struct span map, bool skip_told, int in
 	}
 }
 
+void failure_print_fields(FILE *out, struct span map, int indent)
+{
+	failure_print_map(out, map, false, indent);
+}
+
 static struct span failure_span(struct pypool_span s)
 {
 	return (struct span){ .p = s.data, .len = s.size };

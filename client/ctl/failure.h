@@ -4,6 +4,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "proto/span.h"
+
 struct pypool_error;
 
+/* The fields of a map, each on its line, texts of several lines below their key. */
+void failure_print_fields(FILE *out, struct span map, int indent);
 void failure_print(FILE *out, const struct pypool_error *e, bool json);

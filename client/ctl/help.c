@@ -11,6 +11,11 @@ static const char call_help[] =
 	"{\"$map\": [[KEY, VALUE], ...]} (keys that are not text), in arguments and in results.\n"
 	"--timeout TIME: 250ms, 30s, 5m, 1h. Without it the pool's call_timeout holds.\n";
 
+static const char why_help[] =
+	"\n"
+	"A number is that of a call, as queue shows it; POOL/N is worker N, as logs writes it; all else is a pool. A word\n"
+	"before it says so: why worker 3, why pool 17. Exit status 1: the call has ended, or there is no such thing.\n";
+
 static int help_command(struct ctl *ctl, const char *name)
 {
 	const struct command *c = command_find(name);
@@ -23,6 +28,8 @@ static int help_command(struct ctl *ctl, const char *name)
 	printf("Usage: pypoolctl [--socket PATH] [--json] %s %s\n%s\n", c->name, c->arguments, c->summary);
 	if (c->run == command_call)
 		fputs(call_help, stdout);
+	if (c->run == command_why)
+		fputs(why_help, stdout);
 	return CTL_OK;
 }
 

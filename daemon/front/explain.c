@@ -14,7 +14,7 @@
 #include "daemon/pool/text.h"
 #include "proto/pack.h"
 
-#define LINES_SHOWN 20
+#define LINES_SHOWN 50
 
 /* nil when it is not known. */
 static void pack_guess(msgpack_packer *pk, const char *key, bool known, uint64_t v)
