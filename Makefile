@@ -64,6 +64,7 @@ PYTHON_CLIENT := $(wildcard client/python/pypool_client/*.py client/python/pypoo
 MAN := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(wildcard docs/man/*.scd))
 PYTHON_UNIT := $(wildcard tests/unit/test_*.py tests/python/test_*.py python_worker/tests/test_*.py)
 PYTHON_INTEGRATION := $(wildcard tests/integration/test_*.py)
+PYTHON_DIAGNOSIS := $(wildcard tests/diagnosis/test_*.py)
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 PIC_OBJ := $(call obj,$(PROTO_SRC) $(CLIENT_SRC))
@@ -230,7 +231,7 @@ export PYPOOL_BUILD := $(abspath $(BUILD))
 export PYTHON BUILD SANITIZE WERROR CC
 PYTEST := $(PYTHON) -B -m pytest
 
-.PHONY: deps demo check check-full check-headers check-layers check-unit check-python check-sim check-integration \
+.PHONY: deps demo check check-full check-headers check-layers check-unit check-python check-sim check-integration check-diagnosis \
 	check-chaos check-chaos-long soak check-fuzz check-asan check-valgrind fuzz fuzz-corpus
 deps: ## install the Debian packages that building and testing need (or print the command)
 	@.ci/deps build check
@@ -243,7 +244,7 @@ demo: ## install what is missing, build, start a daemon in a temporary directory
 check: ## install what is missing, build, and run all tests (10 minutes at most)
 	@.ci/deps build check
 	@+$(MAKE) $(JOBS) all tests
-	@+.ci/check headers layers unit python sim fuzz integration chaos
+	@+.ci/check headers layers unit python sim fuzz integration diagnosis chaos
 
 check-full: ## check, then the same under sanitizers, a round under valgrind, and lint
 	@+$(MAKE) check
@@ -287,6 +288,9 @@ check-sim: $(SIM_BIN) ## the pool in the simulated world
 check-integration: $(PRODUCT) $(STUB_WORKER) ## a real daemon with real workers
 	@$(if $(PYTHON_INTEGRATION),$(PYTEST) $(PYTHON_INTEGRATION),echo "no integration tests")
 
+check-diagnosis: $(PRODUCT) ## what callers are told in each scene of failure
+	@$(if $(PYTHON_DIAGNOSIS),$(PYTEST) $(PYTHON_DIAGNOSIS),echo "no diagnosis tests")
+
 CHAOS := PYTHONPATH=.:client/python:python_worker $(PYTHON) -B -m tests.chaos.chaos
 check-chaos: $(PRODUCT) $(STUB_WORKER) ## many clients and dying workers, the invariants checked (CHAOS_ARGS="--seed 1")
 	@$(PYTEST) tests/chaos
@@ -313,9 +317,9 @@ fuzz-corpus: ## make the committed corpus from the seeds and what make fuzz has 
 	@+$(FUZZ_MAKE)
 	@BUILD=build-fuzz .ci/fuzz corpus
 
-check-asan: ## unit tests, simulation, integration and chaos under ASan and UBSan
+check-asan: ## unit tests, simulation, integration, diagnosis and chaos under ASan and UBSan
 	@+$(MAKE) SANITIZE=1 BUILD=build-asan $(JOBS) all tests
-	@+$(MAKE) SANITIZE=1 BUILD=build-asan PYPOOL_SLOW=3 check-unit check-sim check-integration check-chaos
+	@+$(MAKE) SANITIZE=1 BUILD=build-asan PYPOOL_SLOW=3 check-unit check-sim check-integration check-diagnosis check-chaos
 
 # The daemon itself cannot start workers there: valgrind 3.19 knows no pidfds. That part is ASan's.
 VALGRIND := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
