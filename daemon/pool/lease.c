@@ -18,38 +18,6 @@ static const char *const end_texts[] = {
 	[LEASE_END_SHUTDOWN] = "the daemon is shutting down",
 };
 
-static void lease_on_ttl(struct loop_timer *t)
-{
-	struct lease *l = container_of(t, struct lease, ttl);
-	struct worker *w = l->worker;
-
-	stream_drain_input(&w->calls); /* a reply that lies ready wins */
-	if (w->lease == l)
-		lease_end(l, LEASE_END_TTL);
-}
-
-struct lease *lease_new(struct worker *w, struct caller *c, uint64_t ttl)
-{
-	struct pool *p = w->pool;
-	struct lease *l = MEM_NEW(struct lease);
-
-	l->id = ++p->registry->last_lease;
-	l->caller = c;
-	l->worker = w;
-	l->begun = loop_now(p->loop);
-	l->expires = ttl ? l->begun + ttl : LOOP_NEVER;
-	loop_timer_init(&l->ttl, p->loop, lease_on_ttl);
-	loop_timer_set(&l->ttl, l->expires);
-	w->lease = l;
-	DL_APPEND(c->leases, l);
-	c->n_leases++;
-	registry_add_lease(p->registry, l);
-	p->stats.leases++;
-	LOG(DEBUG, "lease.begin", KV("pool", p->settings->name), KV("lease", l->id), KV("worker", w->id),
-	    KV("client", c->id));
-	return l;
-}
-
 void lease_push(struct lease *l, struct request *r)
 {
 	DL_APPEND2(l->waiting, r, lease_prev, lease_next);
@@ -80,6 +48,45 @@ static void lease_finish_call(struct request *r, enum lease_end_how how)
 	request_finish(r, &o);
 }
 
+static void lease_drop_waiting(struct lease *l, enum lease_end_how how)
+{
+	while (l->waiting)
+		lease_finish_call(l->waiting, how);
+}
+
+static void lease_on_ttl(struct loop_timer *t)
+{
+	struct lease *l = container_of(t, struct lease, ttl);
+	struct worker *w = l->worker;
+
+	lease_drop_waiting(l, LEASE_END_TTL); /* first: the reply would start the next of them */
+	stream_drain_input(&w->calls);        /* a reply that lies ready wins */
+	if (w->lease == l)
+		lease_end(l, LEASE_END_TTL);
+}
+
+struct lease *lease_new(struct worker *w, struct caller *c, uint64_t ttl)
+{
+	struct pool *p = w->pool;
+	struct lease *l = MEM_NEW(struct lease);
+
+	l->id = ++p->registry->last_lease;
+	l->caller = c;
+	l->worker = w;
+	l->begun = loop_now(p->loop);
+	l->expires = ttl ? l->begun + ttl : LOOP_NEVER;
+	loop_timer_init(&l->ttl, p->loop, lease_on_ttl);
+	loop_timer_set(&l->ttl, l->expires);
+	w->lease = l;
+	DL_APPEND(c->leases, l);
+	c->n_leases++;
+	registry_add_lease(p->registry, l);
+	p->stats.leases++;
+	LOG(DEBUG, "lease.begin", KV("pool", p->settings->name), KV("lease", l->id), KV("worker", w->id),
+	    KV("client", c->id));
+	return l;
+}
+
 static void lease_release(struct loop_grave *g)
 {
 	free(container_of(g, struct lease, grave));
@@ -93,8 +100,7 @@ void lease_end(struct lease *l, enum lease_end_how how)
 	struct request *running = w->slot.request;
 
 	loop_timer_stop(&l->ttl);
-	while (l->waiting)
-		lease_finish_call(l->waiting, how);
+	lease_drop_waiting(l, how);
 	if (running)
 		lease_finish_call(running, how);
 	w->lease = NULL;

@@ -141,6 +141,31 @@ START_TEST(fault_104_a_reply_that_lies_ready_wins_over_the_ttl)
 	}
 END_TEST
 
+START_TEST(fault_64_no_call_of_a_lease_is_begun_by_a_reply_that_is_found_at_its_ttl)
+	{
+		struct scene sc;
+		struct sim_child *child;
+		struct lease *l;
+
+		scene_begin(&sc, 1);
+		child = scene_child(&sc);
+		child->script.call = SIM_CALL_MANUAL;
+		l = scene_lease(&sc, &sc.one, 1, 60 * S);
+		sim_execute_leased(&sc.one, 2, l);
+		sim_execute_leased(&sc.one, 3, l);
+		scene_pass(&sc, 10 * MS);
+		sim_child_reply(child, child->call);
+		loop_timer_stop(&l->ttl);
+		l->ttl.fired(&l->ttl); /* in the turn in which the reply came, before it was read */
+		ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);
+		ck_told(&sc.one, 3, ERROR_LEASE_EXPIRED, EXECUTED_NEVER);
+		scene_pass(&sc, S);
+		ck_assert_uint_eq(child->n_calls, 1);
+		ck_assert_int_eq(scene_worker(&sc)->state, WORKER_IDLE);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(checkin_with_a_running_call_cancels_it_and_what_waits)
 	{
 		struct scene sc;
@@ -270,7 +295,8 @@ RUN_SUITE("lease", a_lease_takes_a_worker_out_of_the_pool, calls_under_a_lease_r
 	  fault_64_a_lease_ends_with_its_ttl_to_the_millisecond, a_ttl_of_0_is_no_limit,
 	  fault_27_a_call_that_runs_at_the_end_of_the_ttl_is_interrupted,
 	  fault_27_a_worker_that_is_not_clean_after_the_ttl_is_replaced,
-	  fault_104_a_reply_that_lies_ready_wins_over_the_ttl, checkin_with_a_running_call_cancels_it_and_what_waits,
+	  fault_104_a_reply_that_lies_ready_wins_over_the_ttl,
+	  fault_64_no_call_of_a_lease_is_begun_by_a_reply_that_is_found_at_its_ttl, checkin_with_a_running_call_cancels_it_and_what_waits,
 	  the_death_of_its_worker_ends_a_lease, a_worker_that_dies_with_its_reply_under_a_lease_is_sent_no_other_call,
 	  fault_66_the_lease_of_a_caller_that_is_gone_is_reclaimed,
 	  fault_25_a_forged_id_names_no_lease_and_a_reused_one_an_ended_one,
