@@ -49,7 +49,7 @@ UNIT_SRC := $(wildcard tests/unit/test_*.c)
 HELPER_SRC := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c tests/support/*.c))
 SIM_SRC := $(wildcard tests/sim/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
-FUZZ_HELPER_SRC := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
+FUZZ_HELPER_SRC := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c)) tests/sim/sim_timers.c
 SIM_IO_SRC := $(wildcard tests/sim/sim_*.c)
 HEADERS := $(wildcard proto/*.h daemon/*.h daemon/*/*.h client/*.h client/ctl/*.h \
 	tests/unit/*.h tests/sim/*.h tests/fuzz/*.h tests/support/*.h)
@@ -195,7 +195,7 @@ $(filter-out $(POOL_UNIT_BIN),$(UNIT_BIN)): $(BUILD)/tests/test_%: $(BUILD)/obj/
 	$(link) $(CHECK_LIBS) $(EV_LIBS) $(MSGPACK_LIBS) $(SYSTEMD_LIBS) $(CONFUSE_LIBS) $(SMARTCOLS_LIBS) -lm
 
 # The simulated world: the same pool/ objects, and tests/sim in the place of daemon/io.
-$(BUILD)/tests/libsimulated.a: $(call obj,$(SIM_IO_SRC) $(POOL_SRC) $(BASE_SRC) $(PROTO_SRC) daemon/io/tail.c)
+$(BUILD)/tests/libsimulated.a: $(call obj,$(SIM_IO_SRC) $(POOL_SRC) $(BASE_SRC) $(PROTO_SRC) daemon/io/tail.c daemon/io/tasks.c)
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $^
 

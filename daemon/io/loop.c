@@ -15,23 +15,19 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/tasks.h"
 
 /* libev's macros reach watchers of all types through ev_watcher. */
 #pragma GCC diagnostic ignored "-Wstrict-aliasing"
 
 #define HUPS_PER_TURN 64
 
-struct task_queue {
-	struct loop_task *head, **end;
-};
-
 struct loop {
 	struct ev_loop *ev; /* owns */
 	ev_prepare prepare;
 	ev_check check;
 	ev_idle idle; /* active: the next poll does not block */
-	struct task_queue deferred, flushes, next;
-	struct loop_grave *graves;
+	struct tasks tasks;
 	uint64_t cached;     /* what libev holds for now: when it last read its clock */
 	uint64_t turn_began; /* 0: not in a turn */
 	uint64_t worst_stall;
@@ -67,120 +63,16 @@ static ev_signal *signal_ev(struct loop_signal *s)
 
 /* --- tasks --- */
 
-static void queue_init(struct task_queue *q)
+struct tasks *loop_tasks(struct loop *l)
 {
-	q->head = NULL;
-	q->end = &q->head;
-}
-
-static void queue_push(struct task_queue *q, struct loop_task *t)
-{
-	if (t->marked)
-		return;
-	t->marked = true;
-	t->next = NULL;
-	*q->end = t;
-	q->end = &t->next;
-}
-
-static struct loop_task *queue_pop(struct task_queue *q)
-{
-	struct loop_task *t = q->head;
-
-	if (!t)
-		return NULL;
-	q->head = t->next;
-	if (!q->head)
-		q->end = &q->head;
-	t->next = NULL;
-	t->marked = false;
-	return t;
-}
-
-static bool queue_remove(struct task_queue *q, struct loop_task *t)
-{
-	for (struct loop_task **at = &q->head; *at; at = &(*at)->next) {
-		if (*at != t)
-			continue;
-		*at = t->next;
-		if (!t->next)
-			q->end = at;
-		t->next = NULL;
-		t->marked = false;
-		return true;
-	}
-	return false;
-}
-
-static void queue_move_all(struct task_queue *to, struct task_queue *from)
-{
-	if (!from->head)
-		return;
-	*to->end = from->head;
-	to->end = from->end;
-	queue_init(from);
-}
-
-static void queue_run(struct task_queue *q)
-{
-	struct loop_task *t;
-
-	while ((t = queue_pop(q)))
-		t->run(t);
-}
-
-void loop_defer(struct loop *l, struct loop_task *t)
-{
-	queue_push(&l->deferred, t);
-}
-
-void loop_flush_later(struct loop *l, struct loop_task *t)
-{
-	queue_push(&l->flushes, t);
+	return &l->tasks;
 }
 
 void loop_next_turn(struct loop *l, struct loop_task *t)
 {
-	queue_push(&l->next, t);
-	if (l->next.head)
+	tasks_mark_next(&l->tasks, t);
+	if (l->tasks.next.head)
 		ev_idle_start(l->ev, &l->idle);
-}
-
-void loop_task_cancel(struct loop *l, struct loop_task *t)
-{
-	if (!t->marked)
-		return;
-	if (!queue_remove(&l->deferred, t) && !queue_remove(&l->flushes, t))
-		(void)queue_remove(&l->next, t); /* marked, so it is here */
-}
-
-void loop_bury(struct loop *l, struct loop_grave *g, void (*release)(struct loop_grave *g))
-{
-	g->release = release;
-	g->next = l->graves;
-	l->graves = g;
-}
-
-static void loop_empty_graves(struct loop *l)
-{
-	while (l->graves) {
-		struct loop_grave *g = l->graves;
-
-		l->graves = g->next;
-		g->release(g);
-	}
-}
-
-/* A flush may end a stream, which defers work, which may flush and bury again: all of it belongs to this turn. */
-static void loop_end_turn(struct loop *l)
-{
-	do {
-		do {
-			queue_run(&l->deferred);
-			queue_run(&l->flushes);
-		} while (l->deferred.head);
-		loop_empty_graves(l);
-	} while (l->deferred.head || l->flushes.head);
 }
 
 /* --- the loop --- */
@@ -206,7 +98,7 @@ static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
 
 	(void)ev;
 	(void)revents;
-	loop_end_turn(l);
+	tasks_end_turn(&l->tasks);
 	if (l->turn_began) {
 		uint64_t took = loop_now(l) - l->turn_began;
 
@@ -223,7 +115,7 @@ static void loop_on_check(struct ev_loop *ev, ev_check *w, int revents)
 
 	(void)revents;
 	l->turn_began = l->cached = loop_now(l);
-	queue_move_all(&l->deferred, &l->next);
+	tasks_begin_turn(&l->tasks);
 	ev_idle_stop(ev, &l->idle);
 }
 
@@ -287,9 +179,7 @@ struct loop *loop_new(void)
 		free(l);
 		return NULL;
 	}
-	queue_init(&l->deferred);
-	queue_init(&l->flushes);
-	queue_init(&l->next);
+	tasks_init(&l->tasks);
 	ev_prepare_init(&l->prepare, loop_on_prepare);
 	ev_check_init(&l->check, loop_on_check);
 	ev_idle_init(&l->idle, loop_on_idle);
@@ -305,7 +195,7 @@ struct loop *loop_free(struct loop *l)
 {
 	if (!l)
 		return NULL;
-	loop_empty_graves(l);
+	tasks_empty_graves(&l->tasks);
 	ev_io_stop(l->ev, &l->hup_io);
 	(void)close(l->hup_fd); /* an epoll has nothing to lose */
 	ev_loop_destroy(l->ev);
@@ -318,7 +208,7 @@ void loop_run(struct loop *l)
 	while (!l->stopped)
 		(void)ev_run(l->ev, 0); /* whether watchers are left does not matter: ours always are */
 	l->stopped = false;
-	loop_end_turn(l); /* of the turn that was broken off */
+	tasks_end_turn(&l->tasks); /* of the turn that was broken off */
 	l->turn_began = 0;
 }
 

@@ -2,18 +2,15 @@
 
 #include <poll.h>
 #include <unistd.h>
-#include <utlist.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/tasks.h"
 #include "tests/fuzz/must.h"
+#include "tests/sim/sim_timers.h"
 
 #define WATCHES_MAX 64
 #define TURNS_AT_ONCE 20000 /* more than this at one moment is a loop that spins */
-
-struct task_list {
-	struct loop_task *head, **end;
-};
 
 struct loop {
 	uint64_t now;
@@ -22,17 +19,13 @@ struct loop {
 	unsigned n_ios;
 	struct loop_hup *hups[WATCHES_MAX];
 	unsigned n_hups;
-	struct loop_timer *timers; /* armed: list through their stores */
-	struct task_list deferred, flushes, next;
-	struct loop_grave *graves;
+	struct sim_timers timers;
+	struct tasks tasks;
 };
 
-/* What loop_io.store and loop_timer.store hold. */
+/* What loop_io.store holds. */
 struct io_store {
 	enum loop_priority prio;
-};
-struct timer_store {
-	struct loop_timer *prev, *next;
 };
 
 static struct io_store *io_store(struct loop_io *io)
@@ -40,101 +33,21 @@ static struct io_store *io_store(struct loop_io *io)
 	return (struct io_store *)(void *)io->store;
 }
 
-static struct timer_store *timer_store(const struct loop_timer *t)
+/* --- tasks and timers --- */
+
+struct tasks *loop_tasks(struct loop *l)
 {
-	return (struct timer_store *)(void *)t->store;
-}
-
-/* --- tasks --- */
-
-static void list_push(struct task_list *q, struct loop_task *t)
-{
-	if (t->marked)
-		return;
-	t->marked = true;
-	t->next = NULL;
-	*q->end = t;
-	q->end = &t->next;
-}
-
-static struct loop_task *list_pop(struct task_list *q)
-{
-	struct loop_task *t = q->head;
-
-	if (!t)
-		return NULL;
-	q->head = t->next;
-	if (!q->head)
-		q->end = &q->head;
-	t->marked = false;
-	return t;
-}
-
-static bool list_remove(struct task_list *q, struct loop_task *t)
-{
-	for (struct loop_task **at = &q->head; *at; at = &(*at)->next) {
-		if (*at != t)
-			continue;
-		*at = t->next;
-		if (!t->next)
-			q->end = at;
-		t->marked = false;
-		return true;
-	}
-	return false;
-}
-
-static void list_run(struct task_list *q)
-{
-	struct loop_task *t;
-
-	while ((t = list_pop(q)))
-		t->run(t);
-}
-
-void loop_defer(struct loop *l, struct loop_task *t)
-{
-	list_push(&l->deferred, t);
-}
-
-void loop_flush_later(struct loop *l, struct loop_task *t)
-{
-	list_push(&l->flushes, t);
+	return &l->tasks;
 }
 
 void loop_next_turn(struct loop *l, struct loop_task *t)
 {
-	list_push(&l->next, t);
+	tasks_mark_next(&l->tasks, t);
 }
 
-void loop_task_cancel(struct loop *l, struct loop_task *t)
+struct sim_timers *loop_timers(struct loop *l)
 {
-	if (!t->marked)
-		return;
-	MUST(list_remove(&l->deferred, t) || list_remove(&l->flushes, t) || list_remove(&l->next, t), "a lost task");
-}
-
-void loop_bury(struct loop *l, struct loop_grave *g, void (*release)(struct loop_grave *g))
-{
-	g->release = release;
-	g->next = l->graves;
-	l->graves = g;
-}
-
-static void end_turn(struct loop *l)
-{
-	do {
-		do {
-			list_run(&l->deferred);
-			list_run(&l->flushes);
-		} while (l->deferred.head);
-		while (l->graves) {
-			struct loop_grave *g = l->graves;
-
-			l->graves = g->next;
-			g->release(g);
-		}
-	} while (l->deferred.head || l->flushes.head);
+	return &l->timers;
 }
 
 /* --- birth --- */
@@ -144,16 +57,14 @@ struct loop *loop_new(void)
 	struct loop *l = MEM_NEW(struct loop);
 
 	l->now = 1000 * NS_PER_S; /* as after some uptime: what compares with 0 would show */
-	l->deferred.end = &l->deferred.head;
-	l->flushes.end = &l->flushes.head;
-	l->next.end = &l->next.head;
+	tasks_init(&l->tasks);
 	return l;
 }
 
 struct loop *loop_free(struct loop *l)
 {
 	if (l)
-		end_turn(l);
+		tasks_end_turn(&l->tasks);
 	free(l);
 	return NULL;
 }
@@ -171,13 +82,7 @@ uint64_t loop_worst_stall(const struct loop *l)
 
 unsigned still_loop_leftovers(const struct loop *l)
 {
-	const struct loop_timer *t;
-	unsigned n = l->n_ios + l->n_hups;
-
-	for (t = l->timers; t; t = timer_store(t)->next)
-		n++;
-	return n + (l->deferred.head != NULL) + (l->flushes.head != NULL) + (l->next.head != NULL) +
-	       (l->graves != NULL);
+	return l->n_ios + l->n_hups + sim_timers_count(&l->timers) + tasks_are_marked(&l->tasks) + (l->tasks.graves != NULL);
 }
 
 /* --- fds --- */
@@ -248,51 +153,6 @@ void loop_hup_stop(struct loop_hup *h)
 	h->fd = -1;
 }
 
-/* --- timers --- */
-
-void loop_timer_init(struct loop_timer *t, struct loop *l, void (*fired)(struct loop_timer *t))
-{
-	*t = (struct loop_timer){ .loop = l, .at = LOOP_NEVER, .fired = fired };
-}
-
-void loop_timer_set(struct loop_timer *t, uint64_t at)
-{
-	struct loop *l = t->loop;
-	struct timer_store *s = timer_store(t);
-
-	if (t->at != LOOP_NEVER) {
-		if (s->prev)
-			timer_store(s->prev)->next = s->next;
-		else
-			l->timers = s->next;
-		if (s->next)
-			timer_store(s->next)->prev = s->prev;
-	}
-	t->at = at;
-	if (at == LOOP_NEVER)
-		return;
-	*s = (struct timer_store){ .next = l->timers };
-	if (l->timers)
-		timer_store(l->timers)->prev = t;
-	l->timers = t;
-}
-
-void loop_timer_stop(struct loop_timer *t)
-{
-	loop_timer_set(t, LOOP_NEVER);
-}
-
-static struct loop_timer *timer_first(const struct loop *l)
-{
-	struct loop_timer *t, *first = l->timers;
-
-	for (t = l->timers; t; t = timer_store(t)->next) {
-		if (t->at < first->at)
-			first = t;
-	}
-	return first;
-}
-
 /* --- turns --- */
 
 static unsigned poll_ios(struct loop *l)
@@ -335,19 +195,6 @@ static void deliver_ios(struct loop *l, enum loop_priority prio)
 	}
 }
 
-static unsigned deliver_timers(struct loop *l)
-{
-	struct loop_timer *t;
-	unsigned n = 0;
-
-	while ((t = timer_first(l)) && t->at <= l->now) {
-		MUST(++n < TURNS_AT_ONCE, "a timer that fires for ever");
-		loop_timer_stop(t);
-		t->fired(t);
-	}
-	return n;
-}
-
 static unsigned deliver_hups(struct loop *l)
 {
 	for (unsigned i = 0; i < l->n_hups; i++) {
@@ -365,23 +212,16 @@ static unsigned deliver_hups(struct loop *l)
 
 static bool turn(struct loop *l)
 {
-	unsigned n = l->next.head || l->deferred.head || l->flushes.head || l->graves;
+	unsigned n = tasks_are_marked(&l->tasks) || l->tasks.graves;
 
-	if (l->next.head) { /* before what was deferred outside of a turn */
-		*l->next.end = l->deferred.head;
-		if (l->deferred.head)
-			l->next.end = l->deferred.end;
-		l->deferred = l->next;
-		l->next = (struct task_list){ .head = NULL };
-		l->next.end = &l->next.head;
-	}
+	tasks_begin_turn(&l->tasks);
 	n += poll_ios(l);
 	deliver_ios(l, LOOP_PRIO_OUTPUT);
 	deliver_ios(l, LOOP_PRIO_WORKER);
-	n += deliver_timers(l);
+	n += sim_timers_fire(&l->timers, l->now);
 	deliver_ios(l, LOOP_PRIO_NORMAL);
 	n += deliver_hups(l);
-	end_turn(l);
+	tasks_end_turn(&l->tasks);
 	return n > 0;
 }
 
@@ -396,11 +236,11 @@ void still_loop_settle(struct loop *l)
 void still_loop_pass(struct loop *l, uint64_t ns)
 {
 	uint64_t until = l->now + ns;
-	struct loop_timer *t;
+	uint64_t at;
 
 	still_loop_settle(l);
-	while ((t = timer_first(l)) && t->at <= until) {
-		l->now = t->at > l->now ? t->at : l->now;
+	while ((at = sim_timers_next(&l->timers)) <= until) {
+		l->now = at > l->now ? at : l->now;
 		still_loop_settle(l);
 	}
 	l->now = until;

@@ -6,6 +6,8 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/tasks.h"
+#include "tests/sim/sim_timers.h"
 
 #define TURNS_AT_ONCE 10000 /* more than this at one moment of time is a loop that spins */
 
@@ -16,28 +18,18 @@ struct sim_fd {
 	struct loop_io *io; /* borrows: while it is watched */
 };
 
-struct task_list {
-	struct loop_task *head, **end;
-};
-
 struct loop {
 	uint64_t now, order, turns;
 	struct sim_event *events;
 	struct sim_fd *fds;
 	unsigned n_fds;
-	struct loop_timer *timers;
-	struct task_list deferred, flushes, next;
-	struct loop_grave *graves;
+	struct sim_timers timers;
+	struct tasks tasks;
 };
 
-/* What loop_io.store and loop_timer.store hold. */
+/* What loop_io.store holds. */
 struct io_store {
 	enum loop_priority prio;
-};
-struct timer_store {
-	struct loop_timer *prev, *next;
-	uint64_t order;
-	bool listed;
 };
 
 static struct io_store *io_store(struct loop_io *io)
@@ -45,105 +37,26 @@ static struct io_store *io_store(struct loop_io *io)
 	return (struct io_store *)(void *)io->store;
 }
 
-static struct timer_store *timer_store(const struct loop_timer *t)
+/* --- tasks and timers --- */
+
+struct tasks *loop_tasks(struct loop *l)
 {
-	return (struct timer_store *)(void *)t->store;
-}
-
-/* --- tasks --- */
-
-static void list_push(struct task_list *q, struct loop_task *t)
-{
-	if (t->marked)
-		return;
-	t->marked = true;
-	t->next = NULL;
-	*q->end = t;
-	q->end = &t->next;
-}
-
-static struct loop_task *list_pop(struct task_list *q)
-{
-	struct loop_task *t = q->head;
-
-	if (!t)
-		return NULL;
-	q->head = t->next;
-	if (!q->head)
-		q->end = &q->head;
-	t->marked = false;
-	return t;
-}
-
-static bool list_remove(struct task_list *q, struct loop_task *t)
-{
-	for (struct loop_task **at = &q->head; *at; at = &(*at)->next) {
-		if (*at != t)
-			continue;
-		*at = t->next;
-		if (!t->next)
-			q->end = at;
-		t->marked = false;
-		return true;
-	}
-	return false;
-}
-
-static void list_run(struct task_list *q)
-{
-	struct loop_task *t;
-
-	while ((t = list_pop(q)))
-		t->run(t);
-}
-
-void loop_defer(struct loop *l, struct loop_task *t)
-{
-	list_push(&l->deferred, t);
-}
-
-void loop_flush_later(struct loop *l, struct loop_task *t)
-{
-	list_push(&l->flushes, t);
+	return &l->tasks;
 }
 
 void loop_next_turn(struct loop *l, struct loop_task *t)
 {
-	list_push(&l->next, t);
+	tasks_mark_next(&l->tasks, t);
 }
 
-void loop_task_cancel(struct loop *l, struct loop_task *t)
+struct sim_timers *loop_timers(struct loop *l)
 {
-	if (t->marked && !list_remove(&l->deferred, t) && !list_remove(&l->flushes, t))
-		(void)list_remove(&l->next, t); /* marked, so it is here */
+	return &l->timers;
 }
 
-void loop_bury(struct loop *l, struct loop_grave *g, void (*release)(struct loop_grave *g))
+unsigned sim_timers_armed(const struct loop *l)
 {
-	g->release = release;
-	g->next = l->graves;
-	l->graves = g;
-}
-
-static void empty_graves(struct loop *l)
-{
-	while (l->graves) {
-		struct loop_grave *g = l->graves;
-
-		l->graves = g->next;
-		g->release(g);
-	}
-}
-
-static void end_turn(struct loop *l)
-{
-	do {
-		do {
-			list_run(&l->deferred);
-			list_run(&l->flushes);
-		} while (l->deferred.head);
-		empty_graves(l);
-	} while (l->deferred.head || l->flushes.head);
+	return sim_timers_count(&l->timers);
 }
 
 /* --- birth --- */
@@ -153,9 +66,7 @@ struct loop *loop_new(void)
 	struct loop *l = MEM_NEW(struct loop);
 
 	l->now = 1000 * NS_PER_S; /* as after some uptime: what compares with 0 would show */
-	l->deferred.end = &l->deferred.head;
-	l->flushes.end = &l->flushes.head;
-	l->next.end = &l->next.head;
+	tasks_init(&l->tasks);
 	return l;
 }
 
@@ -163,7 +74,7 @@ struct loop *loop_free(struct loop *l)
 {
 	if (!l)
 		return NULL;
-	empty_graves(l);
+	tasks_empty_graves(&l->tasks);
 	free(l->fds);
 	free(l);
 	return NULL;
@@ -269,83 +180,6 @@ static void run_ready(struct loop *l, enum loop_priority prio)
 	}
 }
 
-/* --- timers --- */
-
-void loop_timer_init(struct loop_timer *t, struct loop *l, void (*fired)(struct loop_timer *t))
-{
-	*t = (struct loop_timer){ .loop = l, .at = LOOP_NEVER, .fired = fired };
-}
-
-static void timer_unlist(struct loop_timer *t)
-{
-	struct timer_store *s = timer_store(t);
-
-	if (!s->listed)
-		return;
-	if (s->prev)
-		timer_store(s->prev)->next = s->next;
-	else
-		t->loop->timers = s->next;
-	if (s->next)
-		timer_store(s->next)->prev = s->prev;
-	*s = (struct timer_store){ 0 };
-}
-
-void loop_timer_set(struct loop_timer *t, uint64_t at)
-{
-	struct timer_store *s = timer_store(t);
-	struct loop *l = t->loop;
-
-	timer_unlist(t);
-	t->at = at;
-	if (at == LOOP_NEVER)
-		return;
-	*s = (struct timer_store){ .next = l->timers, .order = ++l->order, .listed = true };
-	if (l->timers)
-		timer_store(l->timers)->prev = t;
-	l->timers = t;
-}
-
-void loop_timer_stop(struct loop_timer *t)
-{
-	loop_timer_set(t, LOOP_NEVER);
-}
-
-/* The one that is due first, of those armed before `order`. */
-static struct loop_timer *first_timer(const struct loop *l, uint64_t order)
-{
-	struct loop_timer *first = NULL;
-
-	for (struct loop_timer *t = l->timers; t; t = timer_store(t)->next) {
-		if (timer_store(t)->order >= order)
-			continue;
-		if (!first || t->at < first->at ||
-		    (t->at == first->at && timer_store(t)->order < timer_store(first)->order))
-			first = t;
-	}
-	return first;
-}
-
-static void run_timers(struct loop *l)
-{
-	uint64_t order = ++l->order; /* what is armed now for a time that has passed fires in the next turn */
-	struct loop_timer *t;
-
-	while ((t = first_timer(l, order)) && t->at <= l->now) {
-		loop_timer_stop(t);
-		t->fired(t);
-	}
-}
-
-unsigned sim_timers_armed(const struct loop *l)
-{
-	unsigned n = 0;
-
-	for (struct loop_timer *t = l->timers; t; t = timer_store(t)->next)
-		n++;
-	return n;
-}
-
 /* --- events --- */
 
 void sim_event_init(struct sim_event *e, void (*happen)(struct sim_event *e))
@@ -400,7 +234,7 @@ static void run_events(struct loop *l)
 
 unsigned sim_tasks_marked(const struct loop *l)
 {
-	return (l->deferred.head != NULL) + (l->flushes.head != NULL) + (l->next.head != NULL);
+	return tasks_are_marked(&l->tasks);
 }
 
 uint64_t sim_turns(const struct loop *l)
@@ -410,25 +244,20 @@ uint64_t sim_turns(const struct loop *l)
 
 static void run_turn(struct loop *l)
 {
-	struct loop_task *t;
-
 	l->turns++;
-	while ((t = list_pop(&l->next)))
-		list_push(&l->deferred, t);
+	tasks_begin_turn(&l->tasks);
 	for (unsigned i = 0; i < l->n_fds; i++)
 		l->fds[i].due = fd_is_ready(&l->fds[i]);
 	run_ready(l, LOOP_PRIO_OUTPUT);
 	run_ready(l, LOOP_PRIO_WORKER);
-	run_timers(l);
+	(void)sim_timers_fire(&l->timers, l->now);
 	run_ready(l, LOOP_PRIO_NORMAL);
-	end_turn(l);
+	tasks_end_turn(&l->tasks);
 }
 
 static bool has_work(const struct loop *l)
 {
-	const struct loop_timer *t = first_timer(l, UINT64_MAX);
-
-	return sim_tasks_marked(l) || any_fd_ready(l) || (t && t->at <= l->now);
+	return sim_tasks_marked(l) || any_fd_ready(l) || sim_timers_next(&l->timers) <= l->now;
 }
 
 bool sim_settle(struct loop *l)
@@ -444,8 +273,7 @@ bool sim_settle(struct loop *l)
 
 static uint64_t next_time(const struct loop *l)
 {
-	const struct loop_timer *t = first_timer(l, UINT64_MAX);
-	uint64_t at = t ? t->at : LOOP_NEVER;
+	uint64_t at = sim_timers_next(&l->timers);
 
 	return l->events && l->events->at < at ? l->events->at : at;
 }
