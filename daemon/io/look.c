@@ -1,0 +1,90 @@
+#include "daemon/io/look.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/io/process.h"
+
+#define N(name)                                                                                                        \
+	{                                                                                                              \
+		SYS_##name, #name                                                                                      \
+	}
+
+/* Those that a process sleeps in. Others have their wchan. */
+static const struct {
+	long number;
+	const char *name;
+} syscalls[] = {
+	N(accept4),    N(accept),        N(clock_nanosleep), N(connect),      N(epoll_pwait), N(fcntl),    N(fdatasync),
+	N(flock),      N(fsync),         N(futex),           N(io_getevents), N(nanosleep),   N(openat),   N(ppoll),
+	N(pread64),    N(pselect6),      N(pwrite64),        N(read),         N(readv),       N(recvfrom), N(recvmmsg),
+	N(recvmsg),    N(rt_sigsuspend), N(rt_sigtimedwait), N(semtimedop),   N(sendfile),    N(sendmsg),  N(sendto),
+	N(splice),     N(sync),          N(wait4),           N(waitid),       N(write),       N(writev),
+#ifdef SYS_poll /* not on the newer machines, whose libc uses those above */
+	N(epoll_wait), N(open),          N(pause),           N(poll),         N(select),
+#endif
+};
+
+/* Reads a file of /proc/PID as text; returns its length, 0 when it cannot be read. */
+static size_t read_proc(pid_t pid, const char *name, char *buf, size_t size)
+{
+	_cleanup_close_ int fd = -1;
+	char path[48];
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name); /* fits */
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, buf, size - 1);
+	buf[n > 0 ? n : 0] = '\0';
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* Field 3 of /proc/PID/stat; the second, the name, may hold anything, brackets too. */
+static char read_state(pid_t pid)
+{
+	char buf[1024], *at;
+
+	(void)read_proc(pid, "stat", buf, sizeof(buf)); /* "" when not */
+	at = strrchr(buf, ')');
+	return at && at[1] == ' ' ? at[2] : 0;
+}
+
+static void read_wchan(pid_t pid, char *out, size_t size)
+{
+	if (!read_proc(pid, "wchan", out, size) || !(isalpha((unsigned char)out[0]) || out[0] == '_'))
+		out[0] = '\0'; /* "0": it does not sleep, or we may not know */
+}
+
+static const char *read_syscall(pid_t pid)
+{
+	char buf[256], *end;
+	long number;
+
+	if (!read_proc(pid, "syscall", buf, sizeof(buf)))
+		return NULL;
+	number = strtol(buf, &end, 10);
+	if (end == buf) /* "running" */
+		return NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(syscalls); i++) {
+		if (syscalls[i].number == number)
+			return syscalls[i].name;
+	}
+	return NULL;
+}
+
+void process_look(const struct process *p, struct process_look *look)
+{
+	*look = (struct process_look){ 0 };
+	if (!p->pid)
+		return;
+	look->state = read_state(p->pid);
+	read_wchan(p->pid, look->wchan, sizeof(look->wchan));
+	look->syscall = read_syscall(p->pid);
+	look->rss_kib = process_rss(p) / 1024;
+}

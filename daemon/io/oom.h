@@ -1,0 +1,19 @@
+/*
+ * Whether the kernel's OOM killer was at work on us: the counter of the daemon's own memory cgroup, which its workers are in
+ * or below. cgroup v2 (memory.events counts what is below too) and v1 (memory.oom_control).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct oom {
+	char *file;     /* owns: that has the counter; NULL: there is none */
+	uint64_t taken; /* kills up to this number are explained */
+};
+
+/* proc: "/proc/self/cgroup"; root: "/sys/fs/cgroup". Kills from before are nobody's. */
+void oom_init(struct oom *o, const char *proc, const char *root);
+void oom_deinit(struct oom *o);
+/* A process of ours died of a SIGKILL that we did not send: was it the OOM killer? Each kill that was counted explains one. */
+bool oom_take(struct oom *o);
