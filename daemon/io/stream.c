@@ -557,14 +557,20 @@ static void stream_lose(struct stream *s)
 		stream_end(s, STREAM_END_CLOSED);
 }
 
-/* The peer is gone, but what it said before may lie in our buffer (a worker's last reply). */
+/* The peer is gone, but what it said before may lie in our buffer. A worker's last reply is wanted now; a client may have said
+ * much, and is read like any other, a part each turn, up to its end. */
 static void stream_on_broken_output(struct stream *s)
 {
 	s->mute = true;
 	s->unread = true;
 	stream_drop_output(s);
 	stream_watch(s, false);
-	if (s->paused && !s->ops->half_closed)
+	if (s->ops->half_closed) {
+		if (!stream_is_reading(s) || !stream_is_hung_up(s))
+			stream_lose(s);
+		return;
+	}
+	if (s->paused)
 		return; /* read to its end when it is resumed */
 	stream_drain_input(s);
 	stream_lose(s);

@@ -48,6 +48,43 @@ START_TEST(fault_32_reply_of_a_worker_that_died_is_delivered_before_its_end)
 	}
 END_TEST
 
+START_TEST(fault_5_a_client_that_is_gone_with_much_to_say_lets_others_run)
+	{
+		uint8_t *all = malloc(10000 * REQUEST_BYTES);
+		struct peer p;
+
+		for (unsigned i = 0; i < 10000; i++)
+			memcpy(all + i * REQUEST_BYTES, REQUEST, REQUEST_BYTES);
+		peer_open(&p, FRAME_UNKNOWN, &peer_client_ops);
+		peer_write(&p, all, 10000 * REQUEST_BYTES);
+		cleanup_close(&p.fd);
+		p.fd = -1;
+		peer_send_text(&p.stream, "reply", 5); /* EPIPE */
+		io_run_for(peer_loop, 0);
+		ck_assert_uint_lt(p.frames, 1000);
+		io_run(peer_loop);
+		ck_assert_uint_eq(p.frames, 10000);
+		ck_assert_int_eq(p.why, STREAM_END_CLOSED);
+		ck_assert_uint_eq(p.ends, 1);
+		peer_close(&p);
+		free(all);
+	}
+END_TEST
+
+START_TEST(a_client_that_does_not_read_any_more_is_gone)
+	{
+		struct peer p;
+
+		peer_open(&p, FRAME_UNKNOWN, &peer_client_ops);
+		shutdown(p.fd, SHUT_RD); /* it could still write, for ever */
+		peer_send_text(&p.stream, "reply", 5);
+		io_run(peer_loop);
+		ck_assert_int_eq(p.why, STREAM_END_CLOSED);
+		ck_assert_uint_eq(p.ends, 1);
+		peer_close(&p);
+	}
+END_TEST
+
 START_TEST(stream_knows_whether_the_peer_has_read_all)
 	{
 		for (int reads = 0; reads < 2; reads++) {
@@ -313,6 +350,8 @@ int main(void)
 	return SUITE_RUN("stream output", peer_setup, peer_teardown,
 			 fault_18_client_that_shuts_its_side_down_gets_its_replies,
 			 fault_32_reply_of_a_worker_that_died_is_delivered_before_its_end,
+			 fault_5_a_client_that_is_gone_with_much_to_say_lets_others_run,
+			 a_client_that_does_not_read_any_more_is_gone,
 			 stream_knows_whether_the_peer_has_read_all, stream_of_a_worker_has_no_half,
 			 stream_close_flushed_writes_what_waits, stream_close_flushed_gives_up_in_the_end,
 			 stream_close_flushed_again_may_only_shorten_the_time, stream_in_zeroed_memory_is_closed,
