@@ -1,5 +1,6 @@
 #include "daemon/pool/failure.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -70,10 +71,24 @@ static char *describe_exit(const struct worker *w)
 			  ph->module[0] ? " of " : "", ph->module, last.len ? "; its last words: " : "", quoted);
 }
 
+/* Whose limit it was: the words of these errors do not say. */
+static const char *spawn_hint(int error)
+{
+	switch (error) {
+	case EMFILE:
+		return " in pypoold itself (its LimitNOFILE)";
+	case EAGAIN:
+		return ", there are too many processes (TasksMax of the service, limits of the user)";
+	default:
+		return "";
+	}
+}
+
 static char *describe(const struct worker *w)
 {
 	if (w->why == WORKER_WHY_SPAWN_FAILED)
-		return mem_printf("cannot start %s: %s", w->pool->settings->python, strerror(-w->spawn_error));
+		return mem_printf("cannot start %s: %s%s", w->pool->settings->python, strerror(-w->spawn_error),
+				  spawn_hint(-w->spawn_error));
 	if (w->hs.failed)
 		return describe_exception(&w->hs);
 	if (w->why == WORKER_WHY_INIT_TIMEOUT)

@@ -1,6 +1,7 @@
 """A failure: an exception told in data that can always be sent, whatever the exception does when it is looked at."""
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from types import TracebackType
@@ -43,7 +44,9 @@ class Failure:
 
     def look_for_hint(self, exc: BaseException, own: Sequence[str] = (), path: Sequence[str] = ()) -> None:
         """What helps against it, where its own words do not say. `own`: the pool's modules, searched for in `path`."""
-        if isinstance(exc, (ImportError, MemoryError, NameError, AttributeError)):
+        if isinstance(exc, OSError) and exc.errno == errno.EMFILE:
+            self.hint = _files_hint()  # without a file that would have to be opened
+        elif isinstance(exc, (ImportError, MemoryError, NameError, AttributeError)):
             try:
                 from pypool_worker.hint import hint_for  # here: most workers never need it
             except BaseException:  # no memory
@@ -152,6 +155,10 @@ def _causes(exc: BaseException) -> List[str]:
     except BaseException:
         pass  # an exception whose own attributes raise
     return told
+
+
+def _files_hint() -> str:
+    return f"the worker has all the {os.sysconf('SC_OPEN_MAX')} files open that limit_nofile of the pool allows"
 
 
 def _is_ours(file: str) -> bool:

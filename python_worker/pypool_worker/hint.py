@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from glob import escape, glob
 from typing import List, Optional, Sequence
 
 CLOSE = 0.75  # of difflib; less finds words that only sound alike
@@ -87,6 +86,8 @@ def _other_python(top: str, path: Sequence[str]) -> str:
     """Another interpreter that has it: the system's, or that of a venv beside the application."""
     if sys.prefix != "/usr" and _holds(DEBIAN, top):
         return "set python of the pool to /usr/bin/python3, which has it"
+    from glob import escape, glob
+
     for place in [where for entry in path for where in (entry, os.path.dirname(entry))]:
         for venv in (os.path.join(place, name) for name in VENVS):
             if any(_holds(packages, top) for packages in glob(f"{escape(venv)}/lib/python3*/site-packages")):
@@ -115,7 +116,7 @@ def _modules_in(path: Sequence[str]) -> List[str]:
     return sorted(found)
 
 
-# ---- no memory
+# ---- limits of the pool
 
 
 def _memory() -> str:

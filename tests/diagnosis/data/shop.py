@@ -84,6 +84,13 @@ def hoard(mib: int) -> int:
 
 
 @expose
+def open_all(name: str) -> int:
+    kept = []
+    while True:
+        kept.append(open(name))
+
+
+@expose
 def loop() -> None:
     rounds = 0
     while True:
