@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import resource
 import socket
@@ -19,6 +20,7 @@ import pytest
 from tests.support import procfs
 from tests.support.client import Client, ConnectionEnded, Framing, pack
 from tests.support.daemon import Daemon, pool
+from tests.support.scenes import failing
 from tests.support.waiting import eventually
 
 FRAMINGS: list[Framing] = ["prefixed", "bare"]
@@ -449,6 +451,29 @@ def test_fault_23_who_waited_is_served_when_there_are_fds_again(daemon: Daemon) 
             assert c.call("ping") == "pong"
         with waiting:
             assert waiting.wait(number).value() == "waited"
+
+
+@pytest.mark.parametrize("error", ["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"])
+def test_fault_23_accepting_pauses_for_whatever_the_kernel_lacks_and_goes_on(daemon: Daemon, error: str) -> None:
+    window = 1.0
+    with daemon.client() as c, failing(daemon, "accept4", error, "1+"):
+        waiting = daemon.client(hello=False)
+        number = waiting.start_execute("echo", "waited")
+        daemon.wait_log(rf"listener\.paused .*errno={getattr(errno, error)}\b")
+        began, lines = time.monotonic(), daemon.log().count("listener.paused")
+        assert waiting.is_silent(window)
+        lines = daemon.log().count("listener.paused") - lines
+        assert 0 < lines <= 12 * (time.monotonic() - began) + 1, "it tries again, but not in a loop"
+        assert [c.execute("echo", n) for n in range(50)] == list(range(50)), "who is connected is served"
+    with waiting:
+        assert waiting.wait(number).value() == "waited"
+
+
+@pytest.mark.parametrize("error", ["ECONNABORTED", "EINTR"])
+def test_accepting_does_not_pause_for_what_is_over_at_once(daemon: Daemon, error: str) -> None:
+    with failing(daemon, "accept4", error, 1), daemon.client() as c:
+        assert c.call("ping") == "pong"
+    assert "listener.paused" not in daemon.log()
 
 
 def test_fault_23_a_half_closed_client_gets_its_replies_without_an_fd(daemon: Daemon) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.support.client import Client
 from tests.support.daemon import SLOW, Daemon
@@ -125,8 +125,8 @@ def now() -> float:
 
 
 @contextmanager
-def failing(daemon: Daemon, call: str, error: str, which: int) -> Iterator[None]:
-    """Meanwhile the call of that name that the daemon makes as the `which`-th from now fails."""
+def failing(daemon: Daemon, call: str, error: str, which: int | Literal["1+"]) -> Iterator[None]:
+    """Meanwhile the call of that name that the daemon makes as the `which`-th from now fails; "1+": each does."""
     what = f"inject={call}:error={error}:when={which}"
     command = ["strace", "-p", str(daemon.pid), "-o", "/dev/null", "-e", f"trace={call}", "-e", what]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
