@@ -1,0 +1,92 @@
+"""A worker that ends while it runs a call, or while it runs none."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.diagnosis.telling import TIME, WORKER, check, pool
+from tests.support.client import CallError, Client
+from tests.support.daemon import Daemon
+from tests.support.scenes import wait_dead, wait_running, workers
+from tests.support.waiting import eventually
+
+StartDaemon = Callable[..., Daemon]
+KEYS = "waited_ms run_ms exit exit_code signal core_dumped max_rss_kib output"
+
+
+def check_death(error: CallError, how: str, doing: str, last_words: str = "", keys: str = "") -> None:
+    tail = f"; its last words: {last_words}" if last_words else ""
+    check(error, "worker_died", "maybe", rf"{WORKER} {how} while it ran {doing} for {TIME}{tail}", f"{KEYS} {keys}")
+    assert error.cause["max_rss_kib"] > 5000
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_exit_behind_pythons_back(start_daemon: StartDaemon, status: int) -> None:
+    with start_daemon({"default": pool("shop")}).client() as c:
+        error = c.fail_execute("vanish", status)
+        check_death(error, f"exited with status {status}", "vanish", "about to go")
+        assert (error.cause["exit_code"], error.cause["signal"]) == (status, 0)
+        assert error.cause["output"] == ["about to go"]
+        assert c.execute("price", 1) == 100, "another worker serves"
+
+
+def kill_running(c: Client, number: int) -> CallError:
+    call = c.start_execute("slow", 60)
+    wait_running(c, "slow")
+    os.kill(workers(c, "busy")[0]["pid"], number)
+    return c.wait_error(call)
+
+
+def test_sigkill_by_somebody_else(start_daemon: StartDaemon) -> None:
+    with start_daemon({"default": pool("shop")}).client() as c:
+        error = kill_running(c, signal.SIGKILL)
+        check_death(error, r"was killed by signal 9 \(SIGKILL\)", "slow")
+        assert (error.cause["exit_code"], error.cause["signal"], error.cause["output"]) == (-1, 9, [])
+
+
+def test_a_worker_that_dies_while_idle_is_noticed_by_no_caller(start_daemon: StartDaemon) -> None:
+    with start_daemon({"default": pool("shop")}).client() as c:
+        idle = workers(c, "idle")[0]
+        os.kill(idle["pid"], signal.SIGKILL)
+        assert c.execute("price", 1) == 100
+        dead = wait_dead(c, idle["worker"])
+        assert (dead["why"], dead["exit"]) == ("crashed", "was killed by signal 9 (SIGKILL)")
+        told = c.call("why", worker=idle["worker"])
+        assert (told["history"][-1]["to"], told["history"][-1]["why"]) == ("dead", "crashed")
+
+
+def test_crash_loop_at_init(start_daemon: StartDaemon) -> None:
+    with start_daemon({"default": pool("chatty", breaker_failures=3, breaker_reset="20s")}).client() as c:
+
+        def open_error() -> CallError | None:
+            error = c.fail_execute("anything")
+            return error if error.code == "circuit_open" else None
+
+        error = eventually(open_error, "the breaker opens")
+        assert error is not None
+        check(
+            error, "circuit_open", "never",
+            r"pool default takes no calls: 3 workers failed in a row since \d\d:\d\d:\d\d, last: ConnectionError: licence "
+            rf"server refused, chatty\.py line 6; next try in {TIME}",
+            "breaker failures since_ms last init",
+        )
+        assert 0 < error.fields["retry_after_ms"] <= 20_000
+        assert [each["what"] for each in error.cause["last"]] == ["ConnectionError: licence server refused, chatty.py line 6"] * 3
+        assert "connecting to the licence server" in error.cause["init"]["output"]
+
+
+def test_crash_loop_in_calls(start_daemon: StartDaemon) -> None:
+    settings = pool("shop", breaker_failures=2, breaker_reset="20s", poison_kills=0)
+    with start_daemon({"default": settings}).client() as c:
+        for status in (3, 4):
+            assert c.fail_execute("vanish", status).code == "worker_died"
+        check(
+            c.fail_execute("price", 1), "circuit_open", "never",
+            r"pool default takes no calls: 2 workers failed in a row since \d\d:\d\d:\d\d, last: "
+            rf"{WORKER} exited with status 4; its last call was vanish; next try in {TIME}",
+            "breaker failures since_ms last",
+        )
