@@ -85,6 +85,8 @@ static void check_worker(struct world *w, const struct worker *k)
 	if (k->lease)
 		CHECK(w, k->lease->worker == k && (k->state == WORKER_BUSY || k->state == WORKER_DRAINING),
 		      "invariant 7: a lease on a worker that is not busy", k->id);
+	if (serving && !k->calls.ended && k->timer.at != LOOP_NEVER)
+		CHECK(w, k->slot.call && !k->slot.request, "a grace without an abandoned call", k->id);
 	if (serving && k->calls.ended)
 		CHECK(w, k->timer.at != LOOP_NEVER, "a worker that cannot be spoken to is kept", k->id);
 	if (k->state == WORKER_STOPPING)

@@ -56,6 +56,26 @@ START_TEST(a_deadline_counts_from_the_moment_of_reading_and_waiting_counts)
 	}
 END_TEST
 
+START_TEST(a_deadline_is_not_moved_by_the_start_of_the_call)
+	{
+		struct scene sc;
+		uint64_t received;
+
+		scene_begin_busy(&sc, S);
+		received = loop_now(sc.stage.loop);
+		sim_execute(&sc.one, 2, 300 * MS, 0);
+		scene_pass(&sc, 200 * MS);
+		sim_child_reply(scene_child(&sc), scene_child(&sc)->call);
+		scene_pass(&sc, 0);
+		ck_assert_int_eq(find(&sc, 2)->state, REQUEST_RUNNING);
+		ck_assert_uint_eq(find(&sc, 2)->deadline, received + 300 * MS);
+		scene_pass(&sc, 100 * MS);
+		ck_told(&sc.one, 2, ERROR_DEADLINE_EXCEEDED, EXECUTED_MAYBE);
+		ck_assert_uint_eq(told(&sc.one, 2)->at, received + 300 * MS);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(a_queue_timeout_that_comes_first_is_told_as_such)
 	{
 		struct scene sc;
@@ -283,6 +303,7 @@ END_TEST
 
 RUN_SUITE("request", a_call_is_run_once_and_answered_once_with_its_value,
 	  a_deadline_counts_from_the_moment_of_reading_and_waiting_counts,
+	  a_deadline_is_not_moved_by_the_start_of_the_call,
 	  a_queue_timeout_that_comes_first_is_told_as_such,
 	  fault_35_at_the_deadline_it_is_answered_with_the_stack_then_interrupted,
 	  a_worker_that_shows_no_stack_delays_the_answer_by_40_ms_at_most,

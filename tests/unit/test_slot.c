@@ -198,6 +198,84 @@ START_TEST(fault_104_an_abandoned_call_that_has_answered_does_not_cost_its_worke
 	}
 END_TEST
 
+/* A worker that replies when the loop has already seen what is ready, and its timers come next. */
+struct late_reply {
+	struct loop_timer timer;
+	struct sim_child *child;
+};
+
+static void on_late_reply(struct loop_timer *t)
+{
+	struct sim_child *c = container_of(t, struct late_reply, timer)->child;
+
+	sim_child_reply(c, c->call);
+}
+
+/* Just before whatever timer is armed for that moment from now on. */
+static void reply_late(struct late_reply *late, struct scene *sc, uint64_t after)
+{
+	late->child = scene_child(sc);
+	loop_timer_init(&late->timer, sc->stage.loop, on_late_reply);
+	loop_timer_set(&late->timer, loop_now(sc->stage.loop) + after);
+}
+
+START_TEST(fault_104_a_reply_that_comes_with_the_deadline_wins_and_its_worker_is_left_alone)
+	{
+		struct scene sc;
+		struct late_reply late;
+
+		scene_begin(&sc, 1);
+		scene_child(&sc)->script.call = SIM_CALL_MANUAL;
+		reply_late(&late, &sc, 100 * MS);
+		sim_execute(&sc.one, 1, 100 * MS, 0);
+		scene_pass(&sc, 100 * MS);
+		ck_told(&sc.one, 1, ERROR_NONE, EXECUTED_YES);
+		ck_assert_int_eq(scene_worker(&sc)->state, WORKER_IDLE);
+		ck_assert_uint_eq(scene_child(&sc)->n_dumps, 0);
+		ck_assert_uint_eq(scene_child(&sc)->n_interrupts, 0);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(fault_104_an_abandoned_call_that_answers_with_the_end_of_the_grace_does_not_cost_its_worker)
+	{
+		struct scene sc;
+		struct late_reply late;
+		uint64_t worker;
+
+		scene_begin_busy(&sc);
+		worker = scene_worker(&sc)->id;
+		scene_child(&sc)->script.ignores_interrupt = true;
+		reply_late(&late, &sc, sc.stage.settings.cancel_grace);
+		request_cancel(registry_find_by_id(&sc.stage.registry, sc.one.caller.id, 1));
+		scene_pass(&sc, S);
+		ck_assert_uint_eq(scene_worker(&sc)->id, worker);
+		ck_assert_int_eq(scene_worker(&sc)->state, WORKER_IDLE);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(a_reply_ends_the_grace_also_under_a_lease)
+	{
+		struct scene sc;
+		struct lease *l;
+
+		scene_begin(&sc, 1);
+		l = scene_lease(&sc, &sc.one, 1, 10 * S);
+		scene_child(&sc)->script.call = SIM_CALL_MANUAL;
+		sim_execute_leased(&sc.one, 2, l);
+		scene_pass(&sc, 0);
+		scene_child(&sc)->script.ignores_interrupt = true;
+		request_cancel(registry_find_by_id(&sc.stage.registry, sc.one.caller.id, 2));
+		ck_assert_uint_ne(scene_worker(&sc)->timer.at, LOOP_NEVER);
+		sim_child_reply(scene_child(&sc), scene_child(&sc)->call);
+		scene_pass(&sc, 0);
+		ck_assert_int_eq(scene_worker(&sc)->state, WORKER_BUSY); /* with its lease, and no call */
+		ck_assert_uint_eq(scene_worker(&sc)->timer.at, LOOP_NEVER);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(fault_98_a_worker_that_memory_is_missing_for_ends_and_its_call_is_told_overloaded)
 	{
 		struct scene sc;
@@ -223,4 +301,7 @@ RUN_SUITE("slot", fault_37_a_reply_with_a_wrong_id_is_never_forwarded, fault_38_
 	  fault_32_a_full_reply_then_instant_death_is_delivered,
 	  a_worker_that_closes_its_channel_and_lives_is_killed_and_its_call_told,
 	  fault_104_an_abandoned_call_that_has_answered_does_not_cost_its_worker,
+	  fault_104_a_reply_that_comes_with_the_deadline_wins_and_its_worker_is_left_alone,
+	  fault_104_an_abandoned_call_that_answers_with_the_end_of_the_grace_does_not_cost_its_worker,
+	  a_reply_ends_the_grace_also_under_a_lease,
 	  fault_98_a_worker_that_memory_is_missing_for_ends_and_its_call_is_told_overloaded)
