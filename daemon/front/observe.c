@@ -115,12 +115,26 @@ void method_status(struct query *q)
 	view_send(&v);
 }
 
+static void pack_breaker(msgpack_packer *pk, const struct pool *p)
+{
+	const struct breaker *b = &p->supply.breaker;
+	const struct breaker_cause *last = breaker_cause(b, 0);
+
+	pack_text(pk, "breaker");
+	msgpack_pack_map(pk, 5);
+	pack_kv_text(pk, "state", breaker_state_name(b->state));
+	pack_kv_uint(pk, "failures", breaker_failures(b));
+	pack_kv_uint(pk, "opened", b->n_opened);
+	pack_kv_uint(pk, "retry_after_ms", breaker_is_open(b) ? supply_wait(p) / NS_PER_MS : 0);
+	pack_kv_text(pk, "last", last ? last->text : NULL);
+}
+
 static void pack_pool(msgpack_packer *pk, const struct pool *p)
 {
 	const struct pool_settings *c = p->settings;
 	const struct stats *st = &p->stats;
 
-	msgpack_pack_map(pk, 30);
+	msgpack_pack_map(pk, 32);
 	pack_kv_text(pk, "name", c->name);
 	pack_kv_text(pk, "state", pool_state_name(p));
 	pack_kv_text(pk, "app", c->app);
@@ -146,6 +160,8 @@ static void pack_pool(msgpack_packer *pk, const struct pool *p)
 	pack_kv_uint(pk, "wait_p99_us", histogram_quantile(&st->wait, 990));
 	pack_kv_uint(pk, "run_p50_us", histogram_quantile(&st->run, 500));
 	pack_kv_uint(pk, "run_p99_us", histogram_quantile(&st->run, 990));
+	pack_breaker(pk, p);
+	pack_kv_uint(pk, "due", p->supply.n_due);
 	pack_failure(pk, p);
 }
 
@@ -187,7 +203,7 @@ static void pack_worker(struct view *v, const struct worker *w)
 	char how[POSTMORTEM_TEXT];
 	bool dead = w->state == WORKER_DEAD;
 
-	msgpack_pack_map(&v->pk, 14);
+	msgpack_pack_map(&v->pk, 16);
 	pack_kv_uint(&v->pk, "worker", w->id);
 	pack_kv_text(&v->pk, "pool", w->pool->settings->name);
 	pack_kv_uint(&v->pk, "pid", (uint64_t)w->last_pid);
@@ -200,6 +216,8 @@ static void pack_worker(struct view *v, const struct worker *w)
 	pack_kv_uint(&v->pk, "lease", w->lease ? w->lease->id : 0);
 	pack_kv_text(&v->pk, "python", w->hs.python);
 	pack_kv_text(&v->pk, "codec", w->hs.codec);
+	pack_kv_uint(&v->pk, "misses", w->misses);
+	pack_kv_text(&v->pk, "due", w->due == WORKER_WHY_NONE ? NULL : worker_why_name(w->due));
 	failure_pack_phases(&v->pk, "init", w);
 	pack_kv_text(&v->pk, "exit", dead && w->last_pid ? postmortem_exit_text(w, how) : NULL);
 }

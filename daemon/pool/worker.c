@@ -232,7 +232,7 @@ static void worker_on_exited(struct process *proc, const struct process_exit *ho
 	if (stream_is_open(&w->calls))
 		stream_drain_input(&w->calls);
 	stream_close(&w->calls);
-	w->died_busy = !slot_is_free(w);
+	w->died_busy = !slot_is_free(w) && !w->calls.unread;
 	if (w->slot.request)
 		worker_end_call(w);
 	w->slot.call = 0;

@@ -92,7 +92,7 @@ struct worker {
 	uint64_t ping_seq;    /* of the last ping; hs.pong is what has come back */
 	uint64_t ping_calls;  /* calls_done when it was last looked after */
 	unsigned misses;      /* pings in a row without an answer */
-	bool died_busy;       /* DEAD: with a call in its slot */
+	bool died_busy;       /* DEAD: with a call that it had read */
 	uint64_t logged_lines; /* output lines up to this number are in the log */
 	int spawn_error;      /* negative errno of a failed start */
 	struct process_exit exit; /* DEAD */

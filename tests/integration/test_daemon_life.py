@@ -261,7 +261,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "count_overflow": (with_pool("max_queue = 18446744073709551617"), 3, "max_queue"),
     "fault_109_count_of_-1": (with_pool("max_queue = -1"), 3, "max_queue"),
     "fault_109_duration_of_-1s": (with_pool('call_timeout = "-1s"'), 3, "call_timeout"),
-    "fault_109_no_workers": (with_pool("min_workers = 0"), 3, "min_workers"),
+    "fault_109_no_workers": (with_pool("max_workers = 0"), 3, "max_workers"),
     "byte_order_mark": (b"\xef\xbb\xbf" + GOOD, 1, "byte order mark"),
     "include_of_itself": (b'include("pypoold.conf")\n' + GOOD, 1, "conf.d"),
     "key_twice": (with_pool("max_queue = 1\n  max_queue = 2"), 4, "max_queue"),

@@ -107,7 +107,7 @@ def test_fault_52_an_import_error_is_tried_again_with_back_off_and_told_meanwhil
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     ledger, flag = tmp_path / "ledger", tmp_path / "flag"
-    daemon = start_daemon({"default": app_in(tmp_path, LOOPS.format(ledger=str(ledger), flag=str(flag)))})
+    daemon = start_daemon({"default": app_in(tmp_path, LOOPS.format(ledger=str(ledger), flag=str(flag)), breaker_failures=0)})
     with daemon.client() as c:
         last = {}
 
