@@ -26,7 +26,6 @@
 #define READ_BYTES (16 * 1024)
 #define OUTPUT_PER_TURN (64 * 1024) /* of one pipe: a flood must not keep others waiting */
 #define OUTPUT_AT_END (1024 * 1024) /* the largest pipe: a grandchild may go on writing for ever */
-#define CONTROL_BYTES (64 * 1024)   /* of one packet */
 #define CONTROL_PER_TURN 16
 #define CONTROL_AT_END 1024
 #define DUMP_BYTES (64 * 1024)
@@ -114,7 +113,7 @@ enum control_read {
 
 static enum control_read process_read_control(struct process *p)
 {
-	uint8_t buf[CONTROL_BYTES];
+	uint8_t buf[PROCESS_CONTROL_MAX];
 	ssize_t n = recv(p->control.fd, buf, sizeof(buf), MSG_TRUNC | MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EINTR || errno == ECONNRESET))
@@ -122,7 +121,8 @@ static enum control_read process_read_control(struct process *p)
 	/* the reset (peer gone with a packet unread) is told once, before the packets that it has sent: hence twice */
 	if (n < 0 && errno == EAGAIN)
 		return CONTROL_NOTHING;
-	if (n <= 0 || (size_t)n > sizeof(buf)) /* a packet that is too large breaks the protocol */
+	p->oversized |= n > (ssize_t)sizeof(buf); /* that breaks the protocol */
+	if (n <= 0 || p->oversized)
 		return CONTROL_CLOSED;
 	p->ops->control(p, (struct span){ .p = buf, .len = (size_t)n });
 	return CONTROL_PACKET;

@@ -41,7 +41,8 @@ struct process_ops {
 	void (*exited)(struct process *p, const struct process_exit *how);
 	/* One control packet. */
 	void (*control)(struct process *p, struct span message);
-	/* The control socket is at its end; the process may still live. */
+	/* The control socket is at its end, or was closed because of a packet that is too large (then p->oversized); the
+	 * process may still live. */
 	void (*control_closed)(struct process *p);
 	/* New lines are in the tail. */
 	void (*output)(struct process *p);
@@ -49,6 +50,7 @@ struct process_ops {
 	void (*dumped)(struct process *p, struct span text, bool complete);
 };
 
+#define PROCESS_CONTROL_MAX (64 * 1024) /* bytes of one control packet */
 #define PROCESS_PAGE_WORDS 2 /* uint64: the call to interrupt, the reason */
 
 struct process {
@@ -64,6 +66,7 @@ struct process {
 	char *dump_text; /* owns */
 	size_t dump_len;
 	bool dumping;
+	bool oversized; /* it has sent a control packet over PROCESS_CONTROL_MAX */
 	volatile uint64_t *page; /* owns: mapping */
 	int page_fd;
 };

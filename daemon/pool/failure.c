@@ -71,6 +71,19 @@ static char *describe_exit(const struct worker *w)
 			  ph->module[0] ? " of " : "", ph->module, last.len ? "; its last words: " : "", quoted);
 }
 
+/* It lived on, and so nobody else would have told. */
+static char *describe_wrong(const struct worker *w)
+{
+	const struct handshake_phase *ph = handshake_last(&w->hs);
+	struct span last = postmortem_last_line(w->proc.tail, 0);
+	char how[POSTMORTEM_TEXT], quoted[400] = "";
+
+	if (last.len)
+		envelope_quote(last, quoted, sizeof(quoted));
+	return mem_printf("%s; it %s in phase %s%s%s%s%s", w->hs.wrong, postmortem_exit_text(w, how), ph->name,
+			  ph->module[0] ? " of " : "", ph->module, last.len ? "; its last words: " : "", quoted);
+}
+
 /* Whose limit it was: the words of these errors do not say. */
 static const char *spawn_hint(int error)
 {
@@ -93,6 +106,8 @@ static char *describe(const struct worker *w)
 		return describe_exception(&w->hs);
 	if (w->why == WORKER_WHY_INIT_TIMEOUT)
 		return describe_timeout(w);
+	if (w->hs.wrong && w->why == WORKER_WHY_PROTOCOL)
+		return describe_wrong(w);
 	return describe_exit(w);
 }
 

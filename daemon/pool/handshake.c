@@ -17,6 +17,7 @@ void handshake_deinit(struct handshake *h)
 	free(h->traceback);
 	free(h->summary);
 	free(h->imported_by);
+	free(h->wrong);
 	free(h->stack);
 	*h = (struct handshake){ 0 };
 }

@@ -30,6 +30,7 @@ struct handshake {
 	uint64_t line;
 	uint8_t *imported_by; /* owns: MessagePack, an array of {file, line} */
 	size_t imported_by_len;
+	char *wrong; /* owns: how it broke the rules, or NULL */
 	char *stack; /* owns: Python stack at the init timeout, or NULL */
 };
 

@@ -154,6 +154,15 @@ static void worker_await_end(struct worker *w)
 	loop_timer_set(&w->timer, loop_now(w->pool->loop) + STACK_TIME);
 }
 
+/* It has broken the rules, and is killed for it. */
+static void worker_accuse(struct worker *w, const char *what)
+{
+	LOG(WARN, "worker.protocol", KV("pool", w->pool->settings->name), KV("worker", w->id), KV("what", what));
+	if (!w->hs.wrong)
+		w->hs.wrong = mem_strdup(what);
+	worker_stop(w, WORKER_WHY_PROTOCOL);
+}
+
 static void worker_on_control(struct process *proc, struct span message)
 {
 	struct worker *w = container_of(proc, struct worker, proc);
@@ -173,9 +182,7 @@ static void worker_on_control(struct process *proc, struct span message)
 			worker_await_end(w);
 		break;
 	case HANDSHAKE_BROKEN:
-		LOG(WARN, "worker.protocol", KV("pool", w->pool->settings->name), KV("worker", w->id),
-		    KV("what", c.message));
-		worker_stop(w, WORKER_WHY_PROTOCOL);
+		worker_accuse(w, c.message);
 		break;
 	case HANDSHAKE_NOTHING:
 		break;
@@ -184,7 +191,12 @@ static void worker_on_control(struct process *proc, struct span message)
 
 static void worker_on_control_closed(struct process *proc)
 {
-	(void)proc; /* a hint only: the exit status is still owed */
+	struct worker *w = container_of(proc, struct worker, proc);
+
+	if (proc->oversized)
+		worker_accuse(w, "the worker sent a control message of over 64 KiB");
+	else if (w->state == WORKER_STARTING || w->state == WORKER_INITIALIZING)
+		worker_await_end(w); /* dead, most likely; if not, it cannot become ready any more */
 }
 
 static void worker_on_dumped(struct process *proc, struct span text, bool complete)
@@ -256,7 +268,7 @@ static void worker_on_frame(struct stream *s, struct slice *body)
 	if (w->state != WORKER_STARTING && w->state != WORKER_INITIALIZING)
 		slot_take_frame(w, body);
 	else
-		worker_stop(w, WORKER_WHY_PROTOCOL); /* a call's reply before ready */
+		worker_accuse(w, "the worker answered a call before it was ready");
 }
 
 static void worker_on_ended(struct stream *s, enum stream_end why)
@@ -338,7 +350,10 @@ static void worker_on_timer(struct loop_timer *t)
 	switch (w->state) {
 	case WORKER_STARTING:
 	case WORKER_INITIALIZING:
-		process_dump(&w->proc, STACK_TIME);
+		if (w->proc.control.fd < 0)
+			worker_accuse(w, "the worker closed its control channel");
+		else
+			process_dump(&w->proc, STACK_TIME);
 		break;
 	case WORKER_IDLE:
 	case WORKER_BUSY:

@@ -258,7 +258,7 @@ def test_fault_55_a_worker_that_dies_before_ready_is_an_init_failure_and_is_sent
     ("hello hello until_killed", "the worker said hello twice"),
     ("hello_of_protocol_9 until_killed", "the worker speaks protocol 9"),
     ("hello garbage_on_control until_killed", "a control message of the worker is malformed"),
-    ("hello unasked_reply until_killed", ""),
+    ("hello unasked_reply until_killed", "the worker answered a call before it was ready"),
 ])
 def test_fault_55_a_worker_that_breaks_the_handshake_is_killed_and_is_sent_no_work(
     start_daemon: StartDaemon, tmp_path: Path, script: str, words: str
@@ -269,8 +269,28 @@ def test_fault_55_a_worker_that_breaks_the_handshake_is_killed_and_is_sent_no_wo
         error = c.fail_execute("echo", timeout_ms=20000)
         assert (error.code, error.executed) == ("init_failed", "never")
         assert "was killed by pypoold (protocol, SIGKILL)" in error.message
-        assert words in daemon.log()
+        assert words in error.message and words in daemon.log()
         assert lines(ledger) == []
+    daemon.wait_ready()
+
+
+@pytest.mark.parametrize("word, words", [
+    ("close_control", "the worker closed its control channel"),
+    ("too_much_on_control", "the worker sent a control message of over 64 KiB"),
+])
+def test_fault_42_a_worker_that_cannot_say_ready_any_more_fails_at_once(
+    start_daemon: StartDaemon, tmp_path: Path, word: str, words: str
+) -> None:
+    script = f"hello complain {word} until_killed"
+    daemon = start_daemon({"default": stub(script, tmp_path / "ledger", init_timeout="60s")}, ready=False)
+    with early_client(daemon) as c:
+        began = now()
+        error = c.fail_execute("echo", timeout_ms=20000)
+        assert now() - began < 5.0 * SLOW
+        assert (error.code, error.executed, error.fields["phase"]) == ("init_failed", "never", "library")
+        assert f"{words}; it was killed by pypoold (protocol, SIGKILL) in phase library" in error.message
+        assert "its last words: the stub complains" in error.message
+        assert (error.cause["reason"], error.cause["output"]) == ("protocol", ["the stub complains"])
     daemon.wait_ready()
 
 

@@ -233,6 +233,21 @@ void sim_child_close_calls(struct sim_child *c)
 	pipe_update(c->machine->loop, &c->calls);
 }
 
+void sim_child_close_control(struct sim_child *c)
+{
+	c->control.over = true;
+	pipe_update(c->machine->loop, &c->control);
+}
+
+/* More than a control packet may have. */
+static void child_say_too_much(struct sim_child *c)
+{
+	_cleanup_free_ char *much = mem_new(PROCESS_CONTROL_MAX + 1);
+
+	memset(much, 0xc0, PROCESS_CONTROL_MAX + 1);
+	sim_child_write_control(c, much, PROCESS_CONTROL_MAX + 1);
+}
+
 /* --- death --- */
 
 void sim_child_die(struct sim_child *c, int exit_code, int signal)
@@ -312,6 +327,13 @@ static void child_on_ready_time(struct sim_child *c)
 	case SIM_INIT_FAILED:
 		sim_child_say_failed(c);
 		sim_child_die(c, 1, 0);
+		return;
+	case SIM_INIT_CLOSE:
+		sim_child_print(c, "the app closes all fds\n");
+		sim_child_close_control(c);
+		return;
+	case SIM_INIT_OVERSIZED:
+		child_say_too_much(c);
 		return;
 	case SIM_INIT_EARLY_REPLY:
 	case SIM_INIT_EARLY_REPLY_AND_EXIT:

@@ -23,6 +23,8 @@ enum sim_init {
 	SIM_INIT_GARBAGE,
 	SIM_INIT_EARLY_REPLY, /* a reply on the call channel before ready */
 	SIM_INIT_EARLY_REPLY_AND_EXIT,
+	SIM_INIT_CLOSE, /* closes its control channel and lives on */
+	SIM_INIT_OVERSIZED,
 	SIM_INIT_N,
 };
 
@@ -133,6 +135,7 @@ void sim_child_write_calls(struct sim_child *c, const void *data, size_t len); /
 void sim_child_write_control(struct sim_child *c, const void *data, size_t len);
 void sim_child_print(struct sim_child *c, const char *text); /* on stderr */
 void sim_child_close_calls(struct sim_child *c);
+void sim_child_close_control(struct sim_child *c);
 void sim_child_die(struct sim_child *c, int exit_code, int signal);
 
 /* For sim_stream.c and sim_process.c: the kernel's side. */

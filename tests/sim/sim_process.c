@@ -70,9 +70,11 @@ static bool read_control(struct process *p, struct sim_child *c)
 
 	if (!m)
 		return false;
-	p->ops->control(p, (struct span){ .p = m->data, .len = m->len });
+	p->oversized |= m->len > PROCESS_CONTROL_MAX;
+	if (!p->oversized)
+		p->ops->control(p, (struct span){ .p = m->data, .len = m->len });
 	free(m);
-	return true;
+	return !p->oversized;
 }
 
 static void on_control(struct loop_io *io, int events)
@@ -84,7 +86,7 @@ static void on_control(struct loop_io *io, int events)
 	(void)events;
 	while (n < CONTROL_PER_TURN && read_control(p, c))
 		n++;
-	if (n == 0 && c->control.over) {
+	if (p->oversized || (n == 0 && c->control.over)) {
 		loop_io_close(io);
 		p->ops->control_closed(p);
 	}

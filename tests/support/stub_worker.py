@@ -94,6 +94,8 @@ WORDS: Dict[str, Callable[[], Any]] = {
     "exit_3": lambda: os._exit(3),
     "complain": lambda: print("the stub complains", file=sys.stderr, flush=True),
     "garbage_on_control": lambda: os.write(CONTROL, b"\xc1\xc1"),
+    "too_much_on_control": lambda: os.write(CONTROL, b"\xc0" * 65537),
+    "close_control": lambda: os.close(CONTROL),
     "close_calls": lambda: os.close(CALLS),
     "unasked_reply": lambda: os.write(CALLS, reply(1)),
     "reply_to_another": lambda: os.write(CALLS, reply(take_call() + 1000)),

@@ -52,6 +52,28 @@ START_TEST(fault_53_an_init_that_hangs_is_told_with_its_phase_module_and_frame)
 	}
 END_TEST
 
+START_TEST(fault_42_a_control_channel_that_is_closed_in_init_is_told_at_once)
+	{
+		ck_failure(SIM_INIT_CLOSE, 0, "library",
+			   WORDS("the worker closed its control channel; it was killed by pypoold (protocol, SIGKILL)",
+				 "in phase library", "its last words: the app closes all fds"));
+	}
+END_TEST
+
+START_TEST(a_control_message_that_is_too_large_is_told_at_once)
+	{
+		ck_failure(SIM_INIT_OVERSIZED, 0, "library",
+			   WORDS("the worker sent a control message of over 64 KiB; it was killed by pypoold"));
+	}
+END_TEST
+
+START_TEST(what_breaks_the_handshake_is_told)
+	{
+		ck_failure(SIM_INIT_READY_FIRST, 0, "interpreter", WORDS("the worker said ready before hello; it was"));
+		ck_failure(SIM_INIT_EARLY_REPLY, 0, "library", WORDS("the worker answered a call before it was ready"));
+	}
+END_TEST
+
 START_TEST(fault_55_a_death_in_init_is_told_with_its_status_and_its_last_words)
 	{
 		ck_failure(SIM_INIT_EXIT_EARLY, 0, "interpreter", WORDS("exited with status 3", "something broke"));
@@ -78,5 +100,7 @@ END_TEST
 RUN_SUITE("failure", fault_51_a_program_that_is_not_there_is_named_with_the_reason,
 	  fault_52_an_exception_in_init_is_told_with_file_and_line,
 	  fault_53_an_init_that_hangs_is_told_with_its_phase_module_and_frame,
+	  fault_42_a_control_channel_that_is_closed_in_init_is_told_at_once,
+	  a_control_message_that_is_too_large_is_told_at_once, what_breaks_the_handshake_is_told,
 	  fault_55_a_death_in_init_is_told_with_its_status_and_its_last_words, a_clock_has_hours_minutes_and_seconds,
 	  nothing_is_freed_as_nothing)

@@ -34,6 +34,16 @@ static void helper_many_words(void)
 		(void)!send(4, "word", 4, 0);
 }
 
+static void helper_large_word(void)
+{
+	static const char word[PROCESS_CONTROL_MAX + 1];
+	char c;
+
+	(void)!send(4, word, sizeof(word) - 1, 0);
+	(void)!send(4, word, sizeof(word), 0);
+	(void)!read(3, &c, 1);
+}
+
 static void helper_close_control(void)
 {
 	char c;
@@ -143,6 +153,23 @@ START_TEST(process_whose_control_is_closed_may_live_on)
 	}
 END_TEST
 
+START_TEST(process_that_sends_a_packet_that_is_too_large_is_not_heard_any_more)
+	{
+		struct child c;
+
+		child_start_helper(&c, "large-word");
+		c.stop_at_control_end = true;
+		io_run(child_loop);
+		ck_assert_uint_eq(c.packets, 1); /* that of the largest size */
+		ck_assert(c.process.oversized);
+		cleanup_close(&c.calls);
+		c.calls = -1;
+		io_run(child_loop);
+		ck_assert_int_eq(c.how.exit_code, 0);
+		child_deinit(&c);
+	}
+END_TEST
+
 START_TEST(process_interrupt_brings_call_and_reason)
 	{
 		struct child c;
@@ -165,6 +192,7 @@ int main(int argc, char **argv)
 		{ "echo-control", helper_echo_control },
 		{ "last-word", helper_last_word },
 		{ "many-words", helper_many_words },
+		{ "large-word", helper_large_word },
 		{ "close-control", helper_close_control },
 		{ "page", helper_page },
 		{ NULL, NULL },
@@ -176,5 +204,6 @@ int main(int argc, char **argv)
 			 process_control_that_nobody_reads_is_full_one_day,
 			 process_last_word_is_read_although_a_packet_was_left_unread,
 			 process_is_heard_to_the_end_before_its_exit, process_whose_control_is_closed_may_live_on,
+			 process_that_sends_a_packet_that_is_too_large_is_not_heard_any_more,
 			 process_interrupt_brings_call_and_reason);
 }
