@@ -132,6 +132,7 @@ class Client:
             await self.pause(100)  # the pool is down for a moment: what a client would do
 
     async def pause(self, most_ms: int) -> None:
+        """Lets the attack fall into any moment of what the daemon does: waits for nothing."""
         await asyncio.sleep(self.rng.randrange(most_ms + 1) / 1000)
 
     # ---- scenes
@@ -264,13 +265,20 @@ class Client:
         if how < 0.3 and link is not self.link:
             return
         if how < 0.5 and ttl <= 100:
-            await asyncio.sleep(ttl / 1000 + 0.3)
+            await self.outlive(link, lease, ttl)
+        await asyncio.wait_for(link.ask("checkin", lease=lease), PATIENCE)
+
+    async def outlive(self, link: Link, lease: int, ttl: int) -> None:
+        """Calls with the lease until it has ended by itself, which is soon after its ttl, whatever it still runs."""
+        deadline = time.monotonic() + ttl / 1000 + PATIENCE
+        while time.monotonic() < deadline:
             late, frame = self.call(link, "stub", "echo", 0, {"lease": lease})
             link.write(frame)
             await self.wait([late])
-            if late.code not in ("lease_expired", ""):
-                self.world.history.complain(7, f"{late} with a lease that ended {lease}")
-        await asyncio.wait_for(link.ask("checkin", lease=lease), PATIENCE)
+            if late.code in ("lease_expired", ""):
+                return
+            await self.pause(ttl)
+        self.world.history.complain(7, f"{late} with a lease that ended {lease}")
 
     async def look(self) -> None:
         link = await self.kept_link()
