@@ -49,11 +49,16 @@ static void listener_hand_over(struct listener *l, int fd)
 	l->ops->accepted(l, fd, &(struct listener_peer){ .uid = cred.uid, .gid = cred.gid, .pid = cred.pid });
 }
 
-static void listener_on_ready(struct loop_io *io, int events)
+/* Not in the same turn again: the loop must have seen that the watch was off. */
+static void listener_pause(struct listener *l)
 {
-	struct listener *l = container_of(io, struct listener, io);
+	l->paused_times++;
+	loop_io_watch(&l->io, 0);
+	loop_timer_set(&l->pause, loop_now(l->loop) + PAUSE);
+}
 
-	(void)events;
+static void listener_accept_some(struct listener *l)
+{
 	for (unsigned i = 0; i < ACCEPTS_PER_TURN && l->io.fd >= 0; i++) {
 		int fd = -1;
 		int r = listener_accept(l, &fd);
@@ -61,19 +66,33 @@ static void listener_on_ready(struct loop_io *io, int events)
 		if (r == LISTENER_NOTHING)
 			return;
 		if (r < 0) {
-			l->paused_times++;
 			LOG(WARN, "listener.paused", KV("errno", -r), KV("ms", PAUSE / NS_PER_MS));
-			loop_io_watch(&l->io, 0);
-			loop_timer_set(&l->pause, loop_now(l->loop) + PAUSE);
+			listener_pause(l);
 			return;
 		}
 		listener_hand_over(l, fd);
 	}
 }
 
+static void listener_on_ready(struct loop_io *io, int events)
+{
+	struct listener *l = container_of(io, struct listener, io);
+
+	if (!(events & LOOP_BROKEN)) {
+		listener_accept_some(l);
+		return;
+	}
+	LOG(ERROR, "listener.deaf", KV("fd", io->fd), KV("ms", PAUSE / NS_PER_MS));
+	listener_pause(l);
+}
+
+/* Whoever waits is served also when the kernel goes on refusing to watch the socket. */
 static void listener_on_pause_over(struct loop_timer *t)
 {
-	loop_io_watch(&container_of(t, struct listener, pause)->io, LOOP_READ);
+	struct listener *l = container_of(t, struct listener, pause);
+
+	loop_io_watch(&l->io, LOOP_READ);
+	listener_accept_some(l);
 }
 
 static void listener_watch(struct listener *l, struct loop *loop, int fd, const struct listener_ops *ops)

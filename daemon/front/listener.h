@@ -1,6 +1,6 @@
 /*
  * A listening Unix socket. A lock file beside the path makes sure that one daemon owns it; only a stale socket of our own is
- * ever removed. Running out of fds pauses accepting instead of spinning.
+ * ever removed. Running out of fds pauses accepting instead of spinning; so does a kernel that cannot watch the socket.
  */
 #pragma once
 

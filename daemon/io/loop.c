@@ -262,6 +262,8 @@ void loop_io_watch(struct loop_io *io, int events)
 	assert(io->fd >= 0);
 	ev_io_modify(w, events);
 	ev_io_start(io->loop->ev, w);
+	/* epoll is told just before the wait, and libev would wait before it tells us that epoll refused */
+	ev_idle_start(io->loop->ev, &io->loop->idle);
 }
 
 void loop_io_close(struct loop_io *io)

@@ -385,6 +385,7 @@ static void on_broken(struct loop_io *io, int events)
 	ck_assert_int_eq(events, LOOP_BROKEN);
 	ck_assert_int_eq(io->events, 0);
 	note('b');
+	loop_stop(io->loop);
 }
 
 START_TEST(loop_io_that_the_kernel_refuses_is_told_to_its_owner)
@@ -397,7 +398,7 @@ START_TEST(loop_io_that_the_kernel_refuses_is_told_to_its_owner)
 		epoll_is_full = true;
 		loop_io_init(&io, loop, fds[0], LOOP_PRIO_NORMAL, on_broken);
 		loop_io_watch(&io, LOOP_READ);
-		io_run_for(loop, 5 * NS_PER_MS); /* libev tells with the next event */
+		io_run(loop); /* at once, though nothing else happens */
 		epoll_is_full = false;
 		ck_assert_str_eq(trace, "b");
 		loop_io_close(&io);
