@@ -286,6 +286,7 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 	};
 	supply_init(p, env->seed);
 	health_init(p);
+	recorder_init(p);
 	return p;
 }
 
@@ -348,6 +349,7 @@ struct pool *pool_free(struct pool *p)
 		worker_free(w);
 	supply_deinit(p);
 	health_stop(p);
+	recorder_deinit(p);
 	loop_task_cancel(p->loop, &p->dispatch);
 	free(p);
 	return NULL;

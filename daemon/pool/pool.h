@@ -9,6 +9,7 @@
 #include "daemon/pool/gate.h"
 #include "daemon/pool/health.h"
 #include "daemon/pool/queue.h"
+#include "daemon/pool/recorder.h"
 #include "daemon/pool/registry.h"
 #include "daemon/pool/request.h"
 #include "daemon/pool/settings.h"
@@ -68,6 +69,7 @@ struct pool {
 	unsigned n_requests, n_running;
 	struct supply supply;
 	struct health health;
+	struct recorder recorder;
 	struct loop_task dispatch;
 	struct stats stats;
 };

@@ -229,6 +229,7 @@ void request_finish(struct request *r, const struct outcome *o)
 	request_count(r, o);
 	request_log(r, o);
 	c->ops->finished(c, r, o);
+	recorder_note(r, o);
 	if (r->worker)
 		r->worker->slot.request = NULL;
 	r->state = REQUEST_DONE;

@@ -91,7 +91,7 @@ void slot_start(struct worker *w, struct request *r)
 	parts[0] = (struct slice){ .span = { .p = head.bytes, .len = head.used } };
 	parts[1] = (struct slice){ .blob = r->body.blob, .span = r->args };
 	stream_send(&w->calls, parts, r->args.len ? 2 : 1);
-	if (r->body.span.len > RESEND_MAX) {
+	if (r->body.span.len > RESEND_MAX && !recorder_is_on(w->pool)) {
 		r->args = r->traceparent = (struct span){ 0 };
 		slice_clear(&r->body);
 	}

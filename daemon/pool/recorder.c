@@ -1,0 +1,173 @@
+#include "daemon/pool/recorder.h"
+
+#include <time.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/log.h"
+#include "daemon/base/packed.h"
+#include "daemon/pool/pool.h"
+#include "daemon/pool/request.h"
+#include "proto/pack.h"
+
+#define FORMAT 1
+#define RECORDS_MAX 100
+#define BYTES_MAX (UINT64_C(256) * 1024 * 1024)
+#define PER_SECOND_MAX 20 /* a storm of failures is many times the same one: the loop has better things to do */
+
+void recorder_init(struct pool *p)
+{
+	const struct pool_settings *s = p->settings;
+
+	if (!s->record_failures) {
+		p->recorder.archive.fd = -1;
+		return;
+	}
+	archive_init(&p->recorder.archive, s->record_failures, s->name, RECORDS_MAX, BYTES_MAX);
+	if (archive_open(&p->recorder.archive) == 0)
+		LOG(INFO, "recorder.open", KV("pool", s->name), KV("path", s->record_failures));
+}
+
+void recorder_deinit(struct pool *p)
+{
+	archive_deinit(&p->recorder.archive);
+}
+
+bool recorder_is_on(const struct pool *p)
+{
+	return p->recorder.archive.path != NULL;
+}
+
+static bool recorder_wants(const struct request *r, const struct outcome *o)
+{
+	if (r->kind != REQUEST_EXECUTE || r->state != REQUEST_RUNNING || o->abandoned || o->executed == EXECUTED_NEVER)
+		return false;
+	switch (o->code) {
+	case ERROR_APP_ERROR:
+	case ERROR_WORKER_DIED:
+	case ERROR_WORKER_PROTOCOL:
+	case ERROR_DEADLINE_EXCEEDED:
+	case ERROR_UNSERIALIZABLE:
+	case ERROR_TOO_LARGE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* False: there were enough in this second. */
+static bool recorder_admits(struct recorder *rec, const struct pool *p)
+{
+	uint64_t now = loop_now(p->loop);
+
+	if (now - rec->second >= NS_PER_S) {
+		if (rec->n_skipped)
+			LOG(WARN, "recorder.skipped", KV("pool", p->settings->name), KV("n", rec->n_skipped));
+		rec->second = now;
+		rec->n_kept = 0;
+		rec->n_skipped = 0;
+	}
+	if (rec->n_kept < PER_SECOND_MAX) {
+		rec->n_kept++;
+		return true;
+	}
+	rec->n_skipped++;
+	return false;
+}
+
+static void pack_list(msgpack_packer *pk, const char *key, char *const *list)
+{
+	uint32_t n = 0;
+
+	while (list && list[n])
+		n++;
+	pack_text(pk, key);
+	msgpack_pack_array(pk, n);
+	for (uint32_t i = 0; i < n; i++)
+		pack_text(pk, list[i]);
+}
+
+static void pack_limits(msgpack_packer *pk, const struct pool_settings *s)
+{
+	pack_kv_uint(pk, "limit_nofile", s->limit_nofile);
+	pack_kv_uint(pk, "limit_as", s->limit_as);
+	pack_kv_uint(pk, "max_reply", s->max_reply);
+	pack_text(pk, "uid");
+	if (s->has_user)
+		msgpack_pack_uint64(pk, s->uid);
+	else
+		msgpack_pack_nil(pk);
+}
+
+/* What a worker of the pool is given. */
+static void pack_place(msgpack_packer *pk, const struct pool_settings *s)
+{
+	pack_kv_text(pk, "pool", s->name);
+	pack_kv_text(pk, "app", s->app);
+	pack_list(pk, "path", s->path);
+	pack_list(pk, "modules", s->modules);
+	pack_kv_text(pk, "warmup", s->warmup);
+	pack_kv_text(pk, "python", s->python);
+	pack_list(pk, "environment", s->environment);
+	pack_limits(pk, s);
+}
+
+static void pack_span_or_nil(msgpack_packer *pk, const char *key, struct span s, bool is_text)
+{
+	pack_text(pk, key);
+	if (!s.len)
+		msgpack_pack_nil(pk);
+	else if (is_text)
+		pack_text_n(pk, (const char *)s.p, s.len);
+	else
+		pack_raw(pk, s);
+}
+
+/* How it ended. */
+static void pack_end(msgpack_packer *pk, const struct request *r, const struct outcome *o)
+{
+	pack_kv_uint(pk, "call", r->call);
+	pack_kv_uint(pk, "worker", o->worker);
+	pack_kv_uint(pk, "run_ms", (loop_now(r->pool->loop) - r->started) / NS_PER_MS);
+	pack_kv_uint(pk, "timeout_ms", r->deadline == LOOP_NEVER ? 0 : (r->deadline - r->received) / NS_PER_MS);
+	pack_kv_text(pk, "code", error_name(o->code));
+	pack_kv_text(pk, "message", o->message);
+	pack_kv_text(pk, "executed", executed_name(o->executed));
+	pack_span_or_nil(pk, "cause", o->cause, false);
+}
+
+/* The map up to the value of args, which comes last and is not copied. */
+static void recorder_pack(msgpack_packer *pk, const struct request *r, const struct outcome *o, uint64_t wall_ms)
+{
+	msgpack_pack_map(pk, 25);
+	pack_kv_uint(pk, "format", FORMAT);
+	pack_kv_text(pk, "version", PYPOOL_VERSION);
+	pack_kv_uint(pk, "time_ms", wall_ms);
+	pack_place(pk, r->pool->settings);
+	pack_end(pk, r, o);
+	pack_kv_text(pk, "target", r->target);
+	pack_span_or_nil(pk, "traceparent", r->traceparent, true);
+	pack_text(pk, "args");
+}
+
+void recorder_note(const struct request *r, const struct outcome *o)
+{
+	static const uint8_t nil = 0xc0;
+	struct recorder *rec = &r->pool->recorder;
+	struct span parts[2];
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
+	msgpack_packer pk;
+	struct timespec ts;
+	uint64_t wall_ms;
+
+	if (!recorder_is_on(r->pool) || !recorder_wants(r, o) || !recorder_admits(rec, r->pool))
+		return;
+	(void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail for this clock */
+	wall_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	packed_begin(&buf, &pk);
+	recorder_pack(&pk, r, o, wall_ms);
+	parts[0] = (struct span){ .p = (const uint8_t *)buf.data, .len = buf.size };
+	parts[1] = r->args.len ? r->args : (struct span){ .p = &nil, .len = 1 };
+	if (archive_keep(&rec->archive, wall_ms, r->call, parts, 2) == 0)
+		LOG(INFO, "call.recorded", KV("pool", r->pool->settings->name), KV("call", r->call),
+		    KV("worker", o->worker), KV("result", error_name(o->code)), KV("bytes", parts[0].len + parts[1].len));
+}
