@@ -352,9 +352,9 @@ seeded-bugs: ## put each bug of tests/seeded-bugs in and demand that its test fa
 	@tests/seeded-bugs/run
 
 .PHONY: bench bench-programs
-bench-programs: $(BENCH_BIN)
+bench-programs: $(BENCH_BIN) $(STUB_WORKER)
 
-bench: ## speed and memory beside the floors and the peers, in one run (BENCH="latency throughput large memory")
+bench: ## speed and memory beside the floors and the peers, in one run (BENCH="latency throughput large memory scale recovery")
 	@.ci/deps build check
 	@+$(MAKE) $(JOBS) all bench-programs
 	@$(PYTHON) -B tests/bench/bench.py $(BENCH)

@@ -12,77 +12,16 @@ import contextlib
 import multiprocessing
 import os
 import pathlib
-import signal
 import socket
-import statistics
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-HERE = pathlib.Path(__file__).resolve().parent
-PYTHON = os.environ.get("PYTHON", "/usr/bin/python3")
-BUILD = pathlib.Path(os.environ.get("PYPOOL_BUILD", str(HERE.parent.parent / "build")))
-BARE = str(HERE / "bare_worker.py")
-LOOP = str(HERE / "loop_worker.py")
-LOAD = str(BUILD / "bench/load")
-RELAY = str(BUILD / "bench/relay")
-PIN = "0"
-
-Figures = tuple[float, float, float]  # p50 µs, p99 µs, calls/s
-
-
-def pinned(argv: list[str], pin: bool) -> list[str]:
-    return ["taskset", "-c", PIN, *argv] if pin else argv
-
-
-@contextlib.contextmanager
-def running(argv: list[str], sock: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A server, from its socket to its end."""
-    process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 10
-        while not connects(sock):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{argv}: did not come up")
-            os.sched_yield()
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(10)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(sock)
-
-
-def connects(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == 0
-
-
-def relay(directory: str, workers: int, pin: bool, script: str = BARE) -> tuple[list[str], str]:
-    sock = f"{directory}/{pathlib.Path(script).stem}.sock"
-    return pinned([RELAY, sock, PYTHON, script, str(workers)], pin), sock
-
-
-def daemon(directory: str, workers: int, pin: bool) -> tuple[list[str], str]:
-    sock = f"{directory}/pypoold.sock"
-    conf = pathlib.Path(directory, "bench.conf")
-    conf.write_text(
-        f'socket = "{sock}"\nlog_level = warning\nuid_max_calls = 0\nuid_max_bytes = "0"\nuid_max_connections = 0\n'
-        f'max_clients = 0\npool "default" {{\n  app = "echo_app"\n  path = {{"{HERE}"}}\n  python = "{PYTHON}"\n'
-        f'  min_workers = {workers}\n  max_workers = {workers}\n  max_queue = 0\n  queue_timeout = "0"\n}}\n'
-    )
-    return pinned([str(BUILD / "pypoold"), "--config", str(conf)], pin), sock
-
-
-def load(where: list[str], connections: int, depth: int, size: int, count: int, pin: bool) -> Figures:
-    argv = pinned([LOAD, *where, "echo", str(connections), str(depth), str(size), str(count)], pin)
-    out = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
-    return float(out[0]), float(out[1]), float(out[2])
-
+from harness import BARE, LOOP, PIN, PYTHON, Figures, Table, daemon, load, relay, running
+from scale import bench_recovery, bench_scale
 
 def pool_latency(pool: "multiprocessing.pool.Pool", count: int) -> Figures:
     took = []
@@ -134,31 +73,6 @@ def figures(took: list[float], begin: float) -> Figures:
     total = time.perf_counter() - begin
     took.sort()
     return took[len(took) // 2] * 1e6, took[len(took) * 99 // 100] * 1e6, len(took) / total
-
-
-class Table:
-    """Interleaved rounds of several contenders, and the ratios of their medians."""
-
-    def __init__(self, title: str, column: int, unit: str, scale: float = 1.0) -> None:
-        self.title, self.column, self.unit, self.scale = title, column, unit, scale
-        self.samples: dict[str, list[float]] = {}
-
-    def rounds(self, contenders: dict[str, Callable[[], Figures]], rounds: int) -> None:
-        for _ in range(rounds):
-            for name, measure in contenders.items():
-                self.samples.setdefault(name, []).append(measure()[self.column] * self.scale)
-
-    def median(self, name: str) -> float:
-        return statistics.median(self.samples[name])
-
-    def show(self, floor: str, wanted: str) -> None:
-        print(f"\n{self.title} ({self.unit}; load of the machine {os.getloadavg()[0]:.1f}, the bench itself included)")
-        for name, values in self.samples.items():
-            middle = self.median(name)
-            spread = (max(values) - min(values)) / middle * 100
-            print(f"  {name:22} {middle:12.1f}   spread {spread:4.0f} %   {middle / self.median(floor):6.2f} x {floor}")
-        print(f"  wanted: {wanted}")
-        sys.stdout.flush()
 
 
 def bench_latency(directory: str, rounds: int, count: int) -> None:
@@ -305,7 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=10000)
-    parser.add_argument("parts", nargs="*", default=["latency", "throughput", "large", "memory"])
+    parser.add_argument("parts", nargs="*", default=["latency", "throughput", "large", "memory", "scale", "recovery"])
     args = parser.parse_args()
     load_average = os.getloadavg()[0]
     print(f"load before the run: {load_average:.1f} (figures are worth something below 0.5)")
@@ -318,6 +232,10 @@ def main() -> None:
             bench_large(directory, args.rounds)
         if "memory" in args.parts:
             bench_memory(directory)
+        if "scale" in args.parts:
+            bench_scale(directory, args.rounds, args.count)
+        if "recovery" in args.parts:
+            bench_recovery(directory, 4 * args.rounds)
 
 
 if __name__ == "__main__":

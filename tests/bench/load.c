@@ -67,8 +67,15 @@ static void make_body(struct load *l)
 	msgpack_pack_str_with_body(&pk, "target", 6);
 	msgpack_pack_str_with_body(&pk, l->target, strlen(l->target));
 	msgpack_pack_str_with_body(&pk, "args", 4);
-	msgpack_pack_array(&pk, 1);
-	msgpack_pack_bin_with_body(&pk, payload, l->size);
+	if (strcmp(l->target, "run") == 0) { /* of the scripted worker: [tag, what, n] */
+		msgpack_pack_array(&pk, 3);
+		msgpack_pack_str_with_body(&pk, "tag", 3);
+		msgpack_pack_str_with_body(&pk, "echo", 4);
+		msgpack_pack_int(&pk, 0);
+	} else {
+		msgpack_pack_array(&pk, 1);
+		msgpack_pack_bin_with_body(&pk, payload, l->size);
+	}
 	free(payload);
 	l->body_len = buf.size;
 	l->body = malloc(buf.size + 16);
