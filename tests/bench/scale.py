@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
@@ -33,17 +34,15 @@ def bench_scale(directory: str, rounds: int, count: int) -> None:
     argv, sock = daemon(directory, 2, True, STUB)
     with running(argv, sock):
         waiting.rounds(
-            {
-                f"{depth} in flight": lambda depth=depth: per_call(load(["socket", sock], 1, depth, 0, depth + 20_000, True, "run"))
-                for depth in (8, 1000, 100_000)
-            },
+            {f"{depth} in flight": functools.partial(per_call, sock, depth) for depth in (8, 1000, 100_000)},
             min(rounds, 3),
         )
     waiting.show("8 in flight", "within 20 % from 0 to 100,000 that wait")
 
 
-def per_call(figures: Figures) -> Figures:
-    return figures[0], figures[1], 1e6 / figures[2]
+def per_call(sock: str, depth: int) -> Figures:
+    p50, p99, calls_per_second = load(["socket", sock], 1, depth, 0, depth + 20_000, True, "run")
+    return p50, p99, 1e6 / calls_per_second
 
 
 class Caller:
