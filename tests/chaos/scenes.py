@@ -253,26 +253,26 @@ class Client:
                 await self.wait(calls)
             ended = min(time.monotonic(), asked + ttl / 1000)
             self.world.history.leases.append(Lease(lent["lease"], lent["worker"], lent["pid"], self.name, begun, ended))
-            await self.give_back(link, lent["lease"], ttl)
+            await self.give_back(link, lent["lease"], pool, ttl)
             await self.wait(calls)
         if link is not self.link:
             link.close()
             await link.ended
 
-    async def give_back(self, link: Link, lease: int, ttl: int) -> None:
+    async def give_back(self, link: Link, lease: int, pool: str, ttl: int) -> None:
         """By checkin, by its ttl, or not at all: the end of the connection does it."""
         how = self.rng.random()
         if how < 0.3 and link is not self.link:
             return
         if how < 0.5 and ttl <= 100:
-            await self.outlive(link, lease, ttl)
+            await self.outlive(link, lease, pool, ttl)
         await asyncio.wait_for(link.ask("checkin", lease=lease), PATIENCE)
 
-    async def outlive(self, link: Link, lease: int, ttl: int) -> None:
+    async def outlive(self, link: Link, lease: int, pool: str, ttl: int) -> None:
         """Calls with the lease until it has ended by itself, which is soon after its ttl, whatever it still runs."""
         deadline = time.monotonic() + ttl / 1000 + PATIENCE
         while time.monotonic() < deadline:
-            late, frame = self.call(link, "stub", "echo", 0, {"lease": lease})
+            late, frame = self.call(link, pool, "echo", 0, {"lease": lease})
             link.write(frame)
             await self.wait([late])
             if late.code in ("lease_expired", ""):
