@@ -357,7 +357,7 @@ bench-programs: $(BENCH_BIN) $(STUB_WORKER)
 bench: ## speed and memory beside the floors and the peers, in one run (BENCH="latency throughput large memory scale recovery")
 	@.ci/deps build check
 	@+$(MAKE) $(JOBS) all bench-programs
-	@$(PYTHON) -B tests/bench/bench.py $(BENCH)
+	@$(PYTHON) -B -m tests.bench.bench $(BENCH)
 
 # ---- style
 

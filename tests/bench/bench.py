@@ -20,8 +20,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from harness import BARE, LOOP, PIN, PYTHON, Figures, Table, daemon, load, relay, running
-from scale import bench_recovery, bench_scale
+from tests.bench.harness import BARE, LOOP, PIN, PYTHON, Figures, Table, daemon, load, relay, running
+from tests.bench.scale import bench_recovery, bench_scale
 
 def pool_latency(pool: "multiprocessing.pool.Pool", count: int) -> Figures:
     took = []

@@ -8,16 +8,13 @@ import signal
 import socket
 import statistics
 import struct
-import sys
 import time
 from typing import Any
 
 import msgpack
 
-from harness import BUILD, HERE, PYTHON, Figures, Table, daemon, load, running
-
-sys.path.insert(0, str(HERE.parents[1]))
-from tests.support.worker_harness import WorkerHarness  # noqa: E402
+from tests.bench.harness import BUILD, HERE, PYTHON, Figures, Table, daemon, load, running
+from tests.support.worker_harness import WorkerHarness
 
 STUB = str(BUILD / "tests" / "stub_worker")  # a worker in C: its own time is small beside the daemon's
 
