@@ -17,6 +17,7 @@ from typing import Any, Union
 from tests.support import procfs
 from tests.support.client import Client, Framing
 from tests.support.notify import NotifySocket
+from tests.support.pidfds import PidfdServer
 from tests.support.waiting import eventually, until_fine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,7 @@ APPS = ROOT / "tests" / "support" / "apps"
 PYTHON = "/usr/bin/python3"
 # ASan keeps freed memory for a while, and its leak check does not work under strace.
 SANITIZED = (BUILD / "pypoold").exists() and b"__asan_init" in (BUILD / "pypoold").read_bytes()
+RUN = os.environ.get("PYPOOL_RUN", "").split()  # goes before each daemon's command: valgrind and its options
 SLOW = float(os.environ.get("PYPOOL_SLOW", "1"))  # factor for all patience, for slow machines and sanitizers
 
 PIPES_OF_A_WORKER = 3  # stdout, stderr, stack dumps
@@ -109,12 +111,13 @@ class Daemon:
         self.log_file = self.directory / "log"
         self.write_config(pools or {}, text=text, **settings)
         self.notify = NotifySocket(self.directory / "notify")
+        self.pidfds = PidfdServer(self.directory / "pidfds") if RUN else None
         self.timeout = timeout * SLOW
         self.stopped = False
         self._log_kept = ""
         self.baseline_fds: Counter[str] = Counter()
         self.baseline_children = 0
-        command = [*(prefix or []), str(BUILD / "pypoold"), *(["--config", str(self.config)] if arguments is None else arguments)]
+        command = [*(prefix or RUN), str(BUILD / "pypoold"), *(["--config", str(self.config)] if arguments is None else arguments)]
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -140,6 +143,9 @@ class Daemon:
         environment["NOTIFY_SOCKET"] = str(self.notify.path)
         if traced and SANITIZED:
             environment["ASAN_OPTIONS"] = "detect_leaks=0"
+        if self.pidfds:
+            environment["PYPOOL_PIDFDS"] = str(self.pidfds.path)
+            environment["LD_PRELOAD"] = str(BUILD / "tests" / "pidfds.so")
         environment.update(extra)
         return environment
 
@@ -222,6 +228,8 @@ class Daemon:
             procfs.reap(p.pid)
         self._log_kept = self.log()
         self.notify.close()
+        if self.pidfds:
+            self.pidfds.close()
         if self._owns_directory:
             shutil.rmtree(self.directory, ignore_errors=True)
 
