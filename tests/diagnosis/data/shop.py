@@ -133,6 +133,12 @@ def basket() -> Any:
 
 
 @expose
+def locked() -> Any:
+    """No protocol can carry it."""
+    return {"order": 17, "lock": threading.Lock()}
+
+
+@expose
 def catalogue(size: int) -> bytes:
     return b"\xa5" * size
 
