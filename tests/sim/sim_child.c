@@ -7,6 +7,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/packed.h"
 #include "proto/envelope.h"
 #include "proto/pack.h"
 
@@ -92,8 +93,7 @@ void sim_child_print(struct sim_child *c, const char *text)
 /* [2, name, [{...}]] with the given number of pairs to follow. */
 static void begin_news(msgpack_sbuffer *buf, msgpack_packer *pk, const char *name, unsigned pairs)
 {
-	msgpack_sbuffer_init(buf);
-	msgpack_packer_init(pk, buf, msgpack_sbuffer_write);
+	packed_begin(buf, pk); /* a worker without memory is not the daemon's: the run is over, not the worker strange */
 	msgpack_pack_array(pk, 3);
 	msgpack_pack_int(pk, ENVELOPE_NOTIFICATION);
 	pack_text(pk, name);
@@ -184,8 +184,7 @@ static void child_finish(struct sim_child *c)
 
 static void begin_reply(msgpack_sbuffer *buf, msgpack_packer *pk, uint64_t call)
 {
-	msgpack_sbuffer_init(buf);
-	msgpack_packer_init(pk, buf, msgpack_sbuffer_write);
+	packed_begin(buf, pk);
 	msgpack_pack_array(pk, 5);
 	msgpack_pack_int(pk, ENVELOPE_RESPONSE);
 	msgpack_pack_uint64(pk, call);
