@@ -114,7 +114,7 @@ def test_argument_that_is_not_msgpack(start_daemon: StartDaemon) -> None:
 def test_unknown_function_names_the_near_ones(shop: Client) -> None:
     check(
         shop.fail_execute("prise", 1), "unknown_target", "never",
-        r"no handler 'prise' in shop, did you mean price; exposed: abort, add, [\w, ]+, vanish",
+        r"no handler 'prise' in shop, did you mean price; exposed: abort, add, [\w, ]+, unpicklable and 1 more",
     )
 
 
