@@ -130,7 +130,7 @@ def test_a_workers_life_is_told_with_its_reasons_its_exit_and_its_last_words(sta
 def test_a_pool_that_cannot_start_tells_its_failure_and_an_open_breaker_its_causes(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("import_error", 1, breaker_failures=2)})
     with daemon.client() as c:
-        eventually(lambda: c.call("why", pool="default")["state"] == "open", "the breaker is open", 20)
+        eventually(lambda: bool(c.call("why", pool="default")["state"] == "open"), "the breaker is open", 20)
         told = c.call("why", pool="default")
         assert told["kind"] == "pool" and told["last_failure"]["phase"] == "imports"
         assert "a_module_that_does_not_exist" in told["last_failure"]["message"]
@@ -147,7 +147,8 @@ def test_a_pool_that_cannot_start_tells_its_failure_and_an_open_breaker_its_caus
 def test_what_is_not_one_of_three_is_refused_with_what_is_accepted(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("pypool_worker.demo", 1)})
     with daemon.client() as c:
-        for params in ({}, {"call": 1, "worker": 1}, {"call": 1, "worker": 1, "pool": "default"}):
+        several: list[dict[str, Any]] = [{}, {"call": 1, "worker": 1}, {"call": 1, "worker": 1, "pool": "default"}]
+        for params in several:
             error = c.fail("why", **params)
             assert error.code == "bad_request" and "why needs call" in error.message and "pool" in error.message
         error = c.fail("why", pool="other")
