@@ -80,6 +80,8 @@ static void pack_waiting(struct view *v, const struct request *r)
 
 	if (r->lease)
 		own = ahead = lease_ahead(r);
+	else if (r->held)
+		own = ahead = 0; /* it waits for calls that run */
 	else
 		ahead = queue_ahead(&r->pool->queue, r, &own);
 	known = forecast_start(r, ahead, &start);

@@ -32,8 +32,15 @@ void lease_remove(struct lease *l, struct request *r)
 
 void lease_advance(struct lease *l)
 {
-	if (l->waiting && worker_can_be_sent(l->worker))
-		slot_start(l->worker, l->waiting);
+	enum poison_verdict verdict = POISON_REFUSE;
+
+	while (verdict == POISON_REFUSE && l->waiting && worker_can_be_sent(l->worker)) {
+		verdict = poison_judge(l->waiting);
+		if (verdict == POISON_REFUSE)
+			poison_refuse(l->waiting);
+		else if (verdict == POISON_PASS) /* else it goes on when another call ends: see poison_advance() */
+			slot_start(l->worker, l->waiting);
+	}
 }
 
 static void lease_finish_call(struct request *r, enum lease_end_how how)

@@ -77,6 +77,13 @@ static void pool_refuse(struct pool *p, struct request *r)
 	postmortem_deinit(&pm);
 }
 
+static void pool_refuse_all(struct pool *p)
+{
+	poison_release_all(p);
+	while (p->queue.count)
+		pool_refuse(p, queue_any(&p->queue));
+}
+
 static void pool_fail_draining(struct request *r)
 {
 	struct outcome o;
@@ -122,6 +129,21 @@ static struct worker *pool_find_idle(const struct pool *p)
 	return w;
 }
 
+static void pool_serve_call(struct worker *w, struct request *r)
+{
+	switch (poison_judge(r)) {
+	case POISON_PASS:
+		slot_start(w, r);
+		break;
+	case POISON_HOLD:
+		poison_hold(r);
+		break;
+	case POISON_REFUSE:
+		poison_refuse(r);
+		break;
+	}
+}
+
 static void pool_serve(struct pool *p)
 {
 	struct request *r;
@@ -132,7 +154,7 @@ static void pool_serve(struct pool *p)
 		if (r->kind == REQUEST_CHECKOUT)
 			pool_lend(w, r);
 		else
-			slot_start(w, r);
+			pool_serve_call(w, r);
 	}
 }
 
@@ -167,9 +189,10 @@ static void pool_dispatch(struct loop_task *t)
 {
 	struct pool *p = container_of(t, struct pool, dispatch);
 
+	poison_advance(p);
 	supply_advance(p);
-	while (p->queue.count && pool_refuses(p))
-		pool_refuse(p, queue_any(&p->queue));
+	if (pool_refuses(p))
+		pool_refuse_all(p);
 	pool_serve(p);
 	pool_check_settled(p);
 	pool_advance_drain(p);
@@ -240,13 +263,15 @@ static bool pool_has_room(const struct pool *p, const struct lease *lease, unsig
 void pool_submit(struct pool *p, struct caller *c, const struct request_spec *spec, struct lease *lease)
 {
 	struct request *r = request_new(p, c, spec);
-	unsigned waiting = lease ? lease->n_waiting : p->queue.count;
+	unsigned waiting = lease ? lease->n_waiting : p->queue.count + p->poison.n_held;
 	struct outcome o;
 
 	if (p->state != POOL_RUNNING) {
 		pool_fail_draining(r);
 	} else if (!lease && pool_refuses(p)) {
 		pool_refuse(p, r);
+	} else if (poison_judge(r) == POISON_REFUSE) {
+		poison_refuse(r);
 	} else if (p->settings->max_queue && waiting >= p->settings->max_queue && !pool_has_room(p, lease, waiting)) {
 		outcome_error(&o, ERROR_OVERLOADED, "pool %s is full: %u calls wait, max_queue is %u", p->settings->name,
 			      waiting, p->settings->max_queue);
@@ -287,6 +312,7 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 	supply_init(p, env->seed);
 	health_init(p);
 	recorder_init(p);
+	poison_init(p, env->seed);
 	return p;
 }
 
@@ -305,6 +331,7 @@ void pool_drain(struct pool *p)
 		return;
 	p->state = POOL_DRAINING;
 	supply_stop(p);
+	poison_release_all(p);
 	while (p->queue.count)
 		pool_fail_draining(queue_any(&p->queue));
 	DL_FOREACH_SAFE (p->workers, w, next) {
@@ -348,6 +375,7 @@ struct pool *pool_free(struct pool *p)
 	DL_FOREACH_SAFE (p->dead, w, next)
 		worker_free(w);
 	supply_deinit(p);
+	poison_deinit(p);
 	health_stop(p);
 	recorder_deinit(p);
 	loop_task_cancel(p->loop, &p->dispatch);

@@ -8,6 +8,7 @@
 #include "daemon/io/stream.h"
 #include "daemon/pool/gate.h"
 #include "daemon/pool/health.h"
+#include "daemon/pool/poison.h"
 #include "daemon/pool/queue.h"
 #include "daemon/pool/recorder.h"
 #include "daemon/pool/registry.h"
@@ -70,6 +71,7 @@ struct pool {
 	struct supply supply;
 	struct health health;
 	struct recorder recorder;
+	struct poison poison;
 	struct loop_task dispatch;
 	struct stats stats;
 };

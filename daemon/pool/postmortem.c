@@ -320,3 +320,41 @@ void postmortem_open(struct postmortem *pm, const struct pool *p)
 	}
 	postmortem_end(pm);
 }
+
+static void pack_kills(msgpack_packer *pk, const struct poison_entry *e)
+{
+	uint32_t n = 0;
+
+	while (poison_cause(e, n))
+		n++;
+	pack_text(pk, "last");
+	msgpack_pack_array(pk, n);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct poison_cause *c = poison_cause(e, i);
+
+		msgpack_pack_map(pk, 3);
+		pack_kv_uint(pk, "time_ms", c->wall_ms);
+		pack_kv_uint(pk, "worker", c->worker);
+		pack_text(pk, "what");
+		text_pack_safe(pk, span_str(c->text), TAIL_LINE_MAX);
+	}
+}
+
+void postmortem_poisoned(struct postmortem *pm, const struct request *r, const struct poison_entry *e)
+{
+	const struct poison_cause *last = poison_cause(e, 0);
+	uint64_t wait = poison_wait(r->pool, e);
+	char at[16], time[TEXT_DURATION];
+	msgpack_packer pk;
+
+	failure_clock(last->wall_ms, at);
+	outcome_error(&pm->outcome, ERROR_POISONED,
+		      "%s with these arguments has killed %u worker%s, last: %s at %s; refused for %s", r->target, e->kills,
+		      e->kills == 1 ? "" : "s", last->text, at, text_duration(wait, time));
+	pm->outcome.retry_after_ms = wait / NS_PER_MS + 1;
+	postmortem_begin(pm, &pk);
+	msgpack_pack_map(&pk, 2);
+	pack_kv_uint(&pk, "kills", e->kills);
+	pack_kills(&pk, e);
+	postmortem_end(pm);
+}

@@ -8,6 +8,7 @@
 #include "daemon/pool/outcome.h"
 
 struct failure;
+struct poison_entry;
 struct pool;
 struct request;
 struct worker;
@@ -26,6 +27,8 @@ void postmortem_overdue(struct postmortem *pm, const struct request *r, struct s
 void postmortem_died(struct postmortem *pm, const struct request *r, const struct worker *w);
 /* The breaker of the pool is not closed. */
 void postmortem_open(struct postmortem *pm, const struct pool *p);
+/* Its like have killed too many workers. */
+void postmortem_poisoned(struct postmortem *pm, const struct request *r, const struct poison_entry *e);
 /* The pool has no worker and cannot start one. */
 void postmortem_down(struct postmortem *pm, const struct pool *p);
 

@@ -145,6 +145,8 @@ static void request_leave_queue(struct request *r)
 {
 	if (r->lane)
 		queue_remove(&r->pool->queue, r);
+	else if (r->held)
+		poison_drop(r);
 	else if (r->lease && r->state == REQUEST_QUEUED)
 		lease_remove(r->lease, r);
 }
@@ -230,8 +232,11 @@ void request_finish(struct request *r, const struct outcome *o)
 	request_log(r, o);
 	c->ops->finished(c, r, o);
 	recorder_note(r, o);
-	if (r->worker)
+	if (r->worker) {
+		if (!slot_is_free(r->worker))
+			poison_note_kept(r->worker);
 		r->worker->slot.request = NULL;
+	}
 	r->state = REQUEST_DONE;
 	r->worker = NULL;
 	r->lease = NULL;

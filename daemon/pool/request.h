@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "daemon/base/digest.h"
 #include "daemon/base/hash.h"
 #include "daemon/io/loop.h"
 #include "daemon/pool/outcome.h"
@@ -13,6 +14,7 @@
 struct caller;
 struct lane;
 struct lease;
+struct poison_entry;
 struct pool;
 struct worker;
 
@@ -60,8 +62,11 @@ struct request {
 	unsigned ahead;        /* requests that waited when it came */
 	uint64_t tail_mark;    /* first output line of the worker that belongs to it */
 	struct loop_timer timer;
+	bool digested;         /* digest is known: see poison.h */
+	struct digest digest;
 	struct lane *lane;     /* of the caller in the pool's queue, while in it */
-	struct request *lane_prev, *lane_next;
+	struct poison_entry *held; /* borrows: waits there, in no queue */
+	struct request *lane_prev, *lane_next; /* in one of the two */
 	struct request *lease_prev, *lease_next;
 	struct request *caller_prev, *caller_next;
 	struct request *pool_prev, *pool_next;

@@ -84,6 +84,8 @@ void slot_start(struct worker *w, struct request *r)
 	w->slot.dumping = 0;
 	w->slot.run_us = 0;
 	w->slot.started = r->started;
+	w->slot.digested = r->digested;
+	w->slot.digest = r->digest;
 	(void)snprintf(w->slot.target, sizeof(w->slot.target), "%s", r->target); /* cut: for people only */
 	if (w->state == WORKER_IDLE)
 		worker_set_state(w, WORKER_BUSY, WORKER_WHY_NONE);
@@ -92,6 +94,7 @@ void slot_start(struct worker *w, struct request *r)
 	parts[1] = (struct slice){ .blob = r->body.blob, .span = r->args };
 	stream_send(&w->calls, parts, r->args.len ? 2 : 1);
 	if (r->body.span.len > RESEND_MAX && !recorder_is_on(w->pool)) {
+		poison_note_kept(w); /* the last moment at which its arguments are known */
 		r->args = r->traceparent = (struct span){ 0 };
 		slice_clear(&r->body);
 	}
@@ -192,8 +195,9 @@ static void slot_read_meta(struct worker *w, struct span meta)
 	}
 }
 
-static void slot_free(struct worker *w)
+static void slot_free(struct worker *w, bool good)
 {
+	poison_note_ended(w, good);
 	w->slot.call = 0;
 	w->slot.dumping = 0;
 	w->calls_done++;
@@ -221,7 +225,7 @@ void slot_take_frame(struct worker *w, const struct slice *body)
 		return slot_break(w, "an error reply that is malformed");
 	slot_read_meta(w, e.meta);
 	o.worker = w->id;
-	slot_free(w);
+	slot_free(w, o.code == ERROR_NONE);
 	if (r) {
 		if (o.code != ERROR_NONE)
 			process_drain_output(&w->proc);

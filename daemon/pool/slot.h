@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "daemon/base/blob.h"
+#include "daemon/base/digest.h"
 
 struct request;
 struct worker;
@@ -25,6 +26,8 @@ struct slot {
 	uint64_t run_us;         /* as the worker told with its last reply */
 	char target[64];         /* of the call, for people; cut */
 	uint64_t started;        /* ns */
+	bool digested;           /* digest is known: see poison.h */
+	struct digest digest;    /* of the call, also when its request is gone */
 };
 
 bool slot_is_free(const struct worker *w);

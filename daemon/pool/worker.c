@@ -245,8 +245,10 @@ static void worker_on_exited(struct process *proc, const struct process_exit *ho
 		stream_drain_input(&w->calls);
 	stream_close(&w->calls);
 	w->died_busy = !slot_is_free(w) && !w->calls.unread;
+	poison_note_death(w, worker_cause_of_death(w));
 	if (w->slot.request)
 		worker_end_call(w);
+	poison_note_ended(w, false);
 	w->slot.call = 0;
 	worker_set_state(w, WORKER_DEAD, worker_cause_of_death(w));
 	if (w->lease)

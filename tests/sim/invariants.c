@@ -135,7 +135,8 @@ static void check_request(struct world *w, const struct request *r)
 	if (r->state == REQUEST_QUEUED) {
 		CHECK(w, r->queue_deadline == LOOP_NEVER || now < r->queue_deadline + SLACK,
 		      "invariant 16: waits beyond its deadline", r->call);
-		CHECK(w, (r->lane != NULL) != (r->lease != NULL), "a request waits nowhere, or twice", r->call);
+		CHECK(w, (r->lane != NULL) + (r->lease != NULL) + (r->held != NULL) == 1,
+		      "a request waits nowhere, or twice", r->call);
 	} else {
 		CHECK(w, r->state == REQUEST_RUNNING && r->worker && r->worker->slot.request == r,
 		      "a request runs nowhere", r->call);
@@ -160,7 +161,7 @@ static void check_requests(struct world *w)
 	}
 	CHECK(w, n == p->n_requests && n == w->ledger.n_open, "invariant 1: the count of open requests is wrong", n);
 	CHECK(w, running == p->n_running, "the count of running requests is wrong", running);
-	CHECK(w, queued == p->queue.count, "the count of queued requests is wrong", queued);
+	CHECK(w, queued == p->queue.count + p->poison.n_held, "the count of queued requests is wrong", queued);
 	CHECK(w, st->accepted == st->completed + st->failed + st->cancelled + st->abandoned + n,
 	      "invariant 8: the counters do not add up", st->accepted);
 	CHECK(w, !p->settings->max_queue || queued <= p->settings->max_queue + supply_ceiling(p),

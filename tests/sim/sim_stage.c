@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "daemon/base/cleanup.h"
+#include "daemon/base/mem.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/queue.h"
 
@@ -143,17 +144,36 @@ const struct sim_answer *sim_caller_answer(const struct sim_caller *c, uint64_t 
 	return found;
 }
 
-static void submit(struct sim_caller *c, struct request_spec *spec, struct lease *l)
+static void submit_args(struct sim_caller *c, struct request_spec *spec, struct lease *l, struct span args)
 {
-	static const uint8_t args[] = { 0x91, 0x01 };
-	struct blob *b = blob_copy(&c->stage->blobs, (struct span){ .p = args, .len = sizeof(args) });
+	struct blob *b = blob_copy(&c->stage->blobs, args);
 
 	spec->received = loop_now(c->stage->loop);
 	spec->target = SPAN_LIT("app.work");
-	spec->body = (struct slice){ .blob = b, .span = { .p = b->data, .len = sizeof(args) } };
+	spec->body = (struct slice){ .blob = b, .span = { .p = b->data, .len = args.len } };
 	spec->args = spec->body.span;
 	pool_submit(c->stage->pool, &c->caller, spec, l);
 	blob_unref(b);
+}
+
+static void submit(struct sim_caller *c, struct request_spec *spec, struct lease *l)
+{
+	static const uint8_t args[] = { 0x91, 0x01 };
+
+	submit_args(c, spec, l, (struct span){ .p = args, .len = sizeof(args) });
+}
+
+void sim_execute_as(struct sim_caller *c, struct request_spec *spec, uint8_t flavour, size_t size, struct lease *l)
+{
+	uint32_t n = (uint32_t)size - 5;
+	uint8_t *args = mem_new(size);
+
+	args[0] = 0xdd;
+	for (unsigned i = 0; i < 4; i++)
+		args[1 + i] = (uint8_t)(n >> (24 - 8 * i));
+	args[5] = flavour;
+	submit_args(c, spec, l, (struct span){ .p = args, .len = size });
+	free(args);
 }
 
 void sim_execute(struct sim_caller *c, uint64_t id, uint64_t timeout, uint64_t queue_timeout)

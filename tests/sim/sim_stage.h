@@ -55,5 +55,7 @@ const struct sim_answer *sim_caller_answer(const struct sim_caller *c, uint64_t 
 
 /* A request of c now; 0: the pool's own times. */
 void sim_execute(struct sim_caller *c, uint64_t id, uint64_t timeout, uint64_t queue_timeout);
+/* One with arguments of its own: an array of integers, size bytes (6 at the least), the first integer is flavour (< 128). */
+void sim_execute_as(struct sim_caller *c, struct request_spec *spec, uint8_t flavour, size_t size, struct lease *l);
 void sim_execute_leased(struct sim_caller *c, uint64_t id, struct lease *l);
 void sim_checkout(struct sim_caller *c, uint64_t id, uint64_t ttl);
