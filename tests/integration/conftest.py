@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.terminal import TerminalReporter
 
 from tests.support.client import Client
 from tests.support.daemon import BUILD, DEMO, Daemon
+from tests.support.measured import show
 
 DAEMONS = pytest.StashKey["list[Daemon]"]()
 FAILED = pytest.StashKey[bool]()
@@ -24,6 +29,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
         daemons: list[Daemon] = item.stash[DAEMONS] if DAEMONS in item.stash else []
         for number, daemon in enumerate(daemons):
             report.sections.append((f"log of daemon {number}", daemon.log_end(200)))
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    show(terminalreporter)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,3 +85,11 @@ def client(daemon: Daemon) -> Iterator[Client]:
     """A connection to `daemon`, after hello."""
     with daemon.client() as c:
         yield c
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a short name that outlives its daemon. Ask for it before start_daemon."""
+    path = Path(tempfile.mkdtemp(prefix="pypool-"))
+    yield path
+    shutil.rmtree(path)

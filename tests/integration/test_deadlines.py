@@ -11,12 +11,12 @@ import pytest
 from tests.support import procfs
 from tests.support.client import Client
 from tests.support.daemon import SLOW, Daemon, pool
+from tests.support.measured import report
 from tests.support.scenes import (
     assert_prompt,
     lines,
     notes,
     now,
-    report,
     wait_dead,
     wait_note,
     wait_queued,

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from tests.support.client import Client
 from tests.support.daemon import SLOW, Daemon
+from tests.support.measured import report
 from tests.support.waiting import eventually
 
 Fields = dict[str, Any]
@@ -102,14 +103,6 @@ def early_client(daemon: Daemon) -> Iterator[Client]:
     assert c is not None
     with c:
         yield c
-
-
-def report(what: str, seconds: list[float]) -> str:
-    """Figures for a person, and for the message of an assertion; pytest -s shows them."""
-    ms = sorted(1000 * s for s in seconds)
-    text = f"{what}: median {statistics.median(ms):.2f} ms, worst {ms[-1]:.2f} ms of {len(ms)}"
-    print(text)
-    return text
 
 
 def assert_prompt(what: str, seconds: list[float], *, median: float, worst: float = 0.25) -> None:
