@@ -195,7 +195,8 @@ $(filter-out $(POOL_UNIT_BIN),$(UNIT_BIN)): $(BUILD)/tests/test_%: $(BUILD)/obj/
 	$(link) $(CHECK_LIBS) $(EV_LIBS) $(MSGPACK_LIBS) $(SYSTEMD_LIBS) $(CONFUSE_LIBS) $(SMARTCOLS_LIBS) -lm
 
 # The simulated world: the same pool/ objects, and tests/sim in the place of daemon/io.
-$(BUILD)/tests/libsimulated.a: $(call obj,$(SIM_IO_SRC) $(POOL_SRC) $(BASE_SRC) $(PROTO_SRC) daemon/io/archive.c daemon/io/tail.c daemon/io/tasks.c)
+$(BUILD)/tests/libsimulated.a: $(call obj,$(SIM_IO_SRC) $(POOL_SRC) $(BASE_SRC) $(PROTO_SRC) \
+		$(addprefix daemon/io/,archive.c core.c oom.c tail.c tasks.c))
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $^
 

@@ -242,6 +242,7 @@ static void daemon_make_pools(struct daemon *d)
 		.gate = &d->gate,
 		.spawner = spawner_exec(),
 		.library = d->library,
+		.oom = &d->oom,
 	};
 
 	d->pools = mem_new(d->config->n_pools * sizeof(struct pool *));
@@ -281,6 +282,7 @@ static int daemon_init(struct daemon *d)
 		return -ENOSYS;
 	}
 	gate_init(&d->gate, d->loop, d->config->start_concurrency);
+	oom_init(&d->oom, "/proc/self/cgroup", "/sys/fs/cgroup");
 	loop_timer_init(&d->drain_timer, d->loop, daemon_on_drain_over);
 	loop_timer_init(&d->trim_timer, d->loop, daemon_on_trim);
 	d->blobs.kept_big = daemon_on_big_kept;
@@ -328,6 +330,7 @@ static void daemon_deinit(struct daemon *d)
 		loop_timer_stop(&d->trim_timer);
 		d->loop = loop_free(d->loop);
 	}
+	oom_deinit(&d->oom);
 	registry_deinit(&d->registry);
 	blob_pool_deinit(&d->blobs);
 	config_free(d->config);

@@ -4,6 +4,7 @@
 #include "daemon/base/blob.h"
 #include "daemon/config.h"
 #include "daemon/front/server.h"
+#include "daemon/io/oom.h"
 #include "daemon/io/strays.h"
 #include "daemon/io/systemd.h"
 #include "daemon/pool/pool.h"
@@ -23,6 +24,7 @@ struct daemon {
 	struct registry registry;
 	struct gate gate;
 	struct strays strays;
+	struct oom oom;
 	struct systemd_watchdog watchdog;
 	struct loop_signal term, intr, hup;
 	struct loop_timer drain_timer;

@@ -11,24 +11,21 @@
 
 #define FILE_MAX 4096
 
-/* False, and out is "", when it cannot be read. */
-static bool read_file(const char *path, char out[FILE_MAX])
+/* All of a small file from its beginning; "" when it cannot be read. */
+static void read_all(int fd, char out[FILE_MAX])
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, out, FILE_MAX - 1);
+	ssize_t n = fd < 0 ? -1 : pread(fd, out, FILE_MAX - 1, 0);
 
 	out[n > 0 ? n : 0] = '\0';
-	return n > 0;
 }
 
 /* The number behind `oom_kill ` at the start of a line. */
-static bool oom_count(const char *file, uint64_t *count)
+static bool oom_count(int fd, uint64_t *count)
 {
 	char text[FILE_MAX];
 	unsigned long long n;
 
-	if (!file || !read_file(file, text))
-		return false;
+	read_all(fd, text);
 	for (const char *line = text; line; line = strchr(line, '\n')) {
 		line += *line == '\n';
 		if (sscanf(line, "oom_kill %llu", &n) == 1) {
@@ -39,14 +36,15 @@ static bool oom_count(const char *file, uint64_t *count)
 	return false;
 }
 
-/* Takes the path if there is a counter in that file. */
+/* Takes the file if there is a counter in it. It stays open: when memory or descriptors are scarce is when it is needed. */
 static bool oom_try(struct oom *o, char *path)
 {
-	if (!oom_count(path, &o->taken)) {
-		free(path);
+	_cleanup_free_ char *owned = path;
+	_cleanup_close_ int fd = open(owned, O_RDONLY | O_CLOEXEC);
+
+	if (!oom_count(fd, &o->taken))
 		return false;
-	}
-	o->file = path;
+	o->fd = TAKE_FD(fd);
 	return true;
 }
 
@@ -84,11 +82,12 @@ static bool oom_try_line(struct oom *o, const char *root, const char *line, int 
 
 void oom_init(struct oom *o, const char *proc, const char *root)
 {
+	_cleanup_close_ int fd = open(proc, O_RDONLY | O_CLOEXEC);
 	char text[FILE_MAX];
 
-	*o = (struct oom){ 0 };
-	(void)read_file(proc, text); /* "" when not: no counter */
-	for (const char *line = text; *line && !o->file;) {
+	*o = (struct oom){ .fd = -1 };
+	read_all(fd, text);
+	for (const char *line = text; *line && o->fd < 0;) {
 		size_t len = strcspn(line, "\n");
 
 		(void)oom_try_line(o, root, line, (int)len);
@@ -98,15 +97,15 @@ void oom_init(struct oom *o, const char *proc, const char *root)
 
 void oom_deinit(struct oom *o)
 {
-	free(o->file);
-	*o = (struct oom){ 0 };
+	cleanup_close(&o->fd);
+	o->fd = -1;
 }
 
 bool oom_take(struct oom *o)
 {
 	uint64_t count;
 
-	if (!oom_count(o->file, &count) || count <= o->taken)
+	if (!oom_count(o->fd, &count) || count <= o->taken)
 		return false;
 	o->taken++;
 	return true;

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 struct oom {
-	char *file;     /* owns: that has the counter; NULL: there is none */
+	int fd;         /* owns: the file with the counter; -1: there is none */
 	uint64_t taken; /* kills up to this number are explained */
 };
 

@@ -29,7 +29,9 @@
 #define CONTROL_PER_TURN 16
 #define CONTROL_AT_END 1024
 #define DUMP_BYTES (64 * 1024)
+#define LAST_BYTES (2 * DUMP_BYTES) /* what was read of a dump, and a full pipe */
 #define DUMP_END 0x0c
+#define DUMP_FATAL "Fatal Python error: " /* how faulthandler begins, of a signal that kills */
 
 /* --- output --- */
 
@@ -184,19 +186,24 @@ int process_interrupt(struct process *p, uint64_t call, uint64_t reason)
 
 /* --- dump --- */
 
-/* Takes out what signals have left in the pipe: their numbers, of which SIGUSR1 is a newline. */
-static struct span process_clean_dump(struct process *p)
+/* Takes out what signals have left in the pipe: their numbers, of which SIGUSR1 is a newline. Returns the length. */
+static size_t clean_dump(char *text, size_t len)
 {
 	size_t kept = 0;
 
-	for (size_t i = 0; i < p->dump_len; i++) {
-		uint8_t c = (uint8_t)p->dump_text[i];
+	for (size_t i = 0; i < len; i++) {
+		uint8_t c = (uint8_t)text[i];
 
 		if (c >= 0x20 || (c == '\n' && kept > 0))
-			p->dump_text[kept++] = (char)c;
+			text[kept++] = (char)c;
 	}
-	p->dump_len = kept;
-	return (struct span){ .p = (const uint8_t *)p->dump_text, .len = kept };
+	return kept;
+}
+
+static struct span process_clean_dump(struct process *p)
+{
+	p->dump_len = clean_dump(p->dump_text, p->dump_len);
+	return (struct span){ .p = (const uint8_t *)p->dump_text, .len = p->dump_len };
 }
 
 static void process_end_dump(struct process *p, bool complete)
@@ -280,6 +287,12 @@ static void process_on_dump_timer(struct loop_timer *t)
 	process_end_dump(p, process_read_dump(p));
 }
 
+void process_dump_end(struct process *p)
+{
+	if (p->dumping)
+		process_end_dump(p, process_read_dump(p));
+}
+
 void process_dump(struct process *p, uint64_t timeout)
 {
 	if (p->dumping)
@@ -294,6 +307,46 @@ void process_dump(struct process *p, uint64_t timeout)
 	else
 		loop_io_watch(&p->dump, LOOP_READ);
 	loop_timer_set(&p->dump_timer, loop_now(p->loop) + timeout);
+}
+
+/* Reads the pipe of a dead process to its end, or until buf is full. */
+static size_t process_read_rest(struct process *p, char *buf, size_t size)
+{
+	size_t used = 0;
+
+	while (p->dump.fd >= 0 && used < size) {
+		ssize_t n = read(p->dump.fd, buf + used, size - used);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		used += (size_t)n;
+	}
+	return used;
+}
+
+/* The end of the dump that was on, if one was, and what a fatal signal has left. */
+static void process_read_last(struct process *p)
+{
+	_cleanup_free_ char *all = mem_new(LAST_BYTES);
+	size_t len = p->dumping ? p->dump_len : 0;
+	char *fatal;
+
+	free(p->fatal);
+	p->fatal = NULL;
+	if (len)
+		memcpy(all, p->dump_text, len);
+	len += process_read_rest(p, all + len, LAST_BYTES - len);
+	fatal = memmem(all, len, DUMP_FATAL, strlen(DUMP_FATAL));
+	if (fatal) {
+		p->fatal = mem_strndup(fatal, clean_dump(fatal, (size_t)(all + len - fatal)));
+		len = (size_t)(fatal - all);
+	}
+	if (p->dumping) {
+		p->dump_len = 0;
+		process_end_dump(p, process_take_dump(p, (const uint8_t *)all, len));
+	}
 }
 
 /* --- exit --- */
@@ -371,7 +424,7 @@ static void process_on_exit(struct loop_io *io, int events)
 	process_drain_control(p);
 	process_drain_output(p);
 	process_finish_output(p);
-	process_end_dump(p, process_read_dump(p));
+	process_read_last(p);
 	process_close(p);
 	p->pid = 0;
 	p->ops->exited(p, &how);
@@ -400,7 +453,8 @@ void process_deinit(struct process *p)
 		LOG_BUG("a process is dropped that has not been reaped");
 	process_close(p);
 	free(p->dump_text);
-	p->dump_text = NULL;
+	free(p->fatal);
+	p->dump_text = p->fatal = NULL;
 	p->dumping = false;
 	p->tail = tail_free(p->tail);
 	p->pid = 0;

@@ -8,13 +8,14 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/packed.h"
+#include "daemon/io/core.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/postmortem.h"
+#include "daemon/pool/stack.h"
 #include "daemon/pool/text.h"
 #include "daemon/pool/worker.h"
 #include "proto/pack.h"
 
-#define STACK_KEPT (32 * 1024)
 #define TRACEBACK_KEPT (64 * 1024)
 
 void failure_clock(uint64_t wall_ms, char out[16])
@@ -47,9 +48,9 @@ static char *describe_timeout(const struct worker *w)
 {
 	const struct handshake_phase *ph = handshake_last(&w->hs);
 	struct span stack = w->hs.stack ? span_str(w->hs.stack) : (struct span){ 0 };
-	char frame[POSTMORTEM_TEXT], time[TEXT_DURATION];
+	char frame[STACK_TEXT], time[TEXT_DURATION];
 
-	postmortem_frame(stack, frame);
+	stack_place(stack, frame);
 	return mem_printf("init was not finished in %s, in phase %s%s%s%s%s",
 			  text_duration(w->pool->settings->init_timeout, time), ph->name, ph->module[0] ? " of " : "",
 			  ph->module, frame[0] ? ": " : "", frame);
@@ -59,7 +60,7 @@ static char *describe_exit(const struct worker *w)
 {
 	const struct handshake_phase *ph = handshake_last(&w->hs);
 	struct span last = postmortem_last_line(w->proc.tail, 0);
-	char how[POSTMORTEM_TEXT], quoted[400] = "";
+	char how[POSTMORTEM_TEXT], place[STACK_TEXT], quoted[400] = "";
 
 	if (last.len)
 		envelope_quote(last, quoted, sizeof(quoted));
@@ -67,8 +68,10 @@ static char *describe_exit(const struct worker *w)
 		return mem_printf("%s %s before it was a worker%s%s", w->pool->settings->python,
 				  postmortem_exit_text(w, how), last.len ? "; its last words: " : ": is it a Python?",
 				  quoted);
-	return mem_printf("the worker %s in phase %s%s%s%s%s", postmortem_exit_text(w, how), ph->name,
-			  ph->module[0] ? " of " : "", ph->module, last.len ? "; its last words: " : "", quoted);
+	stack_place(postmortem_fatal(w), place);
+	return mem_printf("the worker %s in phase %s%s%s%s%s%s%s", postmortem_exit_text(w, how), ph->name,
+			  ph->module[0] ? " of " : "", ph->module, place[0] ? ", " : "", place,
+			  last.len ? "; its last words: " : "", quoted);
 }
 
 /* It lived on, and so nobody else would have told. */
@@ -151,14 +154,35 @@ static void failure_pack_exception(msgpack_packer *pk, const struct handshake *h
 	text_pack_safe(pk, span_str(h->traceback), TRACEBACK_KEPT);
 }
 
+/* What it was doing when its time was over or it was killed. */
+static struct span failure_stack(const struct worker *w)
+{
+	return w->hs.stack ? span_str(w->hs.stack) : postmortem_fatal(w);
+}
+
+static void failure_pack_kill(msgpack_packer *pk, const struct worker *w)
+{
+	char core[400];
+
+	pack_kv_uint(pk, "signal", (uint64_t)w->exit.signal);
+	pack_kv_uint(pk, "max_rss_kib", w->exit.max_rss_kib);
+	pack_text(pk, "core");
+	if (w->exit.core_dumped)
+		text_pack_safe(pk, span_str(core_where(w->last_pid, core, sizeof(core))), sizeof(core));
+	else
+		msgpack_pack_nil(pk);
+}
+
 static void failure_pack_cause(struct failure *f, const struct worker *w)
 {
 	const struct handshake *h = &w->hs;
+	struct span stack = failure_stack(w);
 	char how[POSTMORTEM_TEXT];
 	msgpack_packer pk;
 
 	packed_begin(&f->cause, &pk);
-	msgpack_pack_map(&pk, 5 + (h->failed ? failure_exception_keys(h) : 0) + (h->stack ? 1 : 0));
+	msgpack_pack_map(&pk,
+			 5 + (h->failed ? failure_exception_keys(h) : 0) + (stack.len != 0) + (w->exit.signal ? 3 : 0));
 	pack_kv_text(&pk, "reason", worker_why_name(w->why));
 	pack_kv_text(&pk, "phase", f->phase);
 	failure_pack_phases(&pk, "init", w);
@@ -166,10 +190,10 @@ static void failure_pack_cause(struct failure *f, const struct worker *w)
 	postmortem_pack_lines(&pk, "output", w->proc.tail, 0);
 	if (h->failed)
 		failure_pack_exception(&pk, h);
-	if (h->stack) {
-		pack_text(&pk, "stack");
-		text_pack_safe(&pk, span_str(h->stack), STACK_KEPT);
-	}
+	if (stack.len)
+		postmortem_pack_stack(&pk, "stack", stack);
+	if (w->exit.signal)
+		failure_pack_kill(&pk, w);
 }
 
 struct failure *failure_new(const struct worker *w)

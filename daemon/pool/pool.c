@@ -300,6 +300,7 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 		.gate = env->gate,
 		.spawner = env->spawner,
 		.library = env->library,
+		.oom = env->oom,
 		.generation = 1,
 		.dispatch = { .run = pool_dispatch },
 		.worker_limits = {

@@ -44,6 +44,7 @@ struct pool_env {
 	struct gate *gate;
 	struct spawner *spawner;
 	const char *library; /* directory that holds python_worker/ */
+	struct oom *oom;     /* NULL: nothing is known of the OOM killer */
 	uint64_t seed;       /* of the jitter */
 };
 
@@ -56,6 +57,7 @@ struct pool {
 	struct gate *gate;
 	struct spawner *spawner;
 	const char *library;
+	struct oom *oom;
 	struct stream_limits worker_limits;
 	enum pool_state state;
 	bool settled;

@@ -1,13 +1,16 @@
 #include "daemon/pool/postmortem.h"
 
+#include <signal.h>
 #include <stdio.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/packed.h"
+#include "daemon/io/core.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/request.h"
+#include "daemon/pool/stack.h"
 #include "daemon/pool/text.h"
 #include "daemon/pool/worker.h"
 #include "proto/pack.h"
@@ -31,61 +34,81 @@ void postmortem_deinit(struct postmortem *pm)
 	msgpack_sbuffer_destroy(&pm->cause);
 }
 
+/* "1.9 GiB" */
+static const char *text_rss(uint64_t kib, char out[TEXT_DURATION])
+{
+	if (kib >= 1024 * 1024)
+		(void)snprintf(out, TEXT_DURATION, "%llu.%llu GiB", (unsigned long long)kib >> 20,
+			       (unsigned long long)(kib & 0xfffff) * 10 >> 20);
+	else
+		(void)snprintf(out, TEXT_DURATION, "%llu MiB", (unsigned long long)kib >> 10);
+	return out;
+}
+
+/* A signal that pypoold did not send. */
+static void describe_signal(const struct worker *w, char out[POSTMORTEM_TEXT])
+{
+	const struct process_exit *e = &w->exit;
+	char name[TEXT_DURATION], rss[TEXT_DURATION];
+
+	if (w->why == WORKER_WHY_OOM)
+		(void)snprintf(out, POSTMORTEM_TEXT,
+			       "was killed by the kernel for want of memory (OOM killer, SIGKILL; its peak was %s)",
+			       text_rss(e->max_rss_kib, rss));
+	else
+		(void)snprintf(out, POSTMORTEM_TEXT, "was killed by signal %d (%s)%s%s", e->signal,
+			       text_signal(e->signal, name), e->signal == SIGKILL ? " from outside of pypoold" : "",
+			       e->core_dumped ? ", core dumped" : "");
+}
+
 const char *postmortem_exit_text(const struct worker *w, char out[POSTMORTEM_TEXT])
 {
 	const struct process_exit *e = &w->exit;
 	char name[TEXT_DURATION];
-	bool ours = w->why != WORKER_WHY_NONE && w->why != WORKER_WHY_CRASHED && w->why != WORKER_WHY_INIT_FAILED;
+	bool told = w->why != WORKER_WHY_NONE && w->why != WORKER_WHY_CRASHED && w->why != WORKER_WHY_INIT_FAILED &&
+		    w->why != WORKER_WHY_OOM;
 
 	if (!e->known)
 		(void)snprintf(out, POSTMORTEM_TEXT, "ended, its exit status is not known");
 	else if (!e->signal)
 		(void)snprintf(out, POSTMORTEM_TEXT, "exited with status %d", e->exit_code);
-	else if (ours)
+	else if (told && (e->signal == SIGTERM || e->signal == SIGKILL))
 		(void)snprintf(out, POSTMORTEM_TEXT, "was killed by pypoold (%s, %s)", worker_why_name(w->why),
 			       text_signal(e->signal, name));
 	else
-		(void)snprintf(out, POSTMORTEM_TEXT, "was killed by signal %d (%s)%s", e->signal,
-			       text_signal(e->signal, name), e->core_dumped ? ", core dumped" : "");
+		describe_signal(w, out);
 	return out;
 }
 
-/* A line of a dump is `  File "/srv/app.py", line 5 in slow`. */
-const char *postmortem_frame(struct span stack, char out[POSTMORTEM_TEXT])
+void postmortem_pack_exit(msgpack_packer *pk, const struct worker *w)
 {
-	const char *text = (const char *)stack.p;
-	const char *file = stack.len ? memmem(text, stack.len, "File \"", 6) : NULL;
-	const char *end, *quote, *base;
+	const struct process_exit *e = &w->exit;
+	char text[POSTMORTEM_TEXT], core[400];
+	bool never_ran = w->why == WORKER_WHY_SPAWN_FAILED;
 
-	out[0] = '\0';
-	if (!file)
-		return out;
-	file += 6;
-	end = memchr(file, '\n', stack.len - (size_t)(file - text));
-	if (!end)
-		end = text + stack.len;
-	quote = memchr(file, '"', (size_t)(end - file));
-	if (!quote || end - quote < 2)
-		return out;
-	base = memrchr(file, '/', (size_t)(quote - file));
-	base = base ? base + 1 : file;
-	/* after the quote comes `, line 5 in slow` */
-	(void)snprintf(out, POSTMORTEM_TEXT, "%.*s%.*s", (int)(quote - base), base, (int)(end - quote - 2), quote + 2);
-	text_make_utf8(out);
-	return out;
+	pack_kv_text(pk, "reason", worker_why_name(w->why));
+	pack_kv_text(pk, "exit", never_ran ? NULL : postmortem_exit_text(w, text));
+	pack_text(pk, "exit_code");
+	msgpack_pack_int(pk, e->signal || !e->known ? -1 : e->exit_code);
+	pack_kv_uint(pk, "signal", (uint64_t)e->signal);
+	pack_kv_bool(pk, "core_dumped", e->core_dumped);
+	pack_text(pk, "core");
+	if (e->core_dumped)
+		text_pack_safe(pk, span_str(core_where(w->last_pid, core, sizeof(core))), sizeof(core));
+	else
+		msgpack_pack_nil(pk);
+	pack_kv_uint(pk, "max_rss_kib", e->max_rss_kib);
 }
 
-/* A dump ends with the frames of the runner, which say nothing about the call. */
-static struct span cut_runner(struct span stack)
+struct span postmortem_fatal(const struct worker *w)
 {
-	static const char runner[] = "/pypool_worker/runner.py\"";
-	const char *text = (const char *)stack.p;
-	const char *found = text ? memmem(text, stack.len, runner, sizeof(runner) - 1) : NULL;
-	const char *line = found ? memrchr(text, '\n', (size_t)(found - text)) : NULL;
+	return w->proc.fatal && w->exit.signal ? span_str(w->proc.fatal) : (struct span){ 0 };
+}
 
-	if (line)
-		stack.len = (size_t)(line + 1 - text);
-	return stack;
+void postmortem_pack_stack(msgpack_packer *pk, const char *key, struct span stack)
+{
+	pack_text(pk, key);
+	text_pack_safe(pk, stack_cut(stack), STACK_KEPT);
 }
 
 void postmortem_pack_lines(msgpack_packer *pk, const char *key, const struct tail *t, uint64_t from)
@@ -138,13 +161,15 @@ static void pack_holders(msgpack_packer *pk, const struct pool *p, uint64_t now)
 /* "1 of 1 busy (pid 812: app.slow for 2.5 s)" */
 static void describe_holders(const struct pool *p, uint64_t now, char *out, size_t size)
 {
-	unsigned busy = p->in_state[WORKER_BUSY], starting = p->in_state[WORKER_STARTING] + p->in_state[WORKER_INITIALIZING];
+	unsigned busy = p->in_state[WORKER_BUSY],
+		 starting = p->in_state[WORKER_STARTING] + p->in_state[WORKER_INITIALIZING];
 	unsigned all = pool_living(p);
 	const struct worker *w, *eldest = NULL;
 	char time[TEXT_DURATION];
 
 	for (w = p->workers; w; w = w->next) {
-		if ((w->state == WORKER_BUSY || w->state == WORKER_INITIALIZING) && (!eldest || w->since < eldest->since))
+		if ((w->state == WORKER_BUSY || w->state == WORKER_INITIALIZING) &&
+		    (!eldest || w->since < eldest->since))
 			eldest = w;
 	}
 	if (!eldest)
@@ -171,8 +196,8 @@ void postmortem_waited(struct postmortem *pm, const struct request *r)
 {
 	const struct pool *p = r->pool;
 	uint64_t now = loop_now(p->loop);
-	enum error_code code = r->deadline <= r->queue_deadline && r->kind == REQUEST_EXECUTE ? ERROR_DEADLINE_EXCEEDED :
-												ERROR_QUEUE_TIMEOUT;
+	enum error_code code = r->deadline <= r->queue_deadline && r->kind == REQUEST_EXECUTE ? ERROR_DEADLINE_EXCEEDED
+											      : ERROR_QUEUE_TIMEOUT;
 	char holders[300], place[64], time[TEXT_DURATION];
 	msgpack_packer pk;
 
@@ -199,12 +224,13 @@ void postmortem_overdue(struct postmortem *pm, const struct request *r, struct s
 {
 	const struct worker *w = r->worker;
 	uint64_t now = loop_now(r->pool->loop);
-	char frame[POSTMORTEM_TEXT], limit[TEXT_DURATION], grace[TEXT_DURATION];
+	char frame[STACK_TEXT], limit[TEXT_DURATION], grace[TEXT_DURATION];
 	msgpack_packer pk;
 
-	postmortem_frame(stack, frame);
+	stack_place(stack, frame);
 	outcome_error(&pm->outcome, ERROR_DEADLINE_EXCEEDED,
-		      "deadline %s exceeded in %s: %s; it is being interrupted, and worker %llu (pid %d) killed if it goes on for %s",
+		      "deadline %s exceeded in %s: %s; it is being interrupted, and worker %llu (pid %d) killed if it "
+		      "goes on for %s",
 		      text_duration(r->deadline - r->received, limit), r->target,
 		      frame[0] ? frame : "it did not show its stack", (unsigned long long)w->id, (int)w->last_pid,
 		      text_duration(r->pool->settings->cancel_grace, grace));
@@ -213,8 +239,7 @@ void postmortem_overdue(struct postmortem *pm, const struct request *r, struct s
 	msgpack_pack_map(&pk, 5);
 	pack_times(&pk, r, now);
 	pack_kv_bool(&pk, "stack_complete", complete);
-	pack_text(&pk, "stack");
-	text_pack_safe(&pk, cut_runner(stack), STACK_KEPT);
+	postmortem_pack_stack(&pk, "stack", stack);
 	postmortem_pack_lines(&pk, "output", w->proc.tail, r->tail_mark);
 	postmortem_end(pm);
 }
@@ -222,28 +247,27 @@ void postmortem_overdue(struct postmortem *pm, const struct request *r, struct s
 void postmortem_died(struct postmortem *pm, const struct request *r, const struct worker *w)
 {
 	uint64_t now = loop_now(r->pool->loop);
-	struct span last = postmortem_last_line(w->proc.tail, r->tail_mark);
-	char how[POSTMORTEM_TEXT], time[TEXT_DURATION], quoted[300] = "";
+	struct span last = postmortem_last_line(w->proc.tail, r->tail_mark), fatal = postmortem_fatal(w);
+	char how[POSTMORTEM_TEXT], time[TEXT_DURATION], place[STACK_TEXT], quoted[300] = "";
 	msgpack_packer pk;
 
 	postmortem_exit_text(w, how);
+	stack_place(fatal, place);
 	if (last.len)
 		envelope_quote(last, quoted, sizeof(quoted));
-	outcome_error(&pm->outcome, ERROR_WORKER_DIED, "worker %llu (pid %d) %s %s %s for %s%s%s",
+	outcome_error(&pm->outcome, ERROR_WORKER_DIED, "worker %llu (pid %d) %s %s %s for %s%s%s%s%s",
 		      (unsigned long long)w->id, (int)w->last_pid, how,
 		      w->calls.unread ? "before it had read the call of" : "while it ran", r->target,
-		      text_duration(now - r->started, time), last.len ? "; its last words: " : "", quoted);
+		      text_duration(now - r->started, time), place[0] ? ", " : "", place,
+		      last.len ? "; its last words: " : "", quoted);
 	pm->outcome.executed = w->calls.unread ? EXECUTED_NEVER : EXECUTED_MAYBE;
 	pm->outcome.worker = w->id;
 	postmortem_begin(pm, &pk);
-	msgpack_pack_map(&pk, 8);
+	msgpack_pack_map(&pk, 3 + POSTMORTEM_EXIT_KEYS + (fatal.len != 0));
 	pack_times(&pk, r, now);
-	pack_kv_text(&pk, "exit", how);
-	pack_text(&pk, "exit_code");
-	msgpack_pack_int(&pk, w->exit.signal || !w->exit.known ? -1 : w->exit.exit_code);
-	pack_kv_uint(&pk, "signal", (uint64_t)w->exit.signal);
-	pack_kv_bool(&pk, "core_dumped", w->exit.core_dumped);
-	pack_kv_uint(&pk, "max_rss_kib", w->exit.max_rss_kib);
+	postmortem_pack_exit(&pk, w);
+	if (fatal.len)
+		postmortem_pack_stack(&pk, "stack", fatal);
 	postmortem_pack_lines(&pk, "output", w->proc.tail, r->tail_mark);
 	postmortem_end(pm);
 }
@@ -272,7 +296,8 @@ void postmortem_down(struct postmortem *pm, const struct pool *p)
 	pm->outcome.retry_after_ms = wait / NS_PER_MS + 1;
 	pm->outcome.phase = s->failure->phase;
 	msgpack_sbuffer_init(&pm->cause);
-	pm->outcome.cause = (struct span){ .p = (const uint8_t *)s->failure->cause.data, .len = s->failure->cause.size };
+	pm->outcome.cause =
+		(struct span){ .p = (const uint8_t *)s->failure->cause.data, .len = s->failure->cause.size };
 }
 
 static void pack_breaker_causes(msgpack_packer *pk, const struct breaker *b)
@@ -304,9 +329,9 @@ void postmortem_open(struct postmortem *pm, const struct pool *p)
 	msgpack_packer pk;
 
 	failure_clock(b->first_wall, since);
-	outcome_error(&pm->outcome, ERROR_CIRCUIT_OPEN, "pool %s takes no calls: %u workers failed in a row since %s, last: %s; %s",
-		      p->settings->name, breaker_failures(b), since, last ? last->text : "not known",
-		      describe_wait(wait, next));
+	outcome_error(&pm->outcome, ERROR_CIRCUIT_OPEN,
+		      "pool %s takes no calls: %u workers failed in a row since %s, last: %s; %s", p->settings->name,
+		      breaker_failures(b), since, last ? last->text : "not known", describe_wait(wait, next));
 	pm->outcome.retry_after_ms = wait / NS_PER_MS + 1;
 	postmortem_begin(pm, &pk);
 	msgpack_pack_map(&pk, f ? 5 : 4);

@@ -33,10 +33,15 @@ void postmortem_poisoned(struct postmortem *pm, const struct request *r, const s
 void postmortem_down(struct postmortem *pm, const struct pool *p);
 
 #define POSTMORTEM_TEXT 200
-/* "exit status 3", "killed by SIGKILL", "killed by pypoold (deadline)". Returns out. */
+/* "exited with status 3", "was killed by pypoold (deadline, SIGTERM)", "was killed by signal 11 (SIGSEGV)". Returns out. */
 const char *postmortem_exit_text(const struct worker *w, char out[POSTMORTEM_TEXT]);
-/* "app.py line 5 in slow", the innermost frame of a faulthandler dump; "" when there is none. Returns out. */
-const char *postmortem_frame(struct span stack, char out[POSTMORTEM_TEXT]);
+/* Packs POSTMORTEM_EXIT_KEYS keys: reason, exit, exit_code, signal, core_dumped, core, max_rss_kib; of a worker that is dead. */
+#define POSTMORTEM_EXIT_KEYS 7
+void postmortem_pack_exit(msgpack_packer *pk, const struct worker *w);
+/* Packs key and the text of a stack, without the frames of the worker itself. */
+void postmortem_pack_stack(msgpack_packer *pk, const char *key, struct span stack);
+/* The stack that a fatal signal left; len 0 when there is none. */
+struct span postmortem_fatal(const struct worker *w);
 /* Packs key and the output lines from mark on: [text, ...], the last 50 at most. */
 void postmortem_pack_lines(msgpack_packer *pk, const char *key, const struct tail *t, uint64_t from);
 /* The last line on stderr from mark on that says something; len 0 when there is none. Valid until the tail changes. */

@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <time.h>
 #include <utlist.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/oom.h"
 #include "daemon/pool/launch.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
@@ -216,6 +218,8 @@ static enum worker_why worker_cause_of_death(const struct worker *w)
 {
 	if (w->state == WORKER_STOPPING)
 		return w->why;
+	if (w->exit.signal == SIGKILL && w->pool->oom && oom_take(w->pool->oom))
+		return WORKER_WHY_OOM;
 	return worker_is_serving(w) ? WORKER_WHY_CRASHED : WORKER_WHY_INIT_FAILED;
 }
 
@@ -234,12 +238,27 @@ static void worker_end_call(struct worker *w)
 	postmortem_deinit(&pm);
 }
 
+/* The stack of a fatal signal as its last output; after the post-mortem, which has it as the stack. */
+static void worker_print_fatal(struct worker *w)
+{
+	struct tail *t = w->proc.tail;
+	struct timespec ts;
+
+	if (!w->proc.fatal || !t)
+		return;
+	(void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail for this clock */
+	tail_add(t, TAIL_STDERR, w->proc.fatal, strlen(w->proc.fatal), (uint64_t)ts.tv_sec * 1000);
+	tail_finish(t, (uint64_t)ts.tv_sec * 1000);
+	worker_on_output(&w->proc);
+}
+
 /* The process is gone and everything that it wrote has been read, except the call channel: a reply found there counts. */
 static void worker_on_exited(struct process *proc, const struct process_exit *how)
 {
 	struct worker *w = container_of(proc, struct worker, proc);
 
 	w->exit = *how;
+	w->why = worker_cause_of_death(w); /* before the state moves: its call is told */
 	worker_on_output(proc); /* the last line may have had no newline */
 	if (stream_is_open(&w->calls))
 		stream_drain_input(&w->calls);
@@ -250,9 +269,10 @@ static void worker_on_exited(struct process *proc, const struct process_exit *ho
 		worker_end_call(w);
 	poison_note_ended(w, false);
 	w->slot.call = 0;
-	worker_set_state(w, WORKER_DEAD, worker_cause_of_death(w));
+	worker_set_state(w, WORKER_DEAD, w->why);
 	if (w->lease)
 		lease_end(w->lease, LEASE_END_WORKER_DIED);
+	worker_print_fatal(w);
 }
 
 static const struct process_ops process_ops = {

@@ -36,6 +36,7 @@ enum worker_state {
 	X(DEADLINE, deadline)                                                                                            \
 	X(CANCELLED, cancelled)                                                                                          \
 	X(CRASHED, crashed)                                                                                              \
+	X(OOM, oom)                                                                                                      \
 	X(PROTOCOL, protocol)                                                                                            \
 	X(NO_MEMORY, no_memory)                                                                                          \
 	X(LOST, lost)                                                                                                    \

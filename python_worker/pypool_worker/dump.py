@@ -20,12 +20,12 @@ class Dump:
         self._fd = fd
 
     def install(self) -> None:
-        """Also makes fatal signals print the stack to stderr before they kill."""
+        """Also makes fatal signals write the stack there before they kill: the daemon finds it at the end."""
         os.set_blocking(self._fd, False)
         signal.signal(signal.SIGUSR2, _nothing)
         signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
         faulthandler.register(signal.SIGUSR2, file=self._fd, all_threads=False, chain=True)
-        faulthandler.enable(file=STDERR)
+        faulthandler.enable(file=self._fd, all_threads=False)
 
     def renew(self) -> None:
         """Takes the wakeup fd back from asyncio, which replaces it and then leaves none."""
@@ -36,7 +36,8 @@ class Dump:
                 pass  # the handler closed the pipe: dumps are lost, which the reply after it will show anyway
 
     def abandon(self) -> None:
-        """In a forked child: the pipe belongs to the worker."""
+        """In a forked child: the pipe belongs to the worker, whose death a stack in it would explain."""
+        faulthandler.enable(file=STDERR, all_threads=False)
         faulthandler.unregister(signal.SIGUSR2)
         signal.set_wakeup_fd(-1)
 

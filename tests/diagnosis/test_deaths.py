@@ -15,7 +15,7 @@ from tests.support.scenes import wait_dead, wait_running, workers
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
-KEYS = "waited_ms run_ms exit exit_code signal core_dumped max_rss_kib output"
+KEYS = "waited_ms run_ms reason exit exit_code signal core_dumped core max_rss_kib output"
 
 
 def check_death(error: CallError, how: str, doing: str, last_words: str = "", keys: str = "") -> None:
@@ -44,7 +44,7 @@ def kill_running(c: Client, number: int) -> CallError:
 def test_sigkill_by_somebody_else(start_daemon: StartDaemon) -> None:
     with start_daemon({"default": pool("shop")}).client() as c:
         error = kill_running(c, signal.SIGKILL)
-        check_death(error, r"was killed by signal 9 \(SIGKILL\)", "slow")
+        check_death(error, r"was killed by signal 9 \(SIGKILL\) from outside of pypoold", "slow")
         assert (error.cause["exit_code"], error.cause["signal"], error.cause["output"]) == (-1, 9, [])
 
 
@@ -54,7 +54,7 @@ def test_a_worker_that_dies_while_idle_is_noticed_by_no_caller(start_daemon: Sta
         os.kill(idle["pid"], signal.SIGKILL)
         assert c.execute("price", 1) == 100
         dead = wait_dead(c, idle["worker"])
-        assert (dead["why"], dead["exit"]) == ("crashed", "was killed by signal 9 (SIGKILL)")
+        assert (dead["why"], dead["exit"]) == ("crashed", "was killed by signal 9 (SIGKILL) from outside of pypoold")
         told = c.call("why", worker=idle["worker"])
         assert (told["history"][-1]["to"], told["history"][-1]["why"]) == ("dead", "crashed")
 

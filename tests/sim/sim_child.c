@@ -90,6 +90,11 @@ void sim_child_print(struct sim_child *c, const char *text)
 	pipe_write(c, &c->output, text, strlen(text));
 }
 
+void sim_child_write_dump(struct sim_child *c, const char *text)
+{
+	pipe_write(c, &c->dump, text, strlen(text));
+}
+
 /* [2, name, [{...}]] with the given number of pairs to follow. */
 static void begin_news(msgpack_sbuffer *buf, msgpack_packer *pk, const char *name, unsigned pairs)
 {

@@ -134,6 +134,7 @@ void sim_child_reply_error(struct sim_child *c, uint64_t call, const char *code,
 void sim_child_write_calls(struct sim_child *c, const void *data, size_t len); /* one frame's body */
 void sim_child_write_control(struct sim_child *c, const void *data, size_t len);
 void sim_child_print(struct sim_child *c, const char *text); /* on stderr */
+void sim_child_write_dump(struct sim_child *c, const char *text); /* one stack; "Fatal...": of a signal that kills */
 void sim_child_close_calls(struct sim_child *c);
 void sim_child_close_control(struct sim_child *c);
 void sim_child_die(struct sim_child *c, int exit_code, int signal);

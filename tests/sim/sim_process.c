@@ -148,7 +148,7 @@ static void end_dump(struct process *p, bool complete)
 	p->ops->dumped(p, span, complete);
 }
 
-/* A message in the pipe is a whole stack. True: there was one. */
+/* A message in the pipe is a whole stack, asked for or of a fatal signal. True: there was one that was asked for. */
 static bool read_dump(struct process *p)
 {
 	struct sim_child *c = sim_fd_owner(p->loop, p->dump.fd);
@@ -156,7 +156,10 @@ static bool read_dump(struct process *p)
 	bool complete = false;
 
 	while (c && (m = sim_pipe_take(p->loop, &c->dump))) {
-		if (p->dumping && !complete) {
+		if (m->len > 5 && memcmp(m->data, "Fatal", 5) == 0) {
+			free(p->fatal);
+			p->fatal = mem_strndup(m->data, m->len);
+		} else if (p->dumping && !complete) {
 			p->dump_text = mem_strndup(m->data, m->len);
 			p->dump_len = m->len;
 			complete = true;
@@ -183,6 +186,12 @@ static void on_dump_timer(struct loop_timer *t)
 	struct process *p = container_of(t, struct process, dump_timer);
 
 	end_dump(p, read_dump(p));
+}
+
+void process_dump_end(struct process *p)
+{
+	if (p->dumping)
+		end_dump(p, read_dump(p));
 }
 
 void process_dump(struct process *p, uint64_t timeout)
@@ -224,7 +233,7 @@ static void on_exit_seen(struct loop_io *io, int events)
 	read_output(p);
 	if (p->tail)
 		tail_finish(p->tail, WALL_MS);
-	end_dump(p, read_dump(p));
+	end_dump(p, read_dump(p)); /* also for what a fatal signal has left */
 	close_all(p);
 	p->pid = 0;
 	p->ops->exited(p, &how);
@@ -251,6 +260,7 @@ void process_deinit(struct process *p)
 		LOG_BUG("a process is dropped that has not been reaped");
 	close_all(p);
 	free(p->dump_text);
+	free(p->fatal);
 	p->tail = tail_free(p->tail);
 	*p = (struct process){ 0 };
 }

@@ -174,6 +174,10 @@ class WorkerHarness:
                 text += os.read(self._dump, 65536)
         return text.decode(), time.perf_counter() - began
 
+    def last_dump(self) -> str:
+        """What lies in the dump pipe when the process is dead."""
+        return os.read(self._dump, 65536).decode()
+
     def wait_for_frame(self, function: str) -> None:
         """Until the main thread is inside that function."""
         end = time.monotonic() + PATIENCE

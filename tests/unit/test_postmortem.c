@@ -38,28 +38,17 @@ START_TEST(fault_33_34_an_exit_is_told_in_words_and_ours_apart_from_others)
 			"was killed by signal 11 (SIGSEGV), core dumped");
 		ck_exit(WORKER_WHY_DEADLINE, (struct process_exit){ .known = true, .signal = SIGKILL },
 			"was killed by pypoold (deadline, SIGKILL)");
+		ck_exit(WORKER_WHY_DEADLINE, (struct process_exit){ .known = true, .signal = SIGSEGV },
+			"was killed by signal 11 (SIGSEGV)");
+		ck_exit(WORKER_WHY_CRASHED, (struct process_exit){ .known = true, .signal = SIGKILL },
+			"was killed by signal 9 (SIGKILL) from outside of pypoold");
+		ck_exit(WORKER_WHY_OOM,
+			(struct process_exit){ .known = true, .signal = SIGKILL, .max_rss_kib = 300 * 1024 },
+			"was killed by the kernel for want of memory (OOM killer, SIGKILL; its peak was 300 MiB)");
+		ck_exit(WORKER_WHY_OOM,
+			(struct process_exit){ .known = true, .signal = SIGKILL, .max_rss_kib = 1600 * 1024 },
+			"was killed by the kernel for want of memory (OOM killer, SIGKILL; its peak was 1.5 GiB)");
 		ck_exit(WORKER_WHY_CRASHED, (struct process_exit){ 0 }, "ended, its exit status is not known");
-	}
-END_TEST
-
-static void ck_frame(const char *stack, const char *frame)
-{
-	char out[POSTMORTEM_TEXT];
-
-	ck_assert_str_eq(postmortem_frame(span_str(stack), out), frame);
-}
-
-START_TEST(the_innermost_frame_of_a_dump_is_found)
-	{
-		ck_frame("Stack (most recent call first):\n  File \"/srv/app.py\", line 5 in slow\n  File \"/x.py\", "
-			 "line 1 in y\n",
-			 "app.py line 5 in slow");
-		ck_frame("  File \"app.py\", line 5 in slow", "app.py line 5 in slow");
-		ck_frame("", "");
-		ck_frame("no file here\n", "");
-		ck_frame("  File \"", "");
-		ck_frame("  File \"cut", "");
-		ck_frame("  File \"a\"", "");
 	}
 END_TEST
 
@@ -143,6 +132,32 @@ START_TEST(fault_34_a_death_is_told_with_the_signal_and_the_last_words_of_this_c
 	}
 END_TEST
 
+START_TEST(fault_34_a_crash_is_told_with_the_place_of_the_stack_that_the_signal_left)
+	{
+		struct scene sc;
+		const struct sim_answer *a;
+
+		scene_begin(&sc, 1);
+		scene_child(&sc)->script.call = SIM_CALL_MANUAL;
+		sim_execute(&sc.one, 1, 0, 0);
+		scene_pass(&sc, 12 * MS);
+		sim_child_write_dump(scene_child(&sc), "Fatal Python error: Segmentation fault\n\n"
+						       "Current thread 0x1 (most recent call first):\n"
+						       "  File \"/srv/app.py\", line 7 in crash\n");
+		sim_child_print(scene_child(&sc), "going down\n");
+		sim_child_die(scene_child(&sc), 0, SIGSEGV);
+		scene_pass(&sc, MS);
+		a = told(&sc.one, 1);
+		ck_assert_str_eq(a->message,
+				 "worker 1 (pid 1001) was killed by signal 11 (SIGSEGV) while it ran app.work for "
+				 "12 ms, app.py line 7 in crash; its last words: going down");
+		ck_assert_ptr_nonnull(strstr(sc.stage.pool->dead->proc.fatal, "Segmentation fault"));
+		ck_assert(span_equals(postmortem_last_line(sc.stage.pool->dead->proc.tail, 0),
+				      "  File \"/srv/app.py\", line 7 in crash")); /* for the logs */
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(who_waited_in_vain_is_told_who_held_the_workers)
 	{
 		struct scene sc;
@@ -193,8 +208,8 @@ START_TEST(fault_35_a_deadline_is_told_with_the_place_in_the_code)
 	}
 END_TEST
 
-RUN_SUITE("postmortem", fault_33_34_an_exit_is_told_in_words_and_ours_apart_from_others,
-	  the_innermost_frame_of_a_dump_is_found, the_last_50_lines_from_the_mark_on_are_packed,
-	  the_last_words_are_the_last_line_on_stderr_that_says_something,
+RUN_SUITE("postmortem", fault_34_a_crash_is_told_with_the_place_of_the_stack_that_the_signal_left,
+	  fault_33_34_an_exit_is_told_in_words_and_ours_apart_from_others,
+	  the_last_50_lines_from_the_mark_on_are_packed, the_last_words_are_the_last_line_on_stderr_that_says_something,
 	  fault_34_a_death_is_told_with_the_signal_and_the_last_words_of_this_call,
 	  who_waited_in_vain_is_told_who_held_the_workers, fault_35_a_deadline_is_told_with_the_place_in_the_code)

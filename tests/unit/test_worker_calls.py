@@ -265,7 +265,9 @@ def test_fault_33_os_exit_and_fault_34_segv_end_it_at_once() -> None:
         worker.start()
         worker.request("crash")
         assert worker.wait() == -signal.SIGSEGV
-        assert "Segmentation fault" in worker.stderr() and "in crash" in worker.stderr()
+        last = worker.last_dump()
+        assert last.startswith("Fatal Python error: Segmentation fault\n") and " in crash\n" in last
+        assert "control.py" not in last, "only the thread that crashed"
 
 
 def test_a_forked_child_that_comes_back_cannot_answer_for_the_worker(tmp_path: pathlib.Path) -> None:
