@@ -233,7 +233,7 @@ export PYTHON BUILD SANITIZE WERROR CC
 PYTEST := $(PYTHON) -B -m pytest
 
 .PHONY: deps demo check check-full check-headers check-layers check-unit check-python check-sim check-integration check-diagnosis \
-	check-chaos check-chaos-long soak check-fuzz check-asan check-valgrind fuzz fuzz-corpus
+	check-chaos check-chaos-long check-small-worlds soak check-fuzz check-asan check-valgrind fuzz fuzz-corpus
 deps: ## install the Debian packages that building and testing need (or print the command)
 	@.ci/deps build check
 
@@ -250,7 +250,7 @@ check: ## install what is missing, build, and run all tests (10 minutes at most)
 check-full: ## check, then the same under sanitizers, a round under valgrind, and lint
 	@+$(MAKE) check
 	@.ci/deps build check lint lint-all
-	@+.ci/check chaos-long faults asan valgrind
+	@+.ci/check small-worlds chaos-long faults asan valgrind
 	@+$(MAKE) lint
 
 HEADER_OK := $(HEADERS:%=$(BUILD)/headers/%.ok)
@@ -284,7 +284,11 @@ check-python: $(PRODUCT) ## unit tests in Python
 	@$(if $(PYTHON_UNIT),$(PYTEST) $(PYTHON_UNIT),echo "no unit tests in Python")
 
 check-sim: $(SIM_BIN) ## the pool in the simulated world
-	@$(if $(SIM_BIN),$(SIM_BIN),echo "no simulation")
+	@$(SIM_BIN)
+	@$(SIM_BIN) --small $(if $(SANITIZE),crashes)
+
+check-small-worlds: $(SIM_BIN) ## everything that may happen in worlds of two or three clients, also the larger ones
+	@$(SIM_BIN) --small all
 
 check-integration: $(PRODUCT) $(STUB_WORKER) ## a real daemon with real workers
 	@$(if $(PYTHON_INTEGRATION),$(PYTEST) $(PYTHON_INTEGRATION),echo "no integration tests")

@@ -1,7 +1,12 @@
 /*
- * The pool in the simulated world: many worlds, each from its seed, each of 1,000 steps. Usage: sim [--seed N]
- * [--steps N]. With a seed: that world alone (and, with more steps than one world has, the next ones).
+ * The pool in the simulated world.
+ *
+ *   sim                     many random walks, each from its seed, each of 1,000 steps, and failing allocations
+ *   sim --seed N            that walk alone (and, with more --steps than one has, the next ones)
+ *   sim --seed N --only L   the steps of L alone, as in 3,17-19: tests/sim/minimise finds the fewest that fail
+ *   sim --small [NAME]      the small worlds of small.c, complete; --path P: one way through one of them
  */
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +16,8 @@
 
 #include "daemon/base/log.h"
 #include "tests/sim/failing.h"
-#include "tests/sim/world.h"
+#include "tests/sim/small.h"
+#include "tests/sim/walk.h"
 
 #define STEPS_OF_A_WORLD 1000
 #define STEPS_BY_DEFAULT 1000000
@@ -21,23 +27,82 @@
 
 struct total {
 	unsigned worlds, failed;
-	uint64_t steps, answers, good, turns, spawned, spent_ns;
+	uint64_t steps, answers, good, turns, spawned;
 };
 
-static void print_violation(const struct world *w)
+struct options {
+	uint64_t seed, steps;
+	bool fixed; /* the seeds that each run without a seed has */
+	const char *only; /* steps, NULL: all */
+	bool small;
+	const char *name, *path;
+};
+
+static void usage(void)
 {
-	printf("sim: seed %llu, step %llu: %s\nsim: the last events (again: build/tests/sim --seed %llu):\n",
-	       (unsigned long long)w->seed, (unsigned long long)w->step, w->violation, (unsigned long long)w->seed);
+	(void)fprintf(stderr, "usage: sim [--seed N] [--steps N] [--only STEPS] | sim --small [NAME [--path P]]\n");
+	exit(2);
+}
+
+static uint64_t parse_number(const char *text, char **end)
+{
+	uint64_t v = strtoull(text, end, 10);
+
+	if (*end == text)
+		usage();
+	return v;
+}
+
+static uint64_t parse_whole(const char *text)
+{
+	char *end;
+	uint64_t v = parse_number(text, &end);
+
+	if (*end)
+		usage();
+	return v;
+}
+
+/* Is n in a list as 3,17-19? */
+static bool list_has(const char *list, uint64_t n)
+{
+	bool found = false;
+
+	for (const char *at = list; *at;) {
+		char *end;
+		uint64_t from = parse_number(at, &end), to = from;
+
+		if (*end == '-')
+			to = parse_number(end + 1, &end);
+		if (*end && *end != ',')
+			usage();
+		found |= n >= from && n <= to;
+		at = *end ? end + 1 : end;
+	}
+	return found;
+}
+
+static void print_violation(const struct world *w, const char *only)
+{
+	printf("sim: seed %llu, step %llu: %s\nsim: the last events (again: build/tests/sim --seed %llu%s%s):\n",
+	       (unsigned long long)w->seed, (unsigned long long)w->step, w->violation, (unsigned long long)w->seed,
+	       only ? " --only " : "", only ? only : "");
 	trace_print(&w->trace);
+	if (!only)
+		printf("sim: fewer steps: tests/sim/minimise %llu\n", (unsigned long long)w->seed);
 }
 
 /* False: a violation; the world is left as it is. */
-static bool run_world(uint64_t seed, struct total *t)
+static bool run_world(uint64_t seed, const char *only, struct total *t)
 {
-	struct world *w = world_new(seed);
+	struct world *w = walk_new(seed);
 
-	for (unsigned i = 0; i < STEPS_OF_A_WORLD && !w->violation[0]; i++)
-		world_step(w);
+	for (unsigned i = 1; i <= STEPS_OF_A_WORLD && !w->violation[0]; i++) {
+		if (only && !list_has(only, i))
+			walk_skip(w);
+		else
+			walk_step(w);
+	}
 	t->worlds++;
 	t->steps += w->step;
 	t->answers += w->n_answers;
@@ -45,9 +110,9 @@ static bool run_world(uint64_t seed, struct total *t)
 	t->turns += sim_turns(w->stage.loop);
 	t->spawned += w->stage.machine.n_spawned;
 	if (!w->violation[0])
-		world_end(w);
+		walk_end(w);
 	if (w->violation[0]) {
-		print_violation(w);
+		print_violation(w, only);
 		t->failed++;
 		return false;
 	}
@@ -57,14 +122,14 @@ static bool run_world(uint64_t seed, struct total *t)
 
 static bool run_short_world(uint64_t seed)
 {
-	struct world *w = world_new(seed);
+	struct world *w = walk_new(seed);
 
 	for (unsigned i = 0; i < STEPS_OF_A_SHORT_WORLD && !w->violation[0]; i++)
-		world_step(w);
+		walk_step(w);
 	if (!w->violation[0])
-		world_end(w);
+		walk_end(w);
 	if (w->violation[0]) {
-		print_violation(w);
+		print_violation(w, NULL);
 		return false;
 	}
 	world_free(w);
@@ -82,18 +147,6 @@ static void run_failing(uint64_t seed, struct total *t)
 	       (unsigned long long)n, (unsigned long long)aborted, (unsigned long long)(n - aborted));
 }
 
-static uint64_t parse_number(const char *text)
-{
-	char *end;
-	uint64_t v = strtoull(text, &end, 10);
-
-	if (!*text || *end) {
-		fprintf(stderr, "usage: sim [--seed N] [--steps N]: \"%s\" is no number\n", text);
-		exit(2);
-	}
-	return v;
-}
-
 static uint64_t random_seed(void)
 {
 	uint32_t seed;
@@ -103,56 +156,85 @@ static uint64_t random_seed(void)
 	return seed;
 }
 
-static void run_worlds(uint64_t seed, uint64_t steps, bool fixed, struct total *t)
+static void run_worlds(const struct options *o, struct total *t)
 {
-	for (uint64_t i = 1; fixed && i <= FIXED_SEEDS && t->steps < steps; i++) {
-		if (!run_world(i, t))
+	uint64_t seed = o->seed;
+
+	for (uint64_t i = 1; o->fixed && i <= FIXED_SEEDS && t->steps < o->steps; i++) {
+		if (!run_world(i, NULL, t))
 			return;
 	}
-	while (t->steps < steps) {
-		if (!run_world(seed++, t))
+	while (t->steps < o->steps) {
+		if (!run_world(seed++, o->only, t))
 			return;
 	}
 }
 
+static double seconds(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static int run_walks(const struct options *o)
+{
+	struct total t = { 0 };
+	double begin = seconds();
+
+	printf("sim: seed %llu\n", (unsigned long long)o->seed);
+	run_worlds(o, &t);
+	if (o->fixed && !t.failed)
+		run_failing(o->seed, &t);
+	printf("sim: %llu steps, %llu turns of the loop, %llu requests answered (%llu with success), %llu workers "
+	       "started, %.1f s\n",
+	       (unsigned long long)t.steps, (unsigned long long)t.turns, (unsigned long long)t.answers,
+	       (unsigned long long)t.good, (unsigned long long)t.spawned, seconds() - begin);
+	printf("sim: %u passed, %u failed\n", t.worlds - t.failed, t.failed);
+	return t.failed ? 1 : 0;
+}
+
+static void parse_options(struct options *o, int argc, char **argv)
+{
+	static const struct option known[] = {
+		{ "seed", required_argument, NULL, 's' }, { "steps", required_argument, NULL, 'n' },
+		{ "only", required_argument, NULL, 'o' }, { "small", no_argument, NULL, 'w' },
+		{ "path", required_argument, NULL, 'p' }, { NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+		if (c == 's')
+			o->seed = parse_whole(optarg), o->fixed = false;
+		else if (c == 'n')
+			o->steps = parse_whole(optarg);
+		else if (c == 'o')
+			o->only = optarg;
+		else if (c == 'w')
+			o->small = true;
+		else if (c == 'p')
+			o->path = optarg;
+		else
+			usage();
+	}
+	o->name = optind < argc ? argv[optind++] : NULL;
+	if (optind < argc || (o->name && !o->small) || (o->path && !o->name) || (o->only && o->fixed))
+		usage();
+	if (!o->steps)
+		o->steps = o->fixed ? STEPS_BY_DEFAULT : STEPS_OF_A_WORLD;
+}
+
 int main(int argc, char **argv)
 {
-	uint64_t seed = random_seed(), steps = 0;
-	bool fixed = true;
-	struct total t = { 0 };
-	struct timespec begin, end;
+	struct options o = { .seed = random_seed(), .fixed = true };
+	int status;
 
-	for (int i = 1; i < argc; i += 2) {
-		const char *value = i + 1 < argc ? argv[i + 1] : "";
-
-		if (strcmp(argv[i], "--seed") == 0) {
-			seed = parse_number(value);
-			fixed = false;
-		} else if (strcmp(argv[i], "--steps") == 0) {
-			steps = parse_number(value);
-		} else {
-			fprintf(stderr, "usage: sim [--seed N] [--steps N]\n");
-			return 2;
-		}
-	}
-	if (!steps)
-		steps = fixed ? STEPS_BY_DEFAULT : STEPS_OF_A_WORLD;
+	parse_options(&o, argc, argv);
 	log_open(LOG_FORMAT_TEXT, LOG_LEVEL_ERROR);
-	(void)clock_gettime(CLOCK_MONOTONIC, &begin);
-	printf("sim: seed %llu\n", (unsigned long long)seed);
-	run_worlds(seed, steps, fixed, &t);
-	if (fixed && !t.failed)
-		run_failing(seed, &t);
-	(void)clock_gettime(CLOCK_MONOTONIC, &end);
-	printf("sim: %llu steps, %llu turns of the loop, %llu requests answered (%llu with success), %llu workers "
-	       "started, "
-	       "%.1f s\n",
-	       (unsigned long long)t.steps, (unsigned long long)t.turns, (unsigned long long)t.answers,
-	       (unsigned long long)t.good, (unsigned long long)t.spawned,
-	       (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9);
-	printf("sim: %u passed, %u failed\n", t.worlds - t.failed, t.failed);
+	status = o.small ? small_run(o.name, o.path) : run_walks(&o);
 	(void)fflush(stdout);
-	if (t.failed)
-		_exit(1); /* the failed world is left as it is, and is no leak */
+	if (status)
+		_exit(status); /* the failed world is left as it is, and is no leak */
 	return 0;
 }

@@ -20,6 +20,7 @@ struct sim_fd {
 
 struct loop {
 	uint64_t now, order, turns;
+	enum sim_gait gait; /* of this turn */
 	struct sim_event *events;
 	struct sim_fd *fds;
 	unsigned n_fds;
@@ -157,6 +158,15 @@ static bool fd_is_ready(const struct sim_fd *f)
 	return f->open && f->readable && f->io && f->io->events & LOOP_READ;
 }
 
+unsigned sim_fds_ready(const struct loop *l, enum loop_priority prio)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < l->n_fds; i++)
+		n += fd_is_ready(&l->fds[i]) && io_store(l->fds[i].io)->prio == prio;
+	return n;
+}
+
 static bool any_fd_ready(const struct loop *l)
 {
 	for (unsigned i = 0; i < l->n_fds; i++) {
@@ -166,12 +176,18 @@ static bool any_fd_ready(const struct loop *l)
 	return false;
 }
 
+static unsigned place_in_turn(const struct loop *l, unsigned i)
+{
+	if (l->gait == SIM_GAIT_DRAWN)
+		return (unsigned)((i + l->turns) % l->n_fds);
+	return l->gait == SIM_GAIT_BACKWARD ? l->n_fds - 1 - i : i;
+}
+
 /* What was ready when the wait ended is told, also when it has been read meanwhile: as epoll does. */
 static void run_ready(struct loop *l, enum loop_priority prio)
 {
 	for (unsigned i = 0; i < l->n_fds; i++) {
-		unsigned at = (unsigned)((i + l->turns) % l->n_fds);
-		struct sim_fd *f = &l->fds[at];
+		struct sim_fd *f = &l->fds[place_in_turn(l, i)];
 
 		if (!f->due || !f->io || io_store(f->io)->prio != prio)
 			continue;
@@ -220,14 +236,21 @@ unsigned sim_events_pending(const struct loop *l)
 	return n;
 }
 
+struct sim_event *sim_events_first(const struct loop *l)
+{
+	return l->events;
+}
+
+void sim_event_happen(struct loop *l, struct sim_event *e)
+{
+	sim_event_cancel(l, e);
+	e->happen(e);
+}
+
 static void run_events(struct loop *l)
 {
-	while (l->events && l->events->at <= l->now) {
-		struct sim_event *e = l->events;
-
-		sim_event_cancel(l, e);
-		e->happen(e);
-	}
+	while (l->events && l->events->at <= l->now)
+		sim_event_happen(l, l->events);
 }
 
 /* --- turns --- */
@@ -255,7 +278,7 @@ static void run_turn(struct loop *l)
 	tasks_end_turn(&l->tasks);
 }
 
-static bool has_work(const struct loop *l)
+bool sim_has_work(const struct loop *l)
 {
 	return sim_tasks_marked(l) || any_fd_ready(l) || sim_timers_next(&l->timers) <= l->now;
 }
@@ -264,11 +287,28 @@ bool sim_settle(struct loop *l)
 {
 	for (unsigned n = 0; n < TURNS_AT_ONCE; n++) {
 		run_events(l);
-		if (!has_work(l))
+		if (!sim_has_work(l))
 			return true;
 		run_turn(l);
+		if (l->gait == SIM_GAIT_SLOW)
+			l->gait = SIM_GAIT_FORWARD;
 	}
 	return false;
+}
+
+bool sim_look(struct loop *l, enum sim_gait gait)
+{
+	bool ends;
+
+	l->gait = gait;
+	ends = sim_settle(l);
+	l->gait = SIM_GAIT_DRAWN;
+	return ends;
+}
+
+enum sim_gait sim_gait(const struct loop *l)
+{
+	return l->gait;
 }
 
 static uint64_t next_time(const struct loop *l)

@@ -33,6 +33,26 @@ bool sim_pass(struct loop *l, uint64_t ns);
 /* The daemon is stopped: the world goes on, and no turn is run. */
 void sim_freeze(struct loop *l, uint64_t ns);
 
+/* --- for whoever chooses what happens next --- */
+
+enum sim_gait {
+	SIM_GAIT_DRAWN,    /* differs from turn to turn, by its number */
+	SIM_GAIT_FORWARD,  /* what is ready is told in the order of the fds, and read to its end */
+	SIM_GAIT_BACKWARD, /* the other way round */
+	SIM_GAIT_SLOW,     /* in the first turn no message on a call channel is whole yet: it is a large one */
+};
+
+/* The events that are still to come, by time and age; the next one is in e->next. */
+struct sim_event *sim_events_first(const struct loop *l);
+/* It happens now, whatever time it was set for. */
+void sim_event_happen(struct loop *l, struct sim_event *e);
+/* The daemon has something to do now. */
+bool sim_has_work(const struct loop *l);
+unsigned sim_fds_ready(const struct loop *l, enum loop_priority prio);
+/* sim_settle() in a gait of one's choice. */
+bool sim_look(struct loop *l, enum sim_gait gait);
+enum sim_gait sim_gait(const struct loop *l);
+
 /* What is left: all must be 0 at the end. */
 unsigned sim_fds_open(const struct loop *l);
 unsigned sim_timers_armed(const struct loop *l);

@@ -23,3 +23,10 @@ bool sim_random_once_in(struct sim_random *r, unsigned n)
 {
 	return n && sim_random_below(r, n) == 0;
 }
+
+struct sim_random sim_random_of(uint64_t seed, uint64_t step)
+{
+	struct sim_random a = { .state = seed }, b = { .state = ~step };
+
+	return (struct sim_random){ .state = sim_random_next(&a) ^ sim_random_next(&b) };
+}

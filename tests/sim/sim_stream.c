@@ -120,7 +120,11 @@ static bool stream_pump(struct stream *s, unsigned budget)
 /* A large message takes more than one turn to read: then its worker's exit is seen before it is. */
 static unsigned stream_budget(const struct stream *s)
 {
-	return sim_turns(s->loop) % 3 ? s->limits->frames_per_turn : (unsigned)(sim_turns(s->loop) % 2);
+	unsigned all = s->limits->frames_per_turn;
+
+	if (sim_gait(s->loop) != SIM_GAIT_DRAWN)
+		return sim_gait(s->loop) == SIM_GAIT_SLOW ? 0 : all;
+	return sim_turns(s->loop) % 3 ? all : (unsigned)(sim_turns(s->loop) % 2);
 }
 
 static void stream_on_readable(struct loop_io *io, int events)

@@ -10,6 +10,7 @@ void temper_init(struct temper *t, struct sim_random *random)
 	static const unsigned often[] = { 0, 0, 0, 1, 3, 10, 30, 100 };
 
 	t->random = random;
+	t->fixed = NULL;
 	t->bad_init = often[sim_random_below(random, ARRAY_SIZE(often))];
 	t->bad_spawn = sim_random_once_in(random, 4) ? 3 : 0;
 	t->bad_call = often[sim_random_below(random, ARRAY_SIZE(often))];
@@ -30,6 +31,10 @@ int temper_draw_child(struct temper *t, struct sim_script *s)
 {
 	static const int signals[] = { SIGSEGV, SIGABRT, SIGKILL };
 
+	if (t->fixed) {
+		*s = *t->fixed;
+		return 0;
+	}
 	*s = (struct sim_script){
 		.hello_after = draw_ms(t, 30),
 		.ready_after = draw_ms(t, sim_random_once_in(t->random, 4) ? 800 : 50),
@@ -53,6 +58,11 @@ int temper_draw_child(struct temper *t, struct sim_script *s)
 
 void temper_draw_call(struct temper *t, struct sim_script *s)
 {
+	if (t->fixed) {
+		s->call = t->fixed->call;
+		s->call_after = t->fixed->call_after;
+		return;
+	}
 	s->call = SIM_CALL_REPLY;
 	s->call_after = draw_ms(t, sim_random_once_in(t->random, 10) ? 3000 : 40);
 	if (sim_random_once_in(t->random, 5))

@@ -6,6 +6,7 @@
 
 struct temper {
 	struct sim_random *random; /* borrows: the world's */
+	const struct sim_script *fixed; /* borrows: all are like this one, nothing is drawn; or NULL */
 	unsigned bad_init;         /* one start in so many goes wrong; 0: none */
 	unsigned bad_spawn;        /* the same of processes that cannot be made */
 	unsigned bad_call;         /* one call in so many is not just answered */

@@ -1,16 +1,16 @@
 /*
- * One simulated world: a pool, workers with a temper, callers that come, ask and go, all drawn from one seed. A step
- * is one thing that somebody does; after each, every invariant is checked. The first violation ends the world.
+ * One simulated world: a pool, workers with a temper, callers, and the ledger of what each was told. What happens is
+ * somebody else's choice: walk.c draws it from a seed, small.c tries everything. The first violation ends the world.
  */
 #pragma once
 
+#include "daemon/pool/lease.h"
 #include "tests/sim/ledger.h"
 #include "tests/sim/sim_stage.h"
 #include "tests/sim/temper.h"
 #include "tests/sim/trace.h"
 
 #define WORLD_CALLERS 6
-#define WORLD_IDS 1000 /* ids that a caller may use: some come again */
 
 struct world;
 
@@ -40,10 +40,27 @@ struct world {
 	char violation[200]; /* "" as long as all is well */
 };
 
+/* An empty world; world_begin() gives it a pool. */
 struct world *world_new(uint64_t seed);
+void world_begin(struct world *w, const struct pool_settings *settings, unsigned gate);
 struct world *world_free(struct world *w);
+
 /* The first violation counts. */
 void world_violate(struct world *w, const char *what, uint64_t number);
-void world_step(struct world *w);
-/* Everybody leaves, nothing fails any more: after a while the pool must be whole again. Then it is ended. */
-void world_end(struct world *w);
+void world_trace(struct world *w, const char *what, uint64_t a, uint64_t b);
+
+/* What may happen. Nothing is looked at by the daemon before time passes or the loop settles. */
+void world_come(struct world *w, unsigned place);
+void world_leave(struct world *w, unsigned place);
+/* asked: kind, id and times; its args are only whether there are any. l: NULL, or a lease of c. */
+void world_submit(struct world *w, struct world_caller *c, const struct request_spec *asked, struct lease *l);
+void world_checkin(struct world *w, struct lease *l);
+void world_cancel(struct world *w, struct request *r);
+void world_kill(struct world *w, struct sim_child *c);
+/* The daemon is stopped meanwhile. */
+void world_freeze(struct world *w, uint64_t ns);
+
+/* Everybody leaves: after a while the pool must be whole again. */
+void world_rest(struct world *w);
+/* Ends the pool; nothing may be left over. */
+void world_end(struct world *w, bool politely);

@@ -1,0 +1,224 @@
+#include "tests/sim/portrait.h"
+
+#include <utlist.h>
+
+struct hasher {
+	uint64_t sum, now;
+};
+
+static void put(struct hasher *h, uint64_t v)
+{
+	struct sim_random r = { .state = h->sum ^ v };
+
+	h->sum = sim_random_next(&r);
+}
+
+static void put_bytes(struct hasher *h, const uint8_t *bytes, size_t len)
+{
+	put(h, len);
+	for (size_t i = 0; i < len; i++)
+		put(h, bytes[i]);
+}
+
+static void put_time(struct hasher *h, uint64_t at)
+{
+	put(h, at == LOOP_NEVER ? LOOP_NEVER : at - h->now);
+}
+
+/* --- what the daemon holds --- */
+
+static void put_calls(struct hasher *h, const struct stream *s)
+{
+	put(h, stream_is_open(s));
+	put(h, s->ended | s->paused << 1 | s->mute << 2 | s->unread << 3);
+	put(h, s->out_bytes);
+	put(h, s->flush.marked);
+}
+
+static void put_process(struct hasher *h, const struct process *p)
+{
+	put(h, (uint64_t)p->pid);
+	put(h, p->dumping);
+	put_time(h, p->dump_timer.at);
+	put(h, (uint64_t)p->dump.events);
+}
+
+static void put_slot(struct hasher *h, const struct slot *s)
+{
+	put(h, s->call);
+	put(h, s->request ? s->request->call : 0);
+	put(h, s->dumping);
+}
+
+static void put_worker(struct hasher *h, const struct worker *k)
+{
+	put(h, k->id);
+	put(h, (uint64_t)k->state << 16 | (uint64_t)k->why << 8 | (uint64_t)k->stage);
+	put(h, k->probe | (uint64_t)k->due << 8 | (uint64_t)k->abandoned << 16);
+	put(h, k->hs.hello | k->hs.ready << 1 | k->hs.failed << 2);
+	put_time(h, k->born);
+	put_time(h, k->since);
+	put_time(h, k->ready_at ? k->ready_at : LOOP_NEVER);
+	put_time(h, k->timer.at);
+	put(h, (uint64_t)k->ticket.state);
+	put_time(h, k->ticket.state == GATE_INSIDE ? k->ticket.slice.at : LOOP_NEVER);
+	put(h, k->lease ? k->lease->id : 0);
+	put_slot(h, &k->slot);
+	put_process(h, &k->proc);
+	if (k->last_pid)
+		put_calls(h, &k->calls);
+}
+
+static void put_request(struct hasher *h, const struct request *r)
+{
+	put(h, r->call);
+	put(h, (uint64_t)r->kind << 8 | (uint64_t)r->state);
+	put(h, r->worker ? r->worker->id : 0);
+	put(h, r->lease ? r->lease->id : 0);
+	put(h, r->body.span.len);
+	put_time(h, r->deadline);
+	put_time(h, r->queue_deadline);
+	put_time(h, r->timer.at);
+}
+
+static void put_queue(struct hasher *h, const struct queue *q)
+{
+	const struct lane *lane;
+	const struct request *r;
+
+	put(h, q->count);
+	DL_FOREACH (q->ring, lane) {
+		DL_FOREACH2 (lane->first, r, lane_next)
+			put(h, r->call);
+	}
+}
+
+static void put_supply(struct hasher *h, const struct supply *s)
+{
+	put(h, s->failure != NULL);
+	put(h, s->deaths_in_row);
+	put_time(h, s->last_death);
+	put(h, s->seed);
+	put(h, s->n_due);
+	put(h, s->pressed);
+	put(h, (uint64_t)s->breaker.state);
+	put(h, s->breaker.starts);
+	put(h, s->breaker.crashes);
+	put_time(h, s->breaker.timer.at);
+	put_time(h, s->respawn.at);
+	put_time(h, s->growth.at);
+	put_time(h, s->review.at);
+}
+
+static void put_leases(struct hasher *h, const struct registry *reg)
+{
+	const struct request *r;
+
+	for (const struct lease *l = reg->leases; l; l = l->hh.next) {
+		put(h, l->id);
+		put(h, l->caller->id);
+		put_time(h, l->ttl.at);
+		DL_FOREACH2 (l->waiting, r, lease_next)
+			put(h, r->call);
+	}
+}
+
+static void put_pool(struct hasher *h, const struct pool *p)
+{
+	const struct request *r;
+	const struct worker *k;
+
+	put(h, (uint64_t)p->state << 8 | p->settled | p->dispatch.marked << 1);
+	put(h, p->n_dead);
+	DL_FOREACH (p->workers, k)
+		put_worker(h, k);
+	put(h, 0);
+	DL_FOREACH2 (p->idle, k, idle_next)
+		put(h, k->id);
+	put(h, 0);
+	DL_FOREACH2 (p->requests, r, pool_next)
+		put_request(h, r);
+	put(h, 0);
+	put_queue(h, &p->queue);
+	put_supply(h, &p->supply);
+	put(h, p->registry->last_call);
+	put(h, p->registry->last_worker);
+	put(h, p->registry->last_caller);
+	put_leases(h, p->registry);
+	put(h, p->gate->inside);
+}
+
+/* --- what the workers hold --- */
+
+static void put_messages(struct hasher *h, const struct sim_message *list)
+{
+	const struct sim_message *m;
+
+	DL_FOREACH (list, m) {
+		put(h, m->control);
+		put_bytes(h, m->data, m->len);
+	}
+	put(h, LOOP_NEVER);
+}
+
+static void put_pipe(struct hasher *h, const struct sim_pipe *p)
+{
+	put(h, (uint64_t)(int64_t)p->fd);
+	put(h, p->over);
+	put_messages(h, p->messages);
+}
+
+/* When far events happen is somebody's choice, so it is not told. */
+static void put_event(struct hasher *h, const struct sim_event *e)
+{
+	put(h, e->pending ? 1 + (e->at <= h->now) : 0);
+}
+
+static void put_child(struct hasher *h, const struct sim_child *c)
+{
+	put(h, (uint64_t)c->pid);
+	put(h, (uint64_t)(int64_t)c->pidfd);
+	put(h, c->got_init | c->said_hello << 1 | c->said_ready << 2 | c->dead << 3 | c->stopping << 4 | c->running << 5);
+	put(h, c->call);
+	put(h, c->wanted);
+	put(h, c->reason);
+	put_pipe(h, &c->calls);
+	put_pipe(h, &c->control);
+	put_pipe(h, &c->output);
+	put_pipe(h, &c->dump);
+	put_messages(h, c->inbox);
+	put_event(h, &c->init);
+	put_event(h, &c->hear);
+	put_event(h, &c->work);
+	put_event(h, &c->interrupt);
+	put_event(h, &c->leave);
+	put_event(h, &c->close);
+	put(h, (uint64_t)c->leave_signal);
+}
+
+/* --- what was told --- */
+
+static void put_record(struct hasher *h, const struct record *r)
+{
+	put(h, r->caller);
+	put(h, r->answered | r->saw << 8 | r->began << 16 | r->ended << 24);
+	put(h, r->replied | r->abandoned << 1 | r->checkout << 2 | (uint64_t)r->code << 8 | (uint64_t)r->executed << 16);
+}
+
+uint64_t portrait(const struct world *w)
+{
+	struct hasher h = { .now = loop_now(w->stage.loop) };
+	const struct sim_child *c;
+
+	put_pool(&h, w->stage.pool);
+	put(&h, sim_tasks_marked(w->stage.loop));
+	DL_FOREACH (w->stage.machine.children, c)
+		put_child(&h, c);
+	for (uint64_t i = 0; i < w->ledger.n; i++)
+		put_record(&h, &w->ledger.records[i]);
+	for (unsigned i = 0; i < WORLD_CALLERS; i++)
+		put(&h, w->callers[i] ? w->callers[i]->caller.id : 0);
+	put_time(&h, w->resumed);
+	put(&h, w->streak.n);
+	return h.sum;
+}

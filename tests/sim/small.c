@@ -1,0 +1,262 @@
+#include "tests/sim/small.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/mem.h"
+#include "tests/sim/small_world.h"
+
+/* A session may join as another thing to ask for, as the lease did: see small_world.h. */
+static const struct {
+	bool large; /* make check has no time for it */
+	struct small_size size;
+} worlds[] = {
+	{ false, { "crashes", .clients = 3, .workers = 2, .crashes = 2 } },
+	{ false, { "lease", .clients = 3, .workers = 2, .leases = 1, .crashes = 2 } },
+	{ false, { "deadline", .clients = 2, .workers = 1, .crashes = 1, .cancels = 1, .ticks = 2 } },
+	{ true, { "cancel", .clients = 3, .workers = 2, .crashes = 2, .cancels = 1 } },
+	{ true, { "clock", .clients = 3, .workers = 2, .crashes = 2, .ticks = 1 } },
+	{ true, { "leave", .clients = 3, .workers = 2, .leases = 1, .crashes = 1, .cancels = 1, .gone = 1 } },
+	{ true, { "lease-clock", .clients = 2, .workers = 2, .leases = 1, .crashes = 1, .gone = 1, .ticks = 1 } },
+};
+
+#define PATH_MAX_MOVES 200
+
+/* A state that was found: the move that led to it, and from where. */
+struct node {
+	uint32_t parent, depth;
+	struct move move;
+};
+
+struct search {
+	const struct small_size *size;
+	struct node *nodes; /* owns */
+	size_t n_nodes, room;
+	uint64_t *seen; /* owns: hash table of portraits, a power of 2; 0: empty */
+	size_t n_seen, n_places;
+	uint64_t moves, finished;
+	unsigned deepest;
+};
+
+static const char letters[MOVE_N] = { 'a', 'l', 'i', 'e', 'k', 'c', 'g', 't', 'd' };
+
+/* --- what was seen --- */
+
+static uint64_t *find_place(uint64_t *seen, size_t n_places, uint64_t portrait)
+{
+	size_t at = portrait & (n_places - 1);
+
+	while (seen[at] && seen[at] != portrait)
+		at = (at + 1) & (n_places - 1);
+	return &seen[at];
+}
+
+static void grow_seen(struct search *s)
+{
+	size_t n = s->n_places ? 2 * s->n_places : 1024;
+	uint64_t *seen = mem_new(n * sizeof(*seen));
+
+	for (size_t i = 0; i < s->n_places; i++) {
+		if (s->seen[i])
+			*find_place(seen, n, s->seen[i]) = s->seen[i];
+	}
+	free(s->seen);
+	s->seen = seen;
+	s->n_places = n;
+}
+
+/* True: it is new. */
+static bool see(struct search *s, uint64_t portrait)
+{
+	uint64_t *place;
+
+	if (2 * s->n_seen >= s->n_places)
+		grow_seen(s);
+	place = find_place(s->seen, s->n_places, portrait);
+	if (*place)
+		return false;
+	*place = portrait;
+	s->n_seen++;
+	return true;
+}
+
+static void add_node(struct search *s, uint32_t parent, struct move m)
+{
+	if (s->n_nodes == s->room) {
+		s->room = s->room ? 2 * s->room : 1024;
+		s->nodes = mem_resize(s->nodes, s->room, sizeof(*s->nodes));
+	}
+	s->nodes[s->n_nodes++] = (struct node){ .parent = parent, .move = m, .depth = s->nodes[parent].depth + 1 };
+	if (s->nodes[parent].depth + 1 > s->deepest)
+		s->deepest = s->nodes[parent].depth + 1;
+}
+
+/* --- ways --- */
+
+static unsigned way_to(const struct search *s, uint32_t node, struct move way[PATH_MAX_MOVES])
+{
+	unsigned n = s->nodes[node].depth;
+
+	for (unsigned i = n; i; i--, node = s->nodes[node].parent)
+		way[i - 1] = s->nodes[node].move;
+	return n;
+}
+
+static void go(const struct search *s, const struct move *way, unsigned n, struct small_world *sw)
+{
+	small_world_init(sw, s->size);
+	sw->checks = false; /* it was all well when we came this way before */
+	for (unsigned i = 0; i < n; i++)
+		(void)small_world_move(sw, way[i]);
+	sw->checks = true;
+}
+
+static void print_violation(const struct small_world *sw, const struct move *way, unsigned n)
+{
+	printf("sim: small world %s: %s\nsim: the shortest way there (again: build/tests/sim --small %s --path ",
+	       sw->size->name, sw->world->violation, sw->size->name);
+	for (unsigned i = 0; i < n; i++)
+		printf("%c%u", letters[way[i].kind], way[i].n);
+	printf("):\n");
+	trace_print(&sw->world->trace);
+}
+
+/* --- the search --- */
+
+/* The way goes no further: what has been reached must also end well. False: a violation. */
+static bool end_way(struct search *s, struct small_world *sw, const struct move *way, unsigned n, bool finish)
+{
+	if (!sw->world->violation[0]) {
+		if (finish)
+			small_world_finish(sw);
+		else
+			small_world_stop(sw);
+		s->finished += finish;
+	}
+	if (sw->world->violation[0]) {
+		print_violation(sw, way, n);
+		return false;
+	}
+	small_world_free(sw);
+	return true;
+}
+
+static bool try_moves(struct search *s, uint32_t node)
+{
+	struct move way[PATH_MAX_MOVES + 1], moves[MOVES_MAX];
+	unsigned n = way_to(s, node, way), n_moves;
+	struct small_world sw;
+
+	go(s, way, n, &sw);
+	n_moves = small_world_moves(&sw, moves);
+	if (!n_moves)
+		return end_way(s, &sw, way, n, false);
+	for (unsigned i = 0; i < n_moves; i++) {
+		bool is_new;
+
+		if (i)
+			go(s, way, n, &sw);
+		way[n] = moves[i];
+		(void)small_world_move(&sw, moves[i]);
+		s->moves++;
+		is_new = see(s, small_world_portrait(&sw));
+		if (is_new)
+			add_node(s, node, moves[i]);
+		if (!end_way(s, &sw, way, n + 1, is_new && small_world_is_calm(&sw)))
+			return false;
+	}
+	return true;
+}
+
+static bool search_all(struct search *s)
+{
+	s->nodes = mem_new(sizeof(*s->nodes));
+	s->n_nodes = s->room = 1;
+	for (size_t i = 0; i < s->n_nodes; i++) {
+		if (!try_moves(s, (uint32_t)i))
+			return false;
+	}
+	return true;
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static bool search_world(const struct small_size *size)
+{
+	struct search s = { .size = size };
+	double begin = seconds();
+	bool ok = search_all(&s);
+
+	printf("sim: small world %s: %u clients (%u with a lease), %u workers, %u crashes, %u cancels, %u gone, %u ticks: "
+	       "%s: %zu states, %llu moves, %u deep at most, %llu calm states finished, %.1f s\n",
+	       size->name, size->clients, size->leases, size->workers, size->crashes, size->cancels, size->gone,
+	       size->ticks, ok ? "complete" : "FAILED", s.n_seen, (unsigned long long)s.moves, s.deepest,
+	       (unsigned long long)s.finished, seconds() - begin);
+	(void)fflush(stdout);
+	free(s.nodes);
+	free(s.seen);
+	return ok;
+}
+
+/* --- one way again --- */
+
+static unsigned parse_way(const char *text, struct move way[PATH_MAX_MOVES])
+{
+	unsigned n = 0;
+
+	while (*text && n < PATH_MAX_MOVES) {
+		const char *letter = memchr(letters, *text, MOVE_N);
+		char *end;
+
+		if (!letter || !isdigit((unsigned char)text[1])) {
+			(void)fprintf(stderr, "sim: no such move: %s\n", text);
+			exit(2);
+		}
+		way[n++] = (struct move){ .kind = (uint8_t)(letter - letters), .n = (uint8_t)strtoul(text + 1, &end, 10) };
+		text = end;
+	}
+	return n;
+}
+
+static bool walk_way(const struct small_size *size, const char *path)
+{
+	struct search s = { .size = size };
+	struct move way[PATH_MAX_MOVES];
+	unsigned n = parse_way(path, way);
+	struct small_world sw;
+
+	small_world_init(&sw, size);
+	for (unsigned i = 0; i < n && !sw.world->violation[0]; i++) {
+		if (!small_world_move(&sw, way[i]))
+			printf("sim: move %u cannot be made\n", i + 1);
+	}
+	return end_way(&s, &sw, way, n, small_world_is_calm(&sw));
+}
+
+int small_run(const char *name, const char *path)
+{
+	unsigned ran = 0, failed = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(worlds); i++) {
+		const struct small_size *size = &worlds[i].size;
+
+		if (name ? strcmp(name, size->name) != 0 && strcmp(name, "all") != 0 : worlds[i].large)
+			continue;
+		ran++;
+		failed += !(path ? walk_way(size, path) : search_world(size));
+	}
+	printf("sim: %u small worlds passed, %u failed\n", ran - failed, failed);
+	if (!ran)
+		(void)fprintf(stderr, "sim: there is no small world \"%s\"\n", name);
+	return failed || !ran;
+}

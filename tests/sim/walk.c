@@ -1,0 +1,261 @@
+#include "tests/sim/walk.h"
+
+#include "daemon/base/cleanup.h"
+#include "daemon/pool/lease.h"
+#include "tests/sim/invariants.h"
+
+#define CALLER_IDS 1000 /* ids that a caller may use: some come again */
+
+static uint64_t below(struct world *w, uint64_t n)
+{
+	return sim_random_below(&w->random, n);
+}
+
+/* --- who asks --- */
+
+static struct world_caller *some_caller(struct world *w)
+{
+	return w->callers[below(w, WORLD_CALLERS)];
+}
+
+static void step_come(struct world *w)
+{
+	world_come(w, (unsigned)below(w, WORLD_CALLERS));
+}
+
+static void step_go(struct world *w)
+{
+	world_leave(w, (unsigned)below(w, WORLD_CALLERS));
+}
+
+static struct lease *some_lease(struct world *w, const struct world_caller *c)
+{
+	struct lease *l = c->caller.leases;
+
+	for (uint64_t n = below(w, c->caller.n_leases); l && n; n--)
+		l = l->next;
+	return l;
+}
+
+static uint64_t some_time(struct world *w)
+{
+	return below(w, 2) ? 0 : (1 + below(w, 400)) * NS_PER_MS;
+}
+
+static void submit(struct world *w, struct world_caller *c, enum request_kind kind, struct lease *l)
+{
+	struct request_spec spec = {
+		.kind = kind,
+		.id = below(w, CALLER_IDS),
+		.timeout = some_time(w),
+		.queue_timeout = some_time(w),
+		.ttl = some_time(w),
+	};
+
+	if (below(w, 4))
+		spec.args = SPAN_LIT("some");
+	world_submit(w, c, &spec, l);
+}
+
+static void step_execute(struct world *w)
+{
+	struct world_caller *c = some_caller(w);
+
+	for (uint64_t n = 1 + below(w, below(w, 8) ? 2 : 30); c && n; n--)
+		submit(w, c, REQUEST_EXECUTE, NULL);
+}
+
+static void step_checkout(struct world *w)
+{
+	struct world_caller *c = some_caller(w);
+
+	if (c)
+		submit(w, c, REQUEST_CHECKOUT, NULL);
+}
+
+static void step_execute_leased(struct world *w)
+{
+	struct world_caller *c = some_caller(w);
+
+	for (uint64_t n = 1 + below(w, 3); c && c->caller.leases && n; n--)
+		submit(w, c, REQUEST_EXECUTE, some_lease(w, c));
+}
+
+static void step_checkin(struct world *w)
+{
+	struct world_caller *c = some_caller(w);
+
+	if (c && c->caller.leases)
+		world_checkin(w, some_lease(w, c));
+}
+
+static void step_cancel(struct world *w)
+{
+	struct world_caller *c = some_caller(w);
+	struct request *r = c ? c->caller.requests : NULL;
+
+	for (uint64_t n = below(w, c ? c->caller.n_requests : 0); r && n; n--)
+		r = r->caller_next;
+	if (r)
+		world_cancel(w, r);
+}
+
+/* --- what else happens --- */
+
+static struct sim_child *some_child(struct world *w)
+{
+	struct sim_child *c = w->stage.machine.children;
+
+	for (uint64_t n = below(w, 8); c && n; n--)
+		c = c->next;
+	return c;
+}
+
+static void step_kill(struct world *w)
+{
+	struct sim_child *c = some_child(w);
+
+	if (c)
+		world_kill(w, c);
+}
+
+static void step_noise(struct world *w)
+{
+	struct sim_child *c = some_child(w);
+
+	if (!c || !w->temper.bad_manners)
+		return;
+	world_trace(w, "noise of a worker", (uint64_t)c->pid, 0);
+	if (below(w, 2))
+		sim_child_reply(c, c->call ? c->call + 1 : 1);
+	else
+		sim_child_print(c, "hello from the handler\nand half a line");
+}
+
+static void step_temper(struct world *w)
+{
+	world_trace(w, "the workers' temper turns", 0, 0);
+	temper_init(&w->temper, &w->random);
+}
+
+static void step_nothing(struct world *w)
+{
+	(void)w;
+}
+
+static const struct {
+	unsigned weight;
+	void (*run)(struct world *w);
+} steps[] = {
+	{ 30, step_execute },       { 8, step_come },    { 4, step_go },       { 6, step_checkout },
+	{ 8, step_execute_leased }, { 3, step_checkin }, { 6, step_cancel },   { 2, step_kill },
+	{ 1, step_noise },          { 1, step_temper },  { 31, step_nothing },
+};
+
+static void run_step(struct world *w)
+{
+	uint64_t n = below(w, 100);
+
+	if (sim_random_once_in(&w->random, 400)) {
+		world_freeze(w, 10 * NS_PER_S);
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		if (n < steps[i].weight) {
+			steps[i].run(w);
+			return;
+		}
+		n -= steps[i].weight;
+	}
+}
+
+static uint64_t draw_pause(struct world *w)
+{
+	switch (below(w, 8)) {
+	case 0:
+	case 1:
+	case 2:
+		return 0;
+	case 3:
+		return below(w, 500 * NS_PER_MS);
+	default:
+		return below(w, 20 * NS_PER_MS);
+	}
+}
+
+/* Each step draws from a stream of its own, so that it does much the same when others are left out. */
+static void draw_anew(struct world *w, uint64_t step)
+{
+	w->random = sim_random_of(w->seed, step);
+}
+
+/* Sometimes more than one thing happens before the daemon looks. */
+void walk_step(struct world *w)
+{
+	draw_anew(w, ++w->step);
+	do {
+		run_step(w);
+	} while (sim_random_once_in(&w->random, 6));
+	if (!sim_pass(w->stage.loop, draw_pause(w)))
+		world_violate(w, "the loop spins", 0);
+	invariants_check(w);
+}
+
+void walk_skip(struct world *w)
+{
+	w->step++;
+}
+
+static struct pool_settings draw_settings(struct world *w)
+{
+	static const unsigned queues[] = { 0, 1, 3, 20 };
+	struct pool_settings s = sim_settings();
+
+	s.min_workers = s.max_workers = 1 + (unsigned)below(w, 4);
+	if (!below(w, 3)) { /* elastic */
+		s.min_workers = (unsigned)below(w, s.max_workers + 1);
+		s.spare_workers = (unsigned)below(w, 3);
+	}
+	s.idle_timeout = below(w, 2) ? (20 + below(w, 2000)) * NS_PER_MS : 0;
+	s.max_requests = below(w, 2) ? 1 + below(w, 10) : 0;
+	s.max_age = below(w, 3) ? 0 : (100 + below(w, 5000)) * NS_PER_MS;
+	s.max_rss = below(w, 3) ? 0 : (1 + below(w, 10)) << 20;
+	s.replace_after = below(w, 2);
+	s.ping_interval = below(w, 2) ? (20 + below(w, 500)) * NS_PER_MS : 0;
+	s.breaker_failures = below(w, 2) ? 1 + (unsigned)below(w, 5) : 0;
+	s.breaker_reset = (50 + below(w, 2000)) * NS_PER_MS;
+	s.call_timeout = below(w, 4) ? (50 + below(w, 2000)) * NS_PER_MS : 0;
+	s.queue_timeout = below(w, 4) ? (20 + below(w, 2000)) * NS_PER_MS : 0;
+	s.max_timeout = below(w, 2) ? 3 * NS_PER_S : 0;
+	s.init_timeout = (200 + below(w, 1500)) * NS_PER_MS;
+	s.cancel_grace = (10 + below(w, 500)) * NS_PER_MS;
+	s.stop_timeout = (50 + below(w, 500)) * NS_PER_MS;
+	s.lease_ttl = below(w, 4) ? (50 + below(w, 2000)) * NS_PER_MS : 0;
+	s.max_queue = queues[below(w, ARRAY_SIZE(queues))];
+	return s;
+}
+
+struct world *walk_new(uint64_t seed)
+{
+	struct world *w = world_new(seed);
+	struct pool_settings settings = draw_settings(w);
+
+	temper_init(&w->temper, &w->random);
+	world_begin(w, &settings, 1 + (unsigned)below(w, 3));
+	return w;
+}
+
+void walk_end(struct world *w)
+{
+	bool busy, politely;
+
+	draw_anew(w, UINT64_MAX);
+	busy = sim_random_once_in(&w->random, 2); /* it is ended in the midst of work */
+	politely = sim_random_once_in(&w->random, 2);
+	temper_calm(&w->temper);
+	world_trace(w, "everything works from here", 0, 0);
+	if (!busy)
+		world_rest(w);
+	if (!w->violation[0])
+		world_end(w, politely);
+}
