@@ -127,7 +127,7 @@ def _memory() -> str:
     peak = _peak_bytes()
     if limit == resource.RLIM_INFINITY or peak is None:
         return ""
-    return f"the worker came to {peak >> 20} MiB of address space, and limit_as of the pool allows {limit >> 20} MiB"
+    return f"limit_as of the pool allows {limit >> 20} MiB of address space, and the worker had {peak >> 20} MiB before"
 
 
 def _peak_bytes() -> Optional[int]:

@@ -58,7 +58,7 @@ SCENES = [
     Scene("SIGKILL from outside", "outside", "slow", [20]),
     Scene("SIGSEGV", "call", "segfault"),
     Scene("abort()", "call", "abort"),
-    Scene("MemoryError", "call", "hoard", [300], 256),
+    Scene("MemoryError", "call", "grab", [8192], 4096),
     Scene("Python loop", "call", "loop"),
     Scene("C loop with the GIL", "call", "match"),
     Scene("lock deadlock", "call", "deadlock"),

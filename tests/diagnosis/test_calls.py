@@ -15,10 +15,17 @@ StartDaemon = Callable[..., Daemon]
 RAISED = "type module message file line traceback"
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Daemon]:
+    daemon = Daemon({"default": pool("shop", max_reply="64K")})
+    yield daemon
+    daemon.stop()
+
+
 @pytest.fixture
-def shop(start_daemon: StartDaemon) -> Iterator[Client]:
+def shop(shared: Daemon) -> Iterator[Client]:
     """A connection to a pool of one worker, which must be the same one after the test."""
-    with start_daemon({"default": pool("shop", max_reply="64K")}).client() as c:
+    with shared.client() as c:
         before = c.call("workers")
         yield c
         assert c.execute("price", 1) == 100
@@ -114,7 +121,7 @@ def test_argument_that_is_not_msgpack(start_daemon: StartDaemon) -> None:
 def test_unknown_function_names_the_near_ones(shop: Client) -> None:
     check(
         shop.fail_execute("prise", 1), "unknown_target", "never",
-        r"no handler 'prise' in shop, did you mean price; exposed: abort, add, [\w, ]+, unpicklable and 1 more",
+        r"no handler 'prise' in shop, did you mean price; exposed: abort, add, [\w, ]+, stop and 2 more",
     )
 
 
@@ -135,12 +142,12 @@ def test_print_on_stdout_at_import_and_in_a_handler_harms_nobody(start_daemon: S
 
 
 def test_memory_error(start_daemon: StartDaemon) -> None:
-    with start_daemon({"default": pool("shop", limit_as="128M")}).client() as c:
-        error = c.fail_execute("hoard", 150)
+    with start_daemon({"default": pool("shop", limit_as="1G")}).client() as c:
+        error = c.fail_execute("grab", 2048)
         check(
             error, "app_error", "yes",
-            r"MemoryError, shop\.py line \d+; the worker came to \d+ MiB of address space, and limit_as of the pool allows "
-            r"128 MiB",
+            r"MemoryError, shop\.py line \d+; limit_as of the pool allows 1024 MiB of address space, and the worker had "
+            r"\d+ MiB before",
             RAISED,
         )
         assert c.execute("price", 1) == 100, "it is not the end of the worker"
