@@ -143,16 +143,11 @@ static void why_clock(uint64_t ms)
 /* --- a call --- */
 
 static const struct grid_column why_holders[] = {
-	{ "WORKER", "worker", cell_any, true },
-	{ "PID", "pid", cell_id, true },
-	{ "STATE", "state", cell_any, false },
-	{ "FOR", "ms", cell_ms, true },
-	{ "PHASE", "phase", cell_any, false },
-	{ "CALL", "call", cell_any, true },
-	{ "TARGET", "target", cell_any, false },
-	{ "LEFT", "deadline_ms", cell_ms, true },
-	{ "LEASE", "lease", cell_id, true },
-	{ NULL, NULL, NULL, false },
+	{ "WORKER", "worker", cell_any, true },  { "PID", "pid", cell_id, true },
+	{ "STATE", "state", cell_any, false },   { "FOR", "ms", cell_ms, true },
+	{ "PHASE", "phase", cell_any, false },   { "CALL", "call", cell_any, true },
+	{ "TARGET", "target", cell_any, false }, { "LEFT", "deadline_ms", cell_ms, true },
+	{ "LEASE", "lease", cell_id, true },     { NULL, NULL, NULL, false },
 };
 
 static void why_print_place(struct span call)
@@ -193,8 +188,6 @@ static void why_print_limits(struct span call)
 		why_line("queue", "it fails in ", call, "queue_ms", cell_ms, " if it is not started until then");
 	if (why_has(call, "deadline_ms"))
 		why_line("deadline", "in ", call, "deadline_ms", cell_ms, "");
-	else
-		why_label("deadline"), puts("none");
 	if (why_uint(call, "lease"))
 		why_line("lease", "", call, "lease", cell_any, ": only the worker of that lease may run it");
 }
@@ -226,8 +219,10 @@ static int why_print_running(struct span call)
 	putchar('\n');
 	why_line("waited", "", call, "waited_ms", cell_ms, " before it was started");
 	why_print_limits(call);
-	if (why_true(call, "stack_asked"))
-		why_label("stack"), puts("is being fetched");
+	if (why_true(call, "stack_asked")) {
+		why_label("stack");
+		puts("is being fetched");
+	}
 	return CTL_OK;
 }
 
@@ -576,8 +571,8 @@ int command_why(struct ctl *ctl, int argc, char **argv)
 		putchar('\n');
 		r = why_is_gone(ctl_value(reply)) ? CTL_FAILED : CTL_OK;
 	} else {
-		r = why_is_gone(ctl_value(reply)) ? why_complain(ctl_value(reply), &subject) :
-						    why_print(ctl_value(reply));
+		r = why_is_gone(ctl_value(reply)) ? why_complain(ctl_value(reply), &subject)
+						  : why_print(ctl_value(reply));
 	}
 	(void)pypool_reply_free(reply);
 	return r;

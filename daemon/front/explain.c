@@ -1,5 +1,5 @@
-/* The method why: all that explains what one call, worker or pool is doing, and what it waits for. Keys may be added, never
- * renamed. */
+/* The method why: all that explains what one call, worker or pool is doing, and what it waits for. Keys may be added,
+ * never renamed. */
 #include <utlist.h>
 
 #include "daemon/front/client.h"
@@ -324,7 +324,8 @@ static void pack_eldest(struct view *v, const struct pool *p)
 {
 	const struct request *r;
 
-	DL_FOREACH2(p->requests, r, pool_next) {
+	DL_FOREACH2(p->requests, r, pool_next)
+	{
 		if (r->state == REQUEST_QUEUED)
 			break;
 	}

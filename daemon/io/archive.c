@@ -124,8 +124,8 @@ static int archive_scan(struct archive *a)
 		return r;
 	}
 	while ((entry = readdir(dir))) {
-		if (archive_is_ours(a, entry->d_name) &&
-		    fstatat(a->fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+		if (archive_is_ours(a, entry->d_name) && fstatat(a->fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISREG(st.st_mode))
 			archive_note(a, entry->d_name, (uint64_t)st.st_size);
 	}
 	(void)closedir(dir); /* it was only read */
@@ -198,7 +198,8 @@ static int archive_write(struct archive *a, const char *name, const struct span 
 	int r = fd < 0 ? -errno : write_all(fd, parts, n_parts);
 
 	if (fd >= 0 && r < 0)
-		(void)unlinkat(a->fd, name, 0); /* half a record is of no use; what is left is found at the next start */
+		(void)unlinkat(a->fd, name,
+			       0); /* half a record is of no use; what is left is found at the next start */
 	return r;
 }
 

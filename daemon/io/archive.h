@@ -1,8 +1,8 @@
 /*
- * A directory of records, bounded: when there are too many or too large ones, the eldest are deleted. Records are files that
- * only their owner can read, named PREFIX-TIME-NUMBER.call; no other file is ever touched. Nothing here waits for more than a
- * file system to take the bytes of one record, and whoever asks for a record to be kept need not care whether it could be:
- * errors are logged, once a minute.
+ * A directory of records, bounded: when there are too many or too large ones, the eldest are deleted. Records are files
+ * that only their owner can read, named PREFIX-TIME-NUMBER.call; no other file is ever touched. Nothing here waits for
+ * more than a file system to take the bytes of one record, and whoever asks for a record to be kept need not care whether
+ * it could be: errors are logged, once a minute.
  */
 #pragma once
 
@@ -28,8 +28,8 @@ struct archive {
 	unsigned n_failures; /* since then */
 };
 
-/* The directory is made (0700) with the first record at the latest; one that others may write to, or that is not ours, is
- * refused. */
+/* The directory is made (0700) with the first record at the latest; one that others may write to, or that is not ours,
+ * is refused. */
 void archive_init(struct archive *a, const char *path, const char *prefix, unsigned max_records, uint64_t max_bytes);
 void archive_deinit(struct archive *a);
 /* Opens it now, so that what is wrong with it is known early. 0 or a negative errno, which is logged. */

@@ -6,5 +6,6 @@
 
 struct request;
 
-/* ahead: as queue_ahead() counts, or those that wait under the same lease before it. False: there is nothing to guess from. */
+/* ahead: as queue_ahead() counts, or those that wait under the same lease before it. False: there is nothing to guess
+ * from. */
 bool forecast_start(const struct request *r, unsigned ahead, uint64_t *in_ns);

@@ -30,7 +30,8 @@ struct request *queue_pop(struct queue *q);
 void queue_remove(struct queue *q, struct request *r);
 /* Some waiting request, NULL when there is none: for ending them all. */
 struct request *queue_any(const struct queue *q);
-/* How many would be served before r, which must be in q, if nothing came and nothing left; *in_lane: those of its own caller. */
+/* How many would be served before r, which must be in q, if nothing came and nothing left; *in_lane: those of its own
+ * caller. */
 unsigned queue_ahead(const struct queue *q, const struct request *r, unsigned *in_lane);
 /* Lanes of a caller that has nothing queued any more. */
 void lane_free_all(struct lane *lanes);

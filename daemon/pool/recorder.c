@@ -169,5 +169,6 @@ void recorder_note(const struct request *r, const struct outcome *o)
 	parts[1] = r->args.len ? r->args : (struct span){ .p = &nil, .len = 1 };
 	if (archive_keep(&rec->archive, wall_ms, r->call, parts, 2) == 0)
 		LOG(INFO, "call.recorded", KV("pool", r->pool->settings->name), KV("call", r->call),
-		    KV("worker", o->worker), KV("result", error_name(o->code)), KV("bytes", parts[0].len + parts[1].len));
+		    KV("worker", o->worker), KV("result", error_name(o->code)),
+		    KV("bytes", parts[0].len + parts[1].len));
 }

@@ -1,7 +1,7 @@
 /*
- * Keeps failed calls of a pool so that they can be run again outside of the daemon: python3 -m pypool_worker.replay FILE. One
- * record is one MessagePack map, with the arguments as the caller sent them and all that a worker is given; docs/replay.md
- * describes it. Off unless the pool has record_failures. Arguments go into records and never into the log.
+ * Keeps failed calls of a pool so that they can be run again outside of the daemon: python3 -m pypool_worker.replay FILE.
+ * One record is one MessagePack map, with the arguments as the caller sent them and all that a worker is given:
+ * docs/replay.md. Off unless the pool has record_failures. Arguments go into records and never into the log.
  */
 #pragma once
 

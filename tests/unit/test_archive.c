@@ -118,9 +118,12 @@ END_TEST
 
 START_TEST(records_of_before_are_counted_and_files_of_others_are_never_touched)
 	{
-		static const char *const others[] = { "notes.txt",	       "p-1700000000000-1.call.bak",
-						      "q-1700000000000-1.call", "p-170000000000-1.call",
-						      "p-1700000000000-.call",  "p-q-1700000000000-1.call",
+		static const char *const others[] = { "notes.txt",
+						      "p-1700000000000-1.call.bak",
+						      "q-1700000000000-1.call",
+						      "p-170000000000-1.call",
+						      "p-1700000000000-.call",
+						      "p-q-1700000000000-1.call",
 						      "p-1700000000000-x1.call" };
 		struct archive a;
 
