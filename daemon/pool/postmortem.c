@@ -187,7 +187,7 @@ static void describe_holders(const struct pool *p, uint64_t now, char *out, size
 static void describe_place(const struct request *r, char *out, size_t size)
 {
 	if (r->ahead)
-		(void)snprintf(out, size, "%u were ahead of you in the queue", r->ahead);
+		(void)snprintf(out, size, "%u %s ahead of you in the queue", r->ahead, r->ahead == 1 ? "was" : "were");
 	else
 		(void)snprintf(out, size, "you were first in the queue");
 }
