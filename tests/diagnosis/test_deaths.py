@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.diagnosis.memory_group import memory_group
 from tests.diagnosis.telling import TIME, WORKER, check, pool
 from tests.support.client import CallError, Client
 from tests.support.daemon import Daemon
@@ -46,6 +47,43 @@ def test_sigkill_by_somebody_else(start_daemon: StartDaemon) -> None:
         error = kill_running(c, signal.SIGKILL)
         check_death(error, r"was killed by signal 9 \(SIGKILL\) from outside of pypoold", "slow")
         assert (error.cause["exit_code"], error.cause["signal"], error.cause["output"]) == (-1, 9, [])
+
+
+@pytest.mark.parametrize("handler, signo, name, place", [
+    ("segfault", signal.SIGSEGV, "SIGSEGV", r"shop\.py line \d+ in segfault"),
+    ("abort", signal.SIGABRT, "SIGABRT", r"shop\.py line \d+ in abort"),
+])
+def test_fatal_signals_come_with_their_stack(
+    start_daemon: StartDaemon, handler: str, signo: int, name: str, place: str
+) -> None:
+    with start_daemon({"default": pool("shop")}).client() as c:
+        error = c.fail_execute(handler)
+        check(
+            error, "worker_died", "maybe",
+            rf"{WORKER} was killed by signal {int(signo)} \({name}\) while it ran {handler} for {TIME}, {place}",
+            f"{KEYS} stack",
+        )
+        assert error.cause["signal"] == signo and f" in {handler}\n" in error.cause["stack"]
+        assert "pypool_worker" not in error.cause["stack"] and "Thread" not in error.cause["stack"]
+
+
+@pytest.fixture
+def small_memory() -> Iterator[list[str]]:
+    """The words before a command that start it where there is little memory."""
+    with memory_group(100 << 20) as prefix:
+        if prefix is None:
+            pytest.skip("no cgroup with a memory limit can be made here")
+        yield prefix
+
+
+def test_oom_kill(small_memory: list[str], start_daemon: StartDaemon) -> None:
+    with start_daemon({"default": pool("shop")}, prefix=small_memory).client() as c:
+        error = c.fail_execute("hoard", 400)
+        check_death(
+            error, r"was killed by the kernel for want of memory \(OOM killer, SIGKILL; its peak was \d+ MiB\)", "hoard"
+        )
+        assert error.cause["reason"] == "oom" and error.cause["max_rss_kib"] > 30_000
+        assert c.execute("price", 1) == 100
 
 
 def test_a_worker_that_dies_while_idle_is_noticed_by_no_caller(start_daemon: StartDaemon) -> None:
