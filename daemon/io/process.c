@@ -402,6 +402,9 @@ static void process_close(struct process *p)
 	loop_io_close(&p->err);
 	loop_io_close(&p->dump);
 	loop_timer_stop(&p->dump_timer);
+	p->dumping = false; /* the last dump may have led to another */
+	free(p->dump_text);
+	p->dump_text = NULL;
 	if (p->page)
 		(void)munmap((void *)p->page, PAGE_BYTES); /* a mapping of our own */
 	p->page = NULL;
@@ -452,10 +455,8 @@ void process_deinit(struct process *p)
 	if (p->pid) /* it would run on, and never be reaped */
 		LOG_BUG("a process is dropped that has not been reaped");
 	process_close(p);
-	free(p->dump_text);
 	free(p->fatal);
-	p->dump_text = p->fatal = NULL;
-	p->dumping = false;
+	p->fatal = NULL;
 	p->tail = tail_free(p->tail);
 	p->pid = 0;
 }

@@ -234,6 +234,16 @@ void slot_take_frame(struct worker *w, const struct slice *body)
 	worker_settle(w);
 }
 
+/* What is on its way when one is asked for may have been taken from the call before. */
+static void slot_ask_stack(struct worker *w)
+{
+	uint64_t now = loop_now(w->pool->loop), until = w->slot.dump_until;
+
+	w->slot.dump_waits = w->proc.dumping;
+	if (!w->slot.dump_waits)
+		process_dump(&w->proc, until > now ? until - now : 0);
+}
+
 void slot_overdue(struct worker *w)
 {
 	struct request *r = w->slot.request;
@@ -243,7 +253,8 @@ void slot_overdue(struct worker *w)
 	if (w->slot.request != r || w->slot.dumping)
 		return;
 	w->slot.dumping = w->slot.call;
-	process_dump(&w->proc, STACK_TIME);
+	w->slot.dump_until = loop_now(w->pool->loop) + STACK_TIME;
+	slot_ask_stack(w);
 }
 
 void slot_take_stack(struct worker *w, struct span text, bool complete)
@@ -253,6 +264,10 @@ void slot_take_stack(struct worker *w, struct span text, bool complete)
 
 	if (!w->slot.dumping || w->slot.dumping != w->slot.call || !r)
 		return; /* it was answered, or cancelled, in the meantime */
+	if (w->slot.dump_waits) {
+		slot_ask_stack(w);
+		return;
+	}
 	w->slot.dumping = 0;
 	process_drain_output(&w->proc);
 	stream_drain_input(&w->calls); /* its answer may have come with the stack, or with its death */

@@ -23,6 +23,8 @@ struct slot {
 	uint64_t call;           /* its number; 0: the slot is free */
 	struct request *request; /* borrows: request_finish() cuts it */
 	uint64_t dumping;        /* number of the call whose stack was asked for at its deadline, 0 for none */
+	uint64_t dump_until;     /* ns: the caller is answered then, with it or without */
+	bool dump_waits;         /* one for an earlier call is still on; ours comes after it */
 	uint64_t run_us;         /* as the worker told with its last reply */
 	char target[64];         /* of the call, for people; cut */
 	uint64_t started;        /* ns */

@@ -548,13 +548,12 @@ void sim_child_receive(struct sim_child *c, bool control, const void *data, size
 		child_after(c, &c->hear, c->script.hears_after);
 }
 
-static void child_show_stack(struct sim_child *c)
+void sim_child_show_stack(struct sim_child *c, const char *function)
 {
-	static const char stack[] = "Stack (most recent call first):\n  File \"/srv/app.py\", line 5 in slow\n";
+	_cleanup_free_ char *stack =
+		mem_printf("Stack (most recent call first):\n  File \"/srv/app.py\", line 5 in %s\n", function);
 
-	c->n_dumps++;
-	if (c->script.shows_stack)
-		pipe_write(c, &c->dump, stack, sizeof(stack) - 1);
+	pipe_write(c, &c->dump, stack, strlen(stack));
 }
 
 void sim_child_signal(struct sim_child *c, int signo)
@@ -568,7 +567,9 @@ void sim_child_signal(struct sim_child *c, int signo)
 		if (!c->script.ignores_term)
 			child_leave_after(c, c->script.hears_after, 0, SIGTERM);
 	} else if (signo == SIGUSR2) {
-		child_show_stack(c);
+		c->n_dumps++;
+		if (c->script.shows_stack)
+			sim_child_show_stack(c, "slow");
 	} else if (signo == SIGUSR1) {
 		c->n_interrupts++;
 		if (c->call == c->wanted && !c->script.ignores_interrupt)

@@ -133,6 +133,7 @@ void sim_child_reply(struct sim_child *c, uint64_t call); /* with the call's num
 void sim_child_reply_error(struct sim_child *c, uint64_t call, const char *code, const char *message);
 void sim_child_write_calls(struct sim_child *c, const void *data, size_t len); /* one frame's body */
 void sim_child_write_control(struct sim_child *c, const void *data, size_t len);
+void sim_child_show_stack(struct sim_child *c, const char *function); /* as if it had been asked */
 void sim_child_print(struct sim_child *c, const char *text); /* on stderr */
 void sim_child_write_dump(struct sim_child *c, const char *text); /* one stack; "Fatal...": of a signal that kills */
 void sim_child_close_calls(struct sim_child *c);

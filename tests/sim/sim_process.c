@@ -216,6 +216,7 @@ static void close_all(struct process *p)
 	loop_io_close(&p->dump);
 	loop_io_close(&p->pidfd);
 	loop_timer_stop(&p->dump_timer);
+	p->dumping = false;
 }
 
 static void on_exit_seen(struct loop_io *io, int events)

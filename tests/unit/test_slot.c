@@ -219,6 +219,72 @@ static void reply_late(struct late_reply *late, struct scene *sc, uint64_t after
 	loop_timer_set(&late->timer, loop_now(sc->stage.loop) + after);
 }
 
+/* The first call is answered while its stack is on the way, and the deadline of the second comes before that has come. */
+static void scene_begin_overlap(struct scene *sc)
+{
+	struct sim_child *c;
+
+	scene_begin(sc, 1);
+	c = scene_child(sc);
+	c->script.call = SIM_CALL_MANUAL;
+	c->script.shows_stack = false; /* by itself */
+	sim_execute(&sc->one, 1, 100 * MS, 0);
+	scene_pass(sc, 100 * MS);
+	ck_assert_uint_eq(c->n_dumps, 1);
+	sim_child_reply(c, c->call);
+	scene_pass(sc, 0);
+	ck_told(&sc->one, 1, ERROR_NONE, EXECUTED_YES);
+	sim_execute(&sc->one, 2, 10 * MS, 0);
+	scene_pass(sc, 10 * MS);
+	ck_waits(&sc->one, 2);
+}
+
+START_TEST(a_stack_is_told_with_the_call_that_it_was_taken_for_only)
+	{
+		struct sim_child *c;
+		struct scene sc;
+
+		scene_begin_overlap(&sc);
+		c = scene_child(&sc);
+		sim_child_show_stack(c, "first");
+		scene_pass(&sc, 0);
+		ck_waits(&sc.one, 2);
+		ck_assert_uint_eq(c->n_dumps, 2);
+		sim_child_show_stack(c, "second");
+		scene_pass(&sc, 0);
+		ck_told(&sc.one, 2, ERROR_DEADLINE_EXCEEDED, EXECUTED_MAYBE);
+		ck_assert_ptr_nonnull(strstr(told(&sc.one, 2)->message, "in second"));
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(a_stack_for_the_call_before_that_does_not_come_takes_no_time_from_the_answer)
+	{
+		struct scene sc;
+
+		scene_begin_overlap(&sc);
+		scene_pass(&sc, 39 * MS);
+		ck_waits(&sc.one, 2);
+		scene_pass(&sc, MS);
+		ck_told(&sc.one, 2, ERROR_DEADLINE_EXCEEDED, EXECUTED_MAYBE);
+		ck_assert_uint_eq(scene_child(&sc)->n_dumps, 2);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(a_worker_that_dies_while_a_second_stack_is_wanted_leaves_nothing)
+	{
+		struct scene sc;
+
+		scene_begin_overlap(&sc);
+		sim_child_die(scene_child(&sc), 3, 0);
+		scene_pass(&sc, 0);
+		ck_told(&sc.one, 2, ERROR_WORKER_DIED, EXECUTED_MAYBE);
+		scene_pass(&sc, S);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(fault_104_a_reply_that_comes_with_the_deadline_wins_and_its_worker_is_left_alone)
 	{
 		struct scene sc;
@@ -303,5 +369,7 @@ RUN_SUITE("slot", fault_37_a_reply_with_a_wrong_id_is_never_forwarded, fault_38_
 	  fault_104_an_abandoned_call_that_has_answered_does_not_cost_its_worker,
 	  fault_104_a_reply_that_comes_with_the_deadline_wins_and_its_worker_is_left_alone,
 	  fault_104_an_abandoned_call_that_answers_with_the_end_of_the_grace_does_not_cost_its_worker,
-	  a_reply_ends_the_grace_also_under_a_lease,
+	  a_reply_ends_the_grace_also_under_a_lease, a_stack_is_told_with_the_call_that_it_was_taken_for_only,
+	  a_stack_for_the_call_before_that_does_not_come_takes_no_time_from_the_answer,
+	  a_worker_that_dies_while_a_second_stack_is_wanted_leaves_nothing,
 	  fault_98_a_worker_that_memory_is_missing_for_ends_and_its_call_is_told_overloaded)
