@@ -13,7 +13,7 @@ DATA = Path(__file__).resolve().parent / "data"
 AT = re.escape(str(DATA))
 SYSTEM = re.escape(daemon.PYTHON) + r" \(Python 3\.\d+\.\d+\)"
 WORKER = r"worker \d+ \(pid \d+\)"
-TIME = r"(\d+ ms|\d+(\.\d+)? s)"
+TIME = r"(\d+ ms|\d+(\.\d+)? s|\d+ min \d+ s)"
 INIT_KEYS = "reason phase init exit output"
 
 

@@ -128,3 +128,19 @@ def test_crash_loop_in_calls(start_daemon: StartDaemon) -> None:
             rf"{WORKER} exited with status 4; its last call was vanish; next try in {TIME}",
             "breaker failures since_ms last",
         )
+
+
+def test_poison_call(start_daemon: StartDaemon) -> None:
+    with start_daemon({"default": pool("shop", poison_kills=2)}).client() as c:
+        for _ in range(2):
+            assert c.fail_execute("vanish", 3).code == "worker_died"
+        error = c.fail_execute("vanish", 3)
+        check(
+            error, "poisoned", "never",
+            rf"vanish with these arguments has killed 2 workers, last: {WORKER} exited with status 3 at \d\d:\d\d:\d\d; "
+            rf"refused for {TIME}",
+            "kills last",
+        )
+        assert error.fields["retry_after_ms"] > 0
+        assert c.fail_execute("vanish", 4).code == "worker_died", "other arguments are not refused"
+        assert c.execute("price", 1) == 100
