@@ -129,7 +129,7 @@ def of_process_pool(kind: str, scene: Scene) -> str:
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
-            process.wait(20)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             pass
         finally:
@@ -138,6 +138,8 @@ def of_process_pool(kind: str, scene: Scene) -> str:
             process.wait()
         output.seek(0)
         found = re.search(r"^SAW (.*)$", output.read(), re.MULTILINE)
+    if process.returncode != -signal.SIGKILL and not found:
+        return f"(the scene could not be played: status {process.returncode})"
     return found[1] if found else "nothing: the caller hangs, and its own timeout of 3 s does not end it"
 
 

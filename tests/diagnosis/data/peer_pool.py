@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Callable, List, Optional
 
 PATIENCE = 3.0  # seconds that the caller waits
-START_PATIENCE = 8.0  # when a worker must start first
+START_PATIENCE = 15.0  # when a worker must start first
 
 
 class Peer:
