@@ -20,7 +20,8 @@ enum role {
 	X(hello, "hello", NONE, K(PROTOCOL) | K(CLIENT) | K(FEATURES), "agree on the protocol; turns on error maps")      \
 	X(ping, "ping", NONE, 0, "answers \"pong\"")                                                                      \
 	X(execute, "execute", USE,                                                                                        \
-	  K(TARGET) | K(ARGS) | K(POOL) | K(LEASE) | K(TIMEOUT_MS) | K(QUEUE_TIMEOUT_MS) | K(META) | K(TRACEPARENT),       \
+	  K(TARGET) | K(ARGS) | K(POOL) | K(LEASE) | K(TIMEOUT_MS) | K(QUEUE_TIMEOUT_MS) | K(META) | K(TRACEPARENT) |      \
+	  K(IDEMPOTENT),                                                                                                  \
 	  "call a handler and answer its return value")                                                                   \
 	X(checkout, "checkout", USE, K(TYPE) | K(SESSION) | K(POOL) | K(TIMEOUT_MS) | K(TTL_MS),                          \
 	  "lease a worker for this connection alone")                                                                     \

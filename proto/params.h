@@ -26,7 +26,8 @@
 	X(LINES, lines, UINT)                                                                                            \
 	X(PROTOCOL, protocol, UINT)                                                                                      \
 	X(CLIENT, client, NAME)                                                                                          \
-	X(FEATURES, features, LIST)
+	X(FEATURES, features, LIST)                                                                                    \
+	X(IDEMPOTENT, idempotent, BOOL)
 
 enum param {
 #define X(UPPER, field, kind) PARAM_##UPPER,

@@ -132,6 +132,7 @@ static struct request_spec spec_of(const struct query *q, enum request_kind kind
 		.queue_timeout = a->queue_timeout_ms * NS_PER_MS,
 		.ttl = a->ttl_ms * NS_PER_MS,
 		.want_meta = a->meta,
+		.idempotent = a->idempotent,
 	};
 }
 

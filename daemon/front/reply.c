@@ -106,7 +106,7 @@ void reply_error(struct client *c, const uint64_t *id, const struct outcome *o)
 	send_error(c, id, o, NULL);
 }
 
-/* {value, meta: {worker, pid, queue_us, run_us}}, with the value not copied */
+/* {value, meta: {worker, pid, queue_us, run_us, attempts}}, with the value not copied */
 static void send_with_meta(struct client *c, const struct request *r, const struct outcome *o)
 {
 	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
@@ -117,11 +117,12 @@ static void send_with_meta(struct client *c, const struct request *r, const stru
 	packed_begin(&buf, &pk);
 	msgpack_pack_map(&pk, 2);
 	pack_text(&pk, "meta");
-	msgpack_pack_map(&pk, 4);
+	msgpack_pack_map(&pk, 5);
 	pack_kv_uint(&pk, "worker", r->worker->id);
 	pack_kv_uint(&pk, "pid", (uint64_t)r->worker->last_pid);
 	pack_kv_uint(&pk, "queue_us", (r->started - r->received) / 1000);
 	pack_kv_uint(&pk, "run_us", r->worker->slot.run_us);
+	pack_kv_uint(&pk, "attempts", r->attempts);
 	pack_text(&pk, "value");
 	at = put_value_head(head, r->key.id);
 	stream_send(&c->stream,

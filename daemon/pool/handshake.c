@@ -19,6 +19,7 @@ void handshake_deinit(struct handshake *h)
 	free(h->imported_by);
 	free(h->wrong);
 	free(h->stack);
+	free(h->idempotent);
 	*h = (struct handshake){ 0 };
 }
 
@@ -66,7 +67,7 @@ static char *take_text(struct span s)
 /* The keys that control messages of a worker may have. */
 struct news {
 	uint64_t protocol, pid, t_ns, line, seq;
-	struct span python, codec, name, module, phase, type, message, file, traceback, summary, targets, imported_by;
+	struct span python, codec, name, module, phase, type, message, file, traceback, summary, targets, imported_by, idempotent;
 };
 
 static bool news_read_uint(struct span key, struct span *s, struct news *n, bool *known)
@@ -110,6 +111,8 @@ static bool news_read_raw(struct span key, struct span *s, struct news *n)
 {
 	struct span skipped;
 
+	if (span_equals(key, "idempotent"))
+		return mp_read_any(s, &n->idempotent);
 	if (span_equals(key, "targets"))
 		n->targets = *s;
 	else if (span_equals(key, "imported_by"))
@@ -173,6 +176,10 @@ static enum handshake_news take_ready(struct handshake *h, const struct news *n,
 	h->ready = true;
 	if (mp_read_array(&targets, &count))
 		h->n_targets = count;
+	if (n->idempotent.len) {
+		h->idempotent = (uint8_t *)mem_strndup(n->idempotent.p, n->idempotent.len);
+		h->idempotent_len = n->idempotent.len;
+	}
 	handshake_close(h, n->t_ns);
 	return HANDSHAKE_READY;
 }

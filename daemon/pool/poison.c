@@ -190,7 +190,7 @@ static void poison_refuse_waiting(struct pool *p, const struct poison_entry *e)
 
 static bool poison_counts(enum worker_why why)
 {
-	return why == WORKER_WHY_CRASHED || why == WORKER_WHY_DEADLINE;
+	return why == WORKER_WHY_CRASHED || why == WORKER_WHY_OOM || why == WORKER_WHY_DEADLINE;
 }
 
 /* Its like that run already are recognised from now on. */

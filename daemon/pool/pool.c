@@ -215,6 +215,28 @@ static void pool_keep_dead(struct pool *p, struct worker *w)
 	loop_bury(p->loop, &w->grave, worker_bury);
 }
 
+bool pool_may_rerun(const struct pool *p, const char *target)
+{
+	struct span list = { .p = p->idempotent, .len = p->idempotent_len }, name;
+	uint32_t n = 0;
+
+	if (!list.len || !mp_read_array(&list, &n))
+		return false;
+	while (n-- && mp_read_text(&list, &name)) {
+		if (span_equals(name, target))
+			return true;
+	}
+	return false;
+}
+
+static void pool_learn_idempotent(struct pool *p, struct worker *w)
+{
+	free(p->idempotent);
+	p->idempotent = TAKE_PTR(w->hs.idempotent);
+	p->idempotent_len = w->hs.idempotent_len;
+	w->hs.idempotent_len = 0;
+}
+
 static void pool_note_dead(struct pool *p, struct worker *w)
 {
 	p->in_state[WORKER_DEAD]--;
@@ -231,6 +253,7 @@ void pool_note_worker(struct pool *p, struct worker *w, enum worker_state from)
 		supply_note_gone(w);
 	if (from == WORKER_INITIALIZING && w->state == WORKER_IDLE) {
 		p->stats.ready++;
+		pool_learn_idempotent(p, w);
 		supply_note_ready(w);
 	}
 	if (w->state == WORKER_IDLE && pool_is_leaving(p))
@@ -377,6 +400,7 @@ struct pool *pool_free(struct pool *p)
 		worker_free(w);
 	supply_deinit(p);
 	poison_deinit(p);
+	free(p->idempotent);
 	health_stop(p);
 	recorder_deinit(p);
 	loop_task_cancel(p->loop, &p->dispatch);

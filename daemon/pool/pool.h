@@ -74,6 +74,8 @@ struct pool {
 	struct health health;
 	struct recorder recorder;
 	struct poison poison;
+	uint8_t *idempotent; /* owns: encoded array of targets that may be run again, as the last ready worker says */
+	size_t idempotent_len;
 	struct loop_task dispatch;
 	struct stats stats;
 };
@@ -101,6 +103,8 @@ static inline bool pool_is_leaving(const struct pool *p)
 {
 	return p->state >= POOL_STOPPING;
 }
+/* The handler is marked as one that may be run again. */
+bool pool_may_rerun(const struct pool *p, const char *target);
 /* Workers that are not DEAD. */
 unsigned pool_living(const struct pool *p);
 const char *pool_state_name(const struct pool *p);

@@ -244,6 +244,17 @@ void postmortem_overdue(struct postmortem *pm, const struct request *r, struct s
 	postmortem_end(pm);
 }
 
+static const char *describe_retry(const struct request *r, const struct worker *w)
+{
+	if (!r->idempotent || w->calls.unread)
+		return "";
+	if (r->retried)
+		return "; it was the second try";
+	if (!pool_may_rerun(r->pool, r->target))
+		return "; not tried again: its handler is not marked with @expose(idempotent=True)";
+	return r->lease ? "; not tried again: it ran under a lease" : "";
+}
+
 void postmortem_died(struct postmortem *pm, const struct request *r, const struct worker *w)
 {
 	uint64_t now = loop_now(r->pool->loop);
@@ -255,11 +266,12 @@ void postmortem_died(struct postmortem *pm, const struct request *r, const struc
 	stack_place(fatal, place);
 	if (last.len)
 		envelope_quote(last, quoted, sizeof(quoted));
-	outcome_error(&pm->outcome, ERROR_WORKER_DIED, "worker %llu (pid %d) %s %s %s for %s%s%s%s%s",
+	outcome_error(&pm->outcome, w->slot.broken ? ERROR_WORKER_PROTOCOL : ERROR_WORKER_DIED,
+		      "worker %llu (pid %d) %s %s %s for %s%s%s%s%s%s",
 		      (unsigned long long)w->id, (int)w->last_pid, how,
 		      w->calls.unread ? "before it had read the call of" : "while it ran", r->target,
 		      text_duration(now - r->started, time), place[0] ? ", " : "", place,
-		      last.len ? "; its last words: " : "", quoted);
+		      last.len ? "; its last words: " : "", quoted, describe_retry(r, w));
 	pm->outcome.executed = w->calls.unread ? EXECUTED_NEVER : EXECUTED_MAYBE;
 	pm->outcome.worker = w->id;
 	postmortem_begin(pm, &pk);

@@ -85,6 +85,7 @@ struct request *request_new(struct pool *p, struct caller *c, const struct reque
 	r->call = ++p->registry->last_call;
 	r->kind = spec->kind;
 	r->want_meta = spec->want_meta;
+	r->idempotent = spec->idempotent;
 	r->pool = p;
 	r->caller = c;
 	r->body = slice_ref(spec->body.blob, spec->body.span);
@@ -155,6 +156,7 @@ void request_start(struct request *r, struct worker *w)
 {
 	request_leave_queue(r);
 	r->state = REQUEST_RUNNING;
+	r->attempts++;
 	r->worker = w;
 	r->started = loop_now(r->pool->loop);
 	r->tail_mark = tail_mark(w->proc.tail);
@@ -174,6 +176,16 @@ bool request_requeue(struct request *r)
 	p->n_running--;
 	queue_push_front(&p->queue, r);
 	loop_timer_set(&r->timer, r->queue_deadline);
+	return true;
+}
+
+bool request_retry(struct request *r)
+{
+	if (!r->idempotent || r->retried || loop_now(r->pool->loop) >= r->deadline || !request_requeue(r))
+		return false;
+	r->retried = true;
+	r->queue_deadline = r->deadline; /* it has waited its turn before */
+	loop_timer_set(&r->timer, r->deadline);
 	return true;
 }
 
@@ -217,8 +229,20 @@ static void request_release(struct loop_grave *g)
 	free(container_of(g, struct request, grave));
 }
 
-void request_finish(struct request *r, const struct outcome *o)
+/* One that ran before and did not run again may have run. */
+static const struct outcome *request_correct(const struct request *r, const struct outcome *o, struct outcome *corrected)
 {
+	if (!r->retried || o->executed != EXECUTED_NEVER)
+		return o;
+	*corrected = *o;
+	corrected->executed = EXECUTED_MAYBE;
+	return corrected;
+}
+
+void request_finish(struct request *r, const struct outcome *told)
+{
+	struct outcome corrected;
+	const struct outcome *o = request_correct(r, told, &corrected);
 	struct pool *p = r->pool;
 	struct caller *c = r->caller;
 

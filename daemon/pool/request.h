@@ -39,6 +39,7 @@ struct request_spec {
 	struct span target, args, traceparent;
 	uint64_t timeout, queue_timeout, ttl;
 	bool want_meta;
+	bool idempotent; /* it may be run again when its worker is lost */
 };
 
 struct request_key {
@@ -50,7 +51,9 @@ struct request {
 	uint64_t call; /* daemon-wide number, never reused */
 	enum request_kind kind;
 	enum request_state state;
-	bool want_meta;
+	bool want_meta, idempotent;
+	bool retried;      /* a worker was lost that had begun it */
+	unsigned attempts; /* workers that it was given to */
 	struct pool *pool;     /* borrows: the pool ends its requests before itself */
 	struct caller *caller; /* borrows: caller_gone() ends its requests */
 	struct worker *worker; /* borrows, RUNNING only: the worker's slot points back */
@@ -86,6 +89,8 @@ void request_start(struct request *r, struct worker *w);
 /* RUNNING → QUEUED, first of its caller: its worker died without having read it. False, and nothing is done, when that
  * cannot be: its bytes are not kept (too large), it has a lease, or the pool takes nothing new. */
 bool request_requeue(struct request *r);
+/* The same for one that its worker may have begun, once, when the caller has said that it may be run again. */
+bool request_retry(struct request *r);
 /* The caller asks to forget it: answered `cancelled`, interrupted when it runs. */
 void request_cancel(struct request *r);
 /* The caller is gone: the same, with nobody to answer. */

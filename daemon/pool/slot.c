@@ -72,6 +72,14 @@ static void slot_cut_output(struct worker *w)
 	tail_finish(w->proc.tail, 0);
 }
 
+/* When it is lost its call goes to another worker, but not before it is dead: two must not run it at once. */
+static bool slot_awaits_retry(const struct worker *w)
+{
+	const struct request *r = w->slot.request;
+
+	return r->idempotent && !r->retried && !r->lease && pool_may_rerun(w->pool, r->target);
+}
+
 void slot_start(struct worker *w, struct request *r)
 {
 	struct head head;
@@ -84,6 +92,7 @@ void slot_start(struct worker *w, struct request *r)
 	w->slot.dumping = 0;
 	w->slot.run_us = 0;
 	w->slot.started = r->started;
+	w->slot.broken = false;
 	w->slot.digested = r->digested;
 	w->slot.digest = r->digest;
 	(void)snprintf(w->slot.target, sizeof(w->slot.target), "%s", r->target); /* cut: for people only */
@@ -93,7 +102,7 @@ void slot_start(struct worker *w, struct request *r)
 	parts[0] = (struct slice){ .span = { .p = head.bytes, .len = head.used } };
 	parts[1] = (struct slice){ .blob = r->body.blob, .span = r->args };
 	stream_send(&w->calls, parts, r->args.len ? 2 : 1);
-	if (r->body.span.len > RESEND_MAX && !recorder_is_on(w->pool)) {
+	if (r->body.span.len > RESEND_MAX && !recorder_is_on(w->pool) && !slot_awaits_retry(w)) {
 		poison_note_kept(w); /* the last moment at which its arguments are known */
 		r->args = r->traceparent = (struct span){ 0 };
 		slice_clear(&r->body);
@@ -105,12 +114,13 @@ void slot_break(struct worker *w, const char *what)
 	struct outcome o;
 
 	LOG(WARN, "worker.protocol", KV("pool", w->pool->settings->name), KV("worker", w->id), KV("what", what));
-	if (w->slot.request) {
+	if (w->slot.request && !slot_awaits_retry(w)) {
 		outcome_error(&o, ERROR_WORKER_PROTOCOL, "worker %llu (pid %d) broke the protocol while it ran %s: %s; killed",
 			      (unsigned long long)w->id, (int)w->proc.pid, w->slot.target, what);
 		o.worker = w->id;
 		request_finish(w->slot.request, &o);
 	}
+	w->slot.broken = w->slot.request != NULL;
 	worker_stop(w, WORKER_WHY_PROTOCOL);
 }
 
@@ -211,6 +221,8 @@ void slot_take_frame(struct worker *w, const struct slice *body)
 	struct outcome o;
 	struct request *r = w->slot.request;
 
+	if (w->slot.broken)
+		return; /* it is not believed any more */
 	if (!envelope_parse(body->span, &e, &c))
 		return slot_break(w, c.message);
 	if (e.type != ENVELOPE_RESPONSE)

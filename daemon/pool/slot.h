@@ -29,6 +29,7 @@ struct slot {
 	char target[64];         /* of the call, for people; cut */
 	uint64_t started;        /* ns */
 	bool digested;           /* digest is known: see poison.h */
+	bool broken;             /* its worker broke the protocol: its call is to be tried again */
 	struct digest digest;    /* of the call, also when its request is gone */
 };
 

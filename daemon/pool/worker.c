@@ -223,6 +223,13 @@ static enum worker_why worker_cause_of_death(const struct worker *w)
 	return worker_is_serving(w) ? WORKER_WHY_CRASHED : WORKER_WHY_INIT_FAILED;
 }
 
+static bool worker_was_lost(const struct worker *w)
+{
+	enum worker_why why = worker_cause_of_death(w);
+
+	return why == WORKER_WHY_CRASHED || why == WORKER_WHY_OOM || why == WORKER_WHY_PROTOCOL;
+}
+
 /* Its call when it died. One that it never read has not run: another worker gets it, and nobody notices. */
 static void worker_end_call(struct worker *w)
 {
@@ -231,6 +238,11 @@ static void worker_end_call(struct worker *w)
 
 	if (w->calls.unread && request_requeue(r)) {
 		LOG(INFO, "call.requeued", KV("pool", w->pool->settings->name), KV("call", r->call), KV("worker", w->id));
+		return;
+	}
+	if (worker_was_lost(w) && pool_may_rerun(w->pool, r->target) && poison_judge(r) != POISON_REFUSE &&
+	    request_retry(r)) {
+		LOG(INFO, "call.retried", KV("pool", w->pool->settings->name), KV("call", r->call), KV("worker", w->id));
 		return;
 	}
 	postmortem_died(&pm, r, w);

@@ -75,12 +75,11 @@ class Control:
     def failed(self, phase: str, failure: Dict[str, Any]) -> None:
         self._send(self._codec, "failed", {"phase": phase, **failure})
 
-    def ready(self, targets: List[str]) -> None:
-        """More targets than a packet holds are left out of the list; they can be called nevertheless."""
-        listed = targets[:TARGETS_MAX]
-        while sum(len(target.encode()) + 5 for target in listed) > PACKET_MAX - 200:
-            listed = listed[:len(listed) // 2]
-        self._send(self._codec, "ready", {"targets": listed, "t_ns": time.monotonic_ns()})
+    def ready(self, targets: List[str], idempotent: List[str]) -> None:
+        """More targets than a packet holds are left out of the lists; they can be called nevertheless."""
+        again = _fitting(idempotent, PACKET_MAX // 2)
+        listed = _fitting(targets, PACKET_MAX - 200 - _size(again))
+        self._send(self._codec, "ready", {"targets": listed, "idempotent": again, "t_ns": time.monotonic_ns()})
 
     def abandon(self) -> None:
         """In a forked child: the channel belongs to the worker."""
@@ -120,3 +119,15 @@ def _die(exc: BaseException) -> NoReturn:
     expected = isinstance(exc, (ProtocolError, OSError))
     complain(f"the control channel failed: {exc if expected else traceback.format_exc()}")
     os._exit(1)
+
+
+def _size(names: List[str]) -> int:
+    return sum(len(name.encode()) + 5 for name in names)
+
+
+def _fitting(names: List[str], size: int) -> List[str]:
+    """As many of them as have room."""
+    listed = names[:TARGETS_MAX]
+    while _size(listed) > size:
+        listed = listed[:len(listed) // 2]
+    return listed

@@ -59,7 +59,7 @@ class Worker:
         if targets is None:
             return 0
         if not self._control.stopping:
-            self._control.ready(targets.names())
+            self._control.ready(targets.names(), targets.idempotent())
             self._serve(Runner(self._channel, self._codec, targets, self._interrupt, self._dump, init.max_reply))
         run_stop_hooks(registry)
         release_output()

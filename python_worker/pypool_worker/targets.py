@@ -34,6 +34,10 @@ class Targets:
     def names(self) -> List[str]:
         return sorted(self._handlers)
 
+    def idempotent(self) -> List[str]:
+        """Those that may be run again after a worker was lost."""
+        return sorted(name for name, handler in self._handlers.items() if handler.idempotent)
+
     def explain_unknown(self, target: str) -> str:
         """What to tell a caller who asked for a target that does not exist."""
         told = f"no handler {_shown(target)} in {self._app}"

@@ -11,10 +11,11 @@
 
 struct record {
 	uint64_t caller, id;
-	bool checkout;
+	bool checkout, idempotent;
 	bool replied; /* before it was answered: the value lay ready */
 	unsigned answered, saw, began, ended;
 	bool abandoned;
+	unsigned flavour; /* of its arguments */
 	enum error_code code;
 	enum executed executed;
 };

@@ -144,7 +144,11 @@ void sim_child_say_ready(struct sim_child *c)
 	msgpack_sbuffer buf;
 	msgpack_packer pk;
 
-	begin_news(&buf, &pk, "ready", 2);
+	begin_news(&buf, &pk, "ready", 3);
+	pack_text(&pk, "idempotent");
+	msgpack_pack_array(&pk, c->script.idempotent);
+	if (c->script.idempotent)
+		pack_text(&pk, "app.work");
 	pack_text(&pk, "targets");
 	msgpack_pack_array(&pk, 2);
 	pack_text(&pk, "app.work");

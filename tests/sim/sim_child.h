@@ -52,6 +52,7 @@ struct sim_script {
 	uint64_t call_after;  /* ns: how long a call takes */
 	uint64_t hears_after; /* ns: how long a message or signal is on its way */
 	bool ignores_interrupt, ignores_term, ignores_stop, ignores_ping, shows_stack;
+	bool idempotent;  /* says that its handlers may be run again */
 	bool closes_idle; /* closes its call channel some time after ready, and lives on */
 	uint64_t closes_after;
 	int exit_code, signal; /* how it dies by itself */

@@ -44,16 +44,18 @@ static uint64_t some_time(struct world *w)
 
 static void submit(struct world *w, struct world_caller *c, enum request_kind kind, struct lease *l)
 {
+	static const uint8_t flavours[WORLD_FLAVOURS];
 	struct request_spec spec = {
 		.kind = kind,
 		.id = below(w, CALLER_IDS),
 		.timeout = some_time(w),
 		.queue_timeout = some_time(w),
 		.ttl = some_time(w),
+		.idempotent = below(w, 2),
 	};
 
 	if (below(w, 4))
-		spec.args = SPAN_LIT("some");
+		spec.args = (struct span){ .p = flavours, .len = 1 + below(w, WORLD_FLAVOURS) };
 	world_submit(w, c, &spec, l);
 }
 
@@ -224,6 +226,7 @@ static struct pool_settings draw_settings(struct world *w)
 	s.ping_interval = below(w, 2) ? (20 + below(w, 500)) * NS_PER_MS : 0;
 	s.breaker_failures = below(w, 2) ? 1 + (unsigned)below(w, 5) : 0;
 	s.breaker_reset = (50 + below(w, 2000)) * NS_PER_MS;
+	s.poison_kills = below(w, 3) ? 1 + (unsigned)below(w, 3) : 0;
 	s.call_timeout = below(w, 4) ? (50 + below(w, 2000)) * NS_PER_MS : 0;
 	s.queue_timeout = below(w, 4) ? (20 + below(w, 2000)) * NS_PER_MS : 0;
 	s.max_timeout = below(w, 2) ? 3 * NS_PER_S : 0;

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
@@ -104,6 +105,7 @@ static void on_replied(struct sim_machine *m, struct sim_child *c, uint64_t call
 	struct record *r = find_record(world_of(m), call);
 
 	world_trace(world_of(m), "worker replies", (uint64_t)c->pid, call);
+	world_of(m)->kills[r->flavour] = (struct kills){ 0 };
 	r->replied |= !r->answered;
 }
 
@@ -113,10 +115,48 @@ static void on_ready(struct sim_machine *m, struct sim_child *c)
 	world_of(m)->streak.n = 0;
 }
 
+/* Calls of a flavour that workers have now, but the one in c. */
+static unsigned running_like(struct world *w, const struct sim_child *c, unsigned flavour)
+{
+	const struct worker *k;
+	unsigned n = 0;
+
+	DL_FOREACH(w->stage.pool->workers, k) {
+		const struct record *r = k->slot.call ? ledger_find(&w->ledger, k->slot.call) : NULL;
+
+		n += r && r->flavour == flavour && k->proc.pid != c->pid;
+	}
+	return n;
+}
+
+/* It counts when the worker crashed, or was killed for its deadline. */
+static void note_kill(struct world *w, const struct sim_child *c)
+{
+	unsigned limit = w->stage.settings.poison_kills, flavour = find_record(w, c->call)->flavour;
+	struct kills *k = &w->kills[flavour];
+	const struct worker *dead;
+
+	DL_FOREACH(w->stage.pool->workers, dead) {
+		if (dead->proc.pid == c->pid)
+			break;
+	}
+	if (!limit || !dead || dead->slot.call != c->call ||
+	    (dead->state == WORKER_STOPPING && dead->why != WORKER_WHY_DEADLINE))
+		return;
+	if (!k->n || now(w) >= k->last + POISON_MEMORY)
+		*k = (struct kills){ .with_first = running_like(w, c, flavour) };
+	k->n++;
+	k->last = now(w);
+	if (k->n > limit && k->n > 1 + k->with_first)
+		world_violate(w, "invariant 15: a call has killed too many workers", k->n);
+}
+
 /* Killed with a cancelled call, or of old age: its replacement is nobody's fault. */
 static void on_died(struct sim_machine *m, struct sim_child *c)
 {
 	world_trace(world_of(m), "worker dies", (uint64_t)c->pid, c->said_ready);
+	if (c->call && c->running)
+		note_kill(world_of(m), c);
 	if (c->said_ready)
 		world_of(m)->streak.n = 0;
 }
@@ -197,13 +237,16 @@ void world_leave(struct world *w, unsigned place)
 
 void world_submit(struct world *w, struct world_caller *c, const struct request_spec *asked, struct lease *l)
 {
-	static const uint8_t args[4096] = { 0xdc, 0x0f, 0xfd }; /* an array of 4093 zeros */
+	uint8_t args[4096] = { 0xdc, 0x0f, 0xfd }; /* an array of 4093 integers, all but the first 0 */
+	unsigned flavour = asked->args.len ? (unsigned)asked->args.len - 1 : WORLD_FLAVOURS;
 	struct blob *b = blob_copy(&w->stage.blobs, (struct span){ .p = args, .len = sizeof(args) });
 	struct request_spec spec = *asked;
 
 	spec.received = now(w);
 	spec.target = SPAN_LIT("app.work");
 	spec.body = (struct slice){ .blob = b, .span = { .p = b ? b->data : NULL, .len = sizeof(args) } };
+	if (b)
+		b->data[3] = (uint8_t)flavour;
 	if (asked->args.len)
 		spec.args = spec.body.span;
 	/* without a blob the daemon has no message to read it from */
@@ -212,6 +255,8 @@ void world_submit(struct world *w, struct world_caller *c, const struct request_
 		bool checkout = spec.kind == REQUEST_CHECKOUT;
 
 		ledger_open(&w->ledger, call, c->caller.id, spec.id, checkout);
+		ledger_find(&w->ledger, call)->idempotent = spec.idempotent;
+		ledger_find(&w->ledger, call)->flavour = flavour;
 		world_trace(w, l ? "execute under a lease" : checkout ? "checkout" : "execute", call, c->caller.id);
 		pool_submit(w->stage.pool, &c->caller, &spec, l);
 	}

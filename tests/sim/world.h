@@ -11,6 +11,7 @@
 #include "tests/sim/trace.h"
 
 #define WORLD_CALLERS 6
+#define WORLD_FLAVOURS 20 /* different arguments */
 
 struct world;
 
@@ -25,6 +26,12 @@ struct streak {
 	uint64_t began; /* ns */
 };
 
+/* Workers that calls with the same arguments have killed since one of them succeeded. */
+struct kills {
+	unsigned n, with_first; /* running when the first died */
+	uint64_t last;          /* ns */
+};
+
 struct world {
 	uint64_t seed, step;
 	struct sim_random random;
@@ -35,6 +42,7 @@ struct world {
 	struct trace trace;
 	struct world_caller *callers[WORLD_CALLERS]; /* owns; NULL: a free place */
 	struct streak streak;
+	struct kills kills[WORLD_FLAVOURS + 1];
 	uint64_t resumed; /* ns: when the daemon last went on after it had been stopped */
 	unsigned n_answers, n_good;
 	char violation[200]; /* "" as long as all is well */
@@ -52,7 +60,7 @@ void world_trace(struct world *w, const char *what, uint64_t a, uint64_t b);
 /* What may happen. Nothing is looked at by the daemon before time passes or the loop settles. */
 void world_come(struct world *w, unsigned place);
 void world_leave(struct world *w, unsigned place);
-/* asked: kind, id and times; its args are only whether there are any. l: NULL, or a lease of c. */
+/* asked: kind, id, times, idempotent; of its args only their length, which is 1 + flavour. l: NULL, or a lease of c. */
 void world_submit(struct world *w, struct world_caller *c, const struct request_spec *asked, struct lease *l);
 void world_checkin(struct world *w, struct lease *l);
 void world_cancel(struct world *w, struct request *r);

@@ -122,7 +122,7 @@ START_TEST(fault_11_an_unknown_key_names_what_is_accepted)
 		pack_kv_uint(&m.pk, "tiemout_ms\x1b", 5);
 		check_refused(&m, method_info(METHOD_execute)->keys,
 			      "execute takes no key \"tiemout_ms\\x1b\"; accepted: target args pool lease timeout_ms "
-			      "queue_timeout_ms meta traceparent");
+			      "queue_timeout_ms meta traceparent idempotent");
 	}
 END_TEST
 
