@@ -105,7 +105,7 @@ void breaker_note_ready(struct breaker *b)
 
 void breaker_note_success(struct breaker *b)
 {
-	if (b->state == BREAKER_HALF_OPEN)
+	if (b->state == BREAKER_HALF_OPEN && !b->starts)
 		breaker_set_state(b, BREAKER_CLOSED);
 	else if (b->state == BREAKER_CLOSED)
 		b->crashes = 0;

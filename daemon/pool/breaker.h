@@ -63,5 +63,5 @@ uint64_t breaker_wait(const struct breaker *b);
 void breaker_note_failure(struct breaker *b, const struct worker *w, const char *text);
 /* A worker became ready. In HALF_OPEN: the try went well. */
 void breaker_note_ready(struct breaker *b);
-/* A worker has answered a call, or in HALF_OPEN a ping. */
+/* A worker has answered a call. That says nothing about starts: when they were failing, only a try that is ready closes it. */
 void breaker_note_success(struct breaker *b);

@@ -267,9 +267,9 @@ void pool_note_finished(struct pool *p)
 		pool_mark(p);
 }
 
-void pool_note_reply(struct pool *p)
+void pool_note_reply(struct worker *w)
 {
-	supply_note_reply(p);
+	supply_note_reply(w);
 }
 
 /* More than max_queue may wait until the end of the turn, when some are served at once. */

@@ -211,7 +211,7 @@ static void slot_free(struct worker *w, bool good)
 	w->slot.call = 0;
 	w->slot.dumping = 0;
 	w->calls_done++;
-	pool_note_reply(w->pool);
+	pool_note_reply(w);
 }
 
 void slot_take_frame(struct worker *w, const struct slice *body)

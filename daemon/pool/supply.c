@@ -348,13 +348,14 @@ void supply_note_gone(struct worker *w)
 		w->pool->supply.n_due--;
 }
 
-void supply_note_reply(struct pool *p)
+void supply_note_reply(struct worker *w)
 {
+	struct pool *p = w->pool;
 	struct supply *s = &p->supply;
 
 	breaker_note_success(&s->breaker);
-	if (!s->deaths_in_row || s->failure)
-		return; /* a reply of an old worker does not show that new ones can be started */
+	if (!s->deaths_in_row || w->born < s->last_death)
+		return; /* a reply of an old worker does not show that new ones live */
 	s->deaths_in_row = 0;
 	loop_timer_stop(&s->respawn);
 	pool_mark(p); /* whoever waited for that timer must not wait for ever */

@@ -45,5 +45,5 @@ void supply_note_ready(struct worker *w);
 void supply_note_dead(struct worker *w);
 /* w, which is due, is not IDLE or BUSY any more. */
 void supply_note_gone(struct worker *w);
-/* A call was answered. */
-void supply_note_reply(struct pool *p);
+/* w has answered a call. */
+void supply_note_reply(struct worker *w);

@@ -175,6 +175,29 @@ START_TEST(calls_of_a_lease_go_on_while_it_is_open)
 	}
 END_TEST
 
+START_TEST(an_answer_of_an_old_worker_does_not_end_the_try_of_a_start)
+	{
+		struct scene sc;
+		struct lease *l;
+
+		scene_begin_breaking(&sc, 2);
+		sim_stage_start(&sc.stage);
+		l = scene_lease(&sc, &sc.one, 1, 0);
+		sc.stage.machine.script.init = SIM_INIT_FAILED;
+		sim_child_die(sim_machine_find(&sc.stage.machine, sc.stage.pool->idle->proc.pid), 1, 0);
+		scene_pass(&sc, 5 * S);
+		ck_assert_int_eq(breaker_of(&sc)->state, BREAKER_OPEN);
+		sc.stage.machine.script.init = SIM_INIT_MANUAL;
+		scene_pass(&sc, 8 * S);
+		ck_assert_int_eq(breaker_of(&sc)->state, BREAKER_HALF_OPEN);
+		sim_execute_leased(&sc.one, 2, l);
+		scene_pass(&sc, 10 * MS);
+		ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);
+		ck_assert_int_eq(breaker_of(&sc)->state, BREAKER_HALF_OPEN);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(workers_that_die_idle_and_together_count_once)
 	{
 		struct scene sc;
@@ -194,4 +217,5 @@ RUN_SUITE("breaker", crashes_in_a_row_open_it_and_calls_fail_at_once_with_the_la
 	  failed_starts_open_it_and_nothing_is_started_until_its_time_is_over,
 	  a_try_that_goes_well_closes_it_and_no_call_was_risked,
 	  a_pool_with_enough_workers_tries_by_replacing_an_idle_one, calls_of_a_lease_go_on_while_it_is_open,
+	  an_answer_of_an_old_worker_does_not_end_the_try_of_a_start,
 	  workers_that_die_idle_and_together_count_once)

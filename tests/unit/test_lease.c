@@ -286,6 +286,8 @@ START_TEST(a_reply_under_a_lease_does_not_keep_a_dead_worker_from_being_replaced
 		sim_execute_leased(&sc.one, 2, l);
 		scene_pass(&sc, 10 * MS);
 		ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);
+		ck_assert_uint_eq(pool_living(sc.stage.pool), 1); /* it does not shorten the back-off either */
+		scene_pass(&sc, 200 * MS);
 		ck_assert_uint_eq(pool_living(sc.stage.pool), 2);
 		scene_end(&sc);
 	}

@@ -188,6 +188,45 @@ START_TEST(replies_of_old_workers_do_not_shorten_the_back_off_of_failing_starts)
 	}
 END_TEST
 
+/* The worker that is not leased dies, as soon as there is one. */
+static void kill_other(struct scene *sc, const struct lease *l)
+{
+	const struct worker *w;
+
+	for (unsigned ms = 0; sc->stage.pool->in_state[WORKER_IDLE] == 0; ms += 10) {
+		ck_assert_uint_lt(ms, 10000);
+		scene_pass(sc, 10 * MS);
+	}
+	for (w = scene_worker(sc); w == l->worker; w = w->next)
+		;
+	sim_child_die(sim_machine_find(&sc->stage.machine, w->proc.pid), 1, 0);
+	scene_pass(sc, MS);
+}
+
+START_TEST(replies_of_old_workers_do_not_shorten_the_back_off_of_workers_that_die_when_ready)
+	{
+		struct scene sc;
+		struct lease *l;
+
+		scene_begin(&sc, 2);
+		l = scene_lease(&sc, &sc.one, 1, 0);
+		for (uint64_t id = 2; id < 8; id++) {
+			kill_other(&sc, l);
+			sim_execute_leased(&sc.one, id, l);
+			scene_pass(&sc, 10 * MS);
+			ck_told(&sc.one, id, ERROR_NONE, EXECUTED_YES);
+		}
+		ck_assert_uint_eq(sc.stage.pool->supply.deaths_in_row, 6);
+		ck_assert_uint_ge(supply_wait(sc.stage.pool), S);
+		scene_pass(&sc, 3 * S); /* the next one lives, and is called */
+		sim_execute(&sc.two, 1, 0, 0);
+		scene_pass(&sc, 10 * MS);
+		ck_told(&sc.two, 1, ERROR_NONE, EXECUTED_YES);
+		ck_assert_uint_eq(sc.stage.pool->supply.deaths_in_row, 0);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(an_init_timeout_does_not_bypass_the_back_off)
 	{
 		struct pool_settings s = sim_settings();
@@ -337,6 +376,7 @@ RUN_SUITE("pool", a_pool_starts_its_minimum_and_settles_once, the_first_failure_
 	  a_pool_that_was_down_serves_when_a_probe_gets_ready,
 	  fault_54_starts_that_fail_do_not_disturb_workers_that_live,
 	  replies_of_old_workers_do_not_shorten_the_back_off_of_failing_starts,
+	  replies_of_old_workers_do_not_shorten_the_back_off_of_workers_that_die_when_ready,
 	  an_init_timeout_does_not_bypass_the_back_off, workers_that_die_together_count_once,
 	  over_max_queue_calls_are_overloaded_also_within_one_turn,
 	  fault_29_a_caller_that_floods_does_not_make_another_wait_for_all_of_it,
