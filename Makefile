@@ -288,7 +288,7 @@ check-sim: $(SIM_BIN) ## the pool in the simulated world
 	@$(SIM_BIN) --small $(if $(SANITIZE),crashes)
 
 check-small-worlds: $(SIM_BIN) ## everything that may happen in worlds of two or three clients, also the larger ones
-	@$(SIM_BIN) --small all
+	@$(SIM_BIN) --small all --audit
 
 check-integration: $(PRODUCT) $(STUB_WORKER) ## a real daemon with real workers
 	@$(if $(PYTHON_INTEGRATION),$(PYTEST) $(PYTHON_INTEGRATION),echo "no integration tests")

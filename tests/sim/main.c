@@ -4,7 +4,7 @@
  *   sim                     many random walks, each from its seed, each of 1,000 steps, and failing allocations
  *   sim --seed N            that walk alone (and, with more --steps than one has, the next ones)
  *   sim --seed N --only L   the steps of L alone, as in 3,17-19: tests/sim/minimise finds the fewest that fail
- *   sim --small [NAME]      the small worlds of small.c, complete; --path P: one way through one of them
+ *   sim --small [NAME]      the small worlds of small.c, complete; --path P: one way through one; --audit: see small.h
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -34,13 +34,13 @@ struct options {
 	uint64_t seed, steps;
 	bool fixed; /* the seeds that each run without a seed has */
 	const char *only; /* steps, NULL: all */
-	bool small;
+	bool small, audited;
 	const char *name, *path;
 };
 
 static void usage(void)
 {
-	(void)fprintf(stderr, "usage: sim [--seed N] [--steps N] [--only STEPS] | sim --small [NAME [--path P]]\n");
+	(void)fprintf(stderr, "usage: sim [--seed N] [--steps N] [--only STEPS] | sim --small [NAME [--path P]] [--audit]\n");
 	exit(2);
 }
 
@@ -200,7 +200,8 @@ static void parse_options(struct options *o, int argc, char **argv)
 	static const struct option known[] = {
 		{ "seed", required_argument, NULL, 's' }, { "steps", required_argument, NULL, 'n' },
 		{ "only", required_argument, NULL, 'o' }, { "small", no_argument, NULL, 'w' },
-		{ "path", required_argument, NULL, 'p' }, { NULL, 0, NULL, 0 },
+		{ "path", required_argument, NULL, 'p' }, { "audit", no_argument, NULL, 'a' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
@@ -213,6 +214,8 @@ static void parse_options(struct options *o, int argc, char **argv)
 			o->only = optarg;
 		else if (c == 'w')
 			o->small = true;
+		else if (c == 'a')
+			o->audited = true;
 		else if (c == 'p')
 			o->path = optarg;
 		else
@@ -232,7 +235,7 @@ int main(int argc, char **argv)
 
 	parse_options(&o, argc, argv);
 	log_open(LOG_FORMAT_TEXT, LOG_LEVEL_ERROR);
-	status = o.small ? small_run(o.name, o.path) : run_walks(&o);
+	status = o.small ? small_run(o.name, o.path, o.audited) : run_walks(&o);
 	(void)fflush(stdout);
 	if (status)
 		_exit(status); /* the failed world is left as it is, and is no leak */

@@ -30,14 +30,29 @@ static const struct {
 struct node {
 	uint32_t parent, depth;
 	struct move move;
+	uint64_t onward; /* of the portraits that its moves lead to, in any order */
+};
+
+/* A second way to a state: a move from `parent` to what looks like `state`. */
+struct meeting {
+	uint32_t parent, state;
+	struct move move;
+};
+
+/* A place of the hash table; a portrait of 0 is free. */
+struct seen {
+	uint64_t portrait;
+	uint32_t node;
 };
 
 struct search {
 	const struct small_size *size;
 	struct node *nodes; /* owns */
 	size_t n_nodes, room;
-	uint64_t *seen; /* owns: hash table of portraits, a power of 2; 0: empty */
+	struct seen *seen; /* owns: hash table, its size a power of 2 */
 	size_t n_seen, n_places;
+	struct meeting *meetings; /* owns */
+	size_t n_meetings, meetings_room;
 	uint64_t moves, finished;
 	unsigned deepest;
 };
@@ -46,11 +61,11 @@ static const char letters[MOVE_N] = { 'a', 'l', 'i', 'e', 'k', 'c', 'g', 't', 'd
 
 /* --- what was seen --- */
 
-static uint64_t *find_place(uint64_t *seen, size_t n_places, uint64_t portrait)
+static struct seen *find_place(struct seen *seen, size_t n_places, uint64_t portrait)
 {
 	size_t at = portrait & (n_places - 1);
 
-	while (seen[at] && seen[at] != portrait)
+	while (seen[at].portrait && seen[at].portrait != portrait)
 		at = (at + 1) & (n_places - 1);
 	return &seen[at];
 }
@@ -58,41 +73,53 @@ static uint64_t *find_place(uint64_t *seen, size_t n_places, uint64_t portrait)
 static void grow_seen(struct search *s)
 {
 	size_t n = s->n_places ? 2 * s->n_places : 1024;
-	uint64_t *seen = mem_new(n * sizeof(*seen));
+	struct seen *seen = mem_new(n * sizeof(*seen));
 
 	for (size_t i = 0; i < s->n_places; i++) {
-		if (s->seen[i])
-			*find_place(seen, n, s->seen[i]) = s->seen[i];
+		if (s->seen[i].portrait)
+			*find_place(seen, n, s->seen[i].portrait) = s->seen[i];
 	}
 	free(s->seen);
 	s->seen = seen;
 	s->n_places = n;
 }
 
-/* True: it is new. */
-static bool see(struct search *s, uint64_t portrait)
-{
-	uint64_t *place;
-
-	if (2 * s->n_seen >= s->n_places)
-		grow_seen(s);
-	place = find_place(s->seen, s->n_places, portrait);
-	if (*place)
-		return false;
-	*place = portrait;
-	s->n_seen++;
-	return true;
-}
-
 static void add_node(struct search *s, uint32_t parent, struct move m)
 {
 	if (s->n_nodes == s->room) {
-		s->room = s->room ? 2 * s->room : 1024;
+		s->room *= 2;
 		s->nodes = mem_resize(s->nodes, s->room, sizeof(*s->nodes));
 	}
 	s->nodes[s->n_nodes++] = (struct node){ .parent = parent, .move = m, .depth = s->nodes[parent].depth + 1 };
 	if (s->nodes[parent].depth + 1 > s->deepest)
 		s->deepest = s->nodes[parent].depth + 1;
+}
+
+static void add_meeting(struct search *s, uint32_t parent, struct move m, uint32_t state)
+{
+	if (s->n_meetings == s->meetings_room) {
+		s->meetings_room = s->meetings_room ? 2 * s->meetings_room : 1024;
+		s->meetings = mem_resize(s->meetings, s->meetings_room, sizeof(*s->meetings));
+	}
+	s->meetings[s->n_meetings++] = (struct meeting){ .parent = parent, .state = state, .move = m };
+}
+
+/* What a move from `parent` has led to. True: it is new. */
+static bool see(struct search *s, uint64_t portrait, uint32_t parent, struct move m)
+{
+	struct seen *place;
+
+	if (2 * s->n_seen >= s->n_places)
+		grow_seen(s);
+	place = find_place(s->seen, s->n_places, portrait);
+	if (place->portrait) {
+		add_meeting(s, parent, m, place->node);
+		return false;
+	}
+	*place = (struct seen){ .portrait = portrait, .node = (uint32_t)s->n_nodes };
+	s->n_seen++;
+	add_node(s, parent, m);
+	return true;
 }
 
 /* --- ways --- */
@@ -145,6 +172,12 @@ static bool end_way(struct search *s, struct small_world *sw, const struct move 
 	return true;
 }
 
+/* So that sums of them tell sets apart. */
+static uint64_t mixed(uint64_t portrait)
+{
+	return sim_random_next(&(struct sim_random){ .state = portrait });
+}
+
 static bool try_moves(struct search *s, uint32_t node)
 {
 	struct move way[PATH_MAX_MOVES + 1], moves[MOVES_MAX];
@@ -163,9 +196,8 @@ static bool try_moves(struct search *s, uint32_t node)
 		way[n] = moves[i];
 		(void)small_world_move(&sw, moves[i]);
 		s->moves++;
-		is_new = see(s, small_world_portrait(&sw));
-		if (is_new)
-			add_node(s, node, moves[i]);
+		s->nodes[node].onward += mixed(small_world_portrait(&sw));
+		is_new = see(s, small_world_portrait(&sw), node, moves[i]);
 		if (!end_way(s, &sw, way, n + 1, is_new && small_world_is_calm(&sw)))
 			return false;
 	}
@@ -183,6 +215,60 @@ static bool search_all(struct search *s)
 	return true;
 }
 
+/* --- the audit --- */
+
+/* What a second way to a state leads to. */
+static uint64_t look_onward(struct search *s, const struct move *way, unsigned n)
+{
+	struct move moves[MOVES_MAX];
+	struct small_world sw;
+	uint64_t sum = 0;
+	unsigned n_moves;
+
+	go(s, way, n, &sw);
+	n_moves = small_world_moves(&sw, moves);
+	for (unsigned i = 0; i < n_moves; i++) {
+		if (i)
+			go(s, way, n, &sw);
+		(void)small_world_move(&sw, moves[i]);
+		sum += mixed(small_world_portrait(&sw));
+		small_world_stop(&sw);
+		small_world_free(&sw);
+	}
+	if (!n_moves) {
+		small_world_stop(&sw);
+		small_world_free(&sw);
+	}
+	return sum;
+}
+
+static void print_way(const char *what, const struct move *way, unsigned n)
+{
+	printf("  %s ", what);
+	for (unsigned i = 0; i < n; i++)
+		printf("%c%u", letters[way[i].kind], way[i].n);
+	printf("\n");
+}
+
+/* Is a state that was reached in two ways really one? Else the portrait forgets something. */
+static bool audit(struct search *s)
+{
+	for (size_t i = 0; i < s->n_meetings; i++) {
+		const struct meeting *m = &s->meetings[i];
+		struct move way[PATH_MAX_MOVES + 1];
+		unsigned n = way_to(s, m->parent, way);
+
+		way[n] = m->move;
+		if (look_onward(s, way, n + 1) == s->nodes[m->state].onward)
+			continue;
+		printf("sim: small world %s: two ways to the same portrait go on differently:\n", s->size->name);
+		print_way("one:    ", way, n + 1);
+		print_way("another:", way, way_to(s, m->state, way));
+		return false;
+	}
+	return true;
+}
+
 static double seconds(void)
 {
 	struct timespec now;
@@ -191,20 +277,23 @@ static double seconds(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-static bool search_world(const struct small_size *size)
+static bool search_world(const struct small_size *size, bool audited)
 {
 	struct search s = { .size = size };
 	double begin = seconds();
 	bool ok = search_all(&s);
 
+	ok = ok && (!audited || audit(&s));
 	printf("sim: small world %s: %u clients (%u with a lease), %u workers, %u crashes, %u cancels, %u gone, %u ticks: "
-	       "%s: %zu states, %llu moves, %u deep at most, %llu calm states finished, %.1f s\n",
+	       "%s: %zu states, %llu moves, %u deep at most, %llu calm states finished, %s, "
+	       "%.1f s\n",
 	       size->name, size->clients, size->leases, size->workers, size->crashes, size->cancels, size->gone,
 	       size->ticks, ok ? "complete" : "FAILED", s.n_seen, (unsigned long long)s.moves, s.deepest,
-	       (unsigned long long)s.finished, seconds() - begin);
+	       (unsigned long long)s.finished, audited ? "audited" : "not audited", seconds() - begin);
 	(void)fflush(stdout);
 	free(s.nodes);
 	free(s.seen);
+	free(s.meetings);
 	return ok;
 }
 
@@ -243,7 +332,7 @@ static bool walk_way(const struct small_size *size, const char *path)
 	return end_way(&s, &sw, way, n, small_world_is_calm(&sw));
 }
 
-int small_run(const char *name, const char *path)
+int small_run(const char *name, const char *path, bool audited)
 {
 	unsigned ran = 0, failed = 0;
 
@@ -253,7 +342,7 @@ int small_run(const char *name, const char *path)
 		if (name ? strcmp(name, size->name) != 0 && strcmp(name, "all") != 0 : worlds[i].large)
 			continue;
 		ran++;
-		failed += !(path ? walk_way(size, path) : search_world(size));
+		failed += !(path ? walk_way(size, path) : search_world(size, audited));
 	}
 	printf("sim: %u small worlds passed, %u failed\n", ran - failed, failed);
 	if (!ran)

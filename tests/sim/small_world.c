@@ -286,13 +286,14 @@ bool small_world_is_calm(const struct small_world *s)
 
 static void let_all_happen(struct small_world *s)
 {
+	uint64_t soon = loop_now(loop_of(s)) + NS_PER_MS;
 	struct sim_event *next;
 
 	set_pace(s, &quick);
 	for (struct sim_event *e = sim_events_first(loop_of(s)); e; e = next) {
 		next = e->next;
-		if (e->at > loop_now(loop_of(s)))
-			sim_event_set(loop_of(s), e, loop_now(loop_of(s)) + NS_PER_MS);
+		if (e->at > soon) /* so it moves forward in the list */
+			sim_event_set(loop_of(s), e, soon);
 	}
 }
 
