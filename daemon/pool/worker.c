@@ -225,9 +225,7 @@ static enum worker_why worker_cause_of_death(const struct worker *w)
 
 static bool worker_was_lost(const struct worker *w)
 {
-	enum worker_why why = worker_cause_of_death(w);
-
-	return why == WORKER_WHY_CRASHED || why == WORKER_WHY_OOM || why == WORKER_WHY_PROTOCOL;
+	return w->why == WORKER_WHY_CRASHED || w->why == WORKER_WHY_OOM || w->why == WORKER_WHY_PROTOCOL;
 }
 
 /* Its call when it died. One that it never read has not run: another worker gets it, and nobody notices. */
@@ -276,7 +274,7 @@ static void worker_on_exited(struct process *proc, const struct process_exit *ho
 		stream_drain_input(&w->calls);
 	stream_close(&w->calls);
 	w->died_busy = !slot_is_free(w) && !w->calls.unread;
-	poison_note_death(w, worker_cause_of_death(w));
+	poison_note_death(w, w->why);
 	if (w->slot.request)
 		worker_end_call(w);
 	poison_note_ended(w, false);
