@@ -26,7 +26,7 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Any, Callable, NamedTuple
 
-from tests.diagnosis.telling import DATA, pool
+from tests.diagnosis.telling import DATA, pool, wait_begun
 from tests.support import daemon, procfs
 from tests.support.client import Client
 from tests.support.scenes import wait_running, workers
@@ -105,7 +105,7 @@ def play_pypoold(scene: Scene, c: Client) -> str:
         os.kill(workers(c, "idle")[0]["pid"], signal.SIGKILL)
     number = c.start_execute(scene.name, *scene.args)
     if scene.what == "outside":
-        wait_running(c, "slow")
+        wait_begun(c)
         os.kill(workers(c, "busy")[0]["pid"], signal.SIGKILL)
     told = saw_pypoold(c, number)
     if scene.what == "again":

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import daemon
-from tests.support.client import CallError
+from tests.support.client import CallError, Client
+from tests.support.waiting import eventually
 
 DATA = Path(__file__).resolve().parent / "data"
 AT = re.escape(str(DATA))
@@ -36,3 +37,8 @@ def check_init(error: CallError, last: str, keys: str = "") -> dict[str, Any]:
     check(error, "init_failed", "never", wrapped, f"{INIT_KEYS} {keys}")
     assert error.fields["phase"] == error.cause["phase"]
     return error.cause
+
+
+def wait_begun(c: Client) -> None:
+    """Until the handler `slow` has begun: before that the daemon may send the call to another worker when one dies."""
+    eventually(lambda: any(line["text"] == "slow begins" for line in c.call("logs")), "slow has begun", 10 * daemon.SLOW)

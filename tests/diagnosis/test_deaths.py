@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.diagnosis.memory_group import memory_group
-from tests.diagnosis.telling import TIME, WORKER, check, pool
+from tests.diagnosis.telling import TIME, WORKER, check, pool, wait_begun
 from tests.support.client import CallError, Client
 from tests.support.daemon import Daemon
-from tests.support.scenes import wait_dead, wait_running, workers
+from tests.support.scenes import wait_dead, workers
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
@@ -37,7 +37,7 @@ def test_exit_behind_pythons_back(start_daemon: StartDaemon, status: int) -> Non
 
 def kill_running(c: Client, number: int) -> CallError:
     call = c.start_execute("slow", 60)
-    wait_running(c, "slow")
+    wait_begun(c)
     os.kill(workers(c, "busy")[0]["pid"], number)
     return c.wait_error(call)
 
@@ -46,7 +46,7 @@ def test_sigkill_by_somebody_else(start_daemon: StartDaemon) -> None:
     with start_daemon({"default": pool("shop")}).client() as c:
         error = kill_running(c, signal.SIGKILL)
         check_death(error, r"was killed by signal 9 \(SIGKILL\) from outside of pypoold", "slow")
-        assert (error.cause["exit_code"], error.cause["signal"], error.cause["output"]) == (-1, 9, [])
+        assert (error.cause["exit_code"], error.cause["signal"], error.cause["output"]) == (-1, 9, ["slow begins"])
 
 
 @pytest.mark.parametrize("handler, signo, name, place", [

@@ -129,6 +129,7 @@ def stop() -> None:
 
 @expose
 def slow(seconds: float) -> float:
+    print("slow begins")
     time.sleep(seconds)
     return seconds
 
