@@ -207,6 +207,20 @@ static bool daemon_owns(struct strays *s, pid_t pid)
 	return false;
 }
 
+static bool daemon_has_worker(struct strays *s, uint64_t id)
+{
+	const struct daemon *d = container_of(s, struct daemon, strays);
+	const struct worker *w;
+
+	for (unsigned i = 0; i < d->n_pools; i++) {
+		for (w = d->pools[i] ? d->pools[i]->workers : NULL; w; w = w->next) {
+			if (w->id == id)
+				return true;
+		}
+	}
+	return false;
+}
+
 static bool daemon_listen(struct daemon *d, struct systemd_sockets *passed)
 {
 	const struct config *c = d->config;
@@ -289,6 +303,8 @@ static int daemon_init(struct daemon *d)
 	r = strays_start(&d->strays, d->loop, daemon_owns);
 	if (r < 0)
 		LOG(WARN, "daemon.no_subreaper", KV("errno", -r)); /* orphans of workers stay with init */
+	else
+		d->strays.lives = daemon_has_worker;
 	daemon_make_pools(d);
 	daemon_make_server(d);
 	return 0;
@@ -321,10 +337,10 @@ static void daemon_deinit(struct daemon *d)
 {
 	if (d->loop) {
 		server_deinit(&d->server);
+		strays_stop(&d->strays);
 		for (unsigned i = 0; i < d->n_pools; i++)
 			d->pools[i] = pool_free(d->pools[i]);
 		free(d->pools);
-		strays_stop(&d->strays);
 		gate_deinit(&d->gate);
 		d->blobs.kept_big = NULL;
 		loop_timer_stop(&d->trim_timer);

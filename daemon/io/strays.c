@@ -5,14 +5,90 @@
 #include "daemon/io/strays.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
+#include "daemon/base/mem.h"
 
 #define STRAYS_PER_TURN 64
+#define ENVIRON_MAX (128 * 1024)
+#define CHILDREN_MAX (64 * 1024)
+#define MARKER "PYPOOL_WORKER="
+
+/* A file of /proc with a NUL behind it; the number of bytes, or -1. */
+static ssize_t read_proc(const char *path, char *buf, size_t size)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t used = 0;
+	ssize_t n = -1;
+
+	while (fd >= 0 && used < size - 1 && (n = read(fd, buf + used, size - 1 - used)) > 0)
+		used += (size_t)n;
+	buf[used] = '\0';
+	return n < 0 ? -1 : (ssize_t)used;
+}
+
+/* The number of the worker that it descends from; 0: nobody knows. */
+static uint64_t stray_worker(pid_t pid)
+{
+	_cleanup_free_ char *env = mem_new(ENVIRON_MAX);
+	char path[40];
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/environ", pid); /* fits */
+	n = read_proc(path, env, ENVIRON_MAX);
+	for (const char *at = env; n > 0 && at < env + n; at += strlen(at) + 1) {
+		if (strncmp(at, MARKER, sizeof(MARKER) - 1) == 0)
+			return strtoull(at + sizeof(MARKER) - 1, NULL, 10);
+	}
+	return 0;
+}
+
+/* It is our child and only we reap it, so its number is its own as long as this runs. */
+static void strays_consider(struct strays *s, pid_t pid)
+{
+	_cleanup_close_ int pidfd = -1;
+	uint64_t worker;
+
+	if (s->owned(s, pid))
+		return;
+	pidfd = pidfd_open(pid, 0);
+	worker = pidfd < 0 ? 0 : stray_worker(pid);
+	if (!worker || s->lives(s, worker) || pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0)
+		return;
+	s->killed++;
+	LOG(INFO, "stray.killed", KV("pid", pid), KV("worker", worker));
+}
+
+/* Orphans whose worker is gone. Their own children become ours when they die, which SIGCHLD tells: then this is done again. */
+static void strays_kill(struct strays *s)
+{
+	_cleanup_free_ char *children = NULL;
+	char path[64], *at, *end;
+	ssize_t n;
+
+	if (!s->lives)
+		return;
+	children = mem_new(CHILDREN_MAX);
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid()); /* fits; there is one thread */
+	n = read_proc(path, children, CHILDREN_MAX);
+	for (at = children; n > 0; at = end) {
+		long pid = strtol(at, &end, 10);
+
+		if (end == at)
+			break;
+		strays_consider(s, (pid_t)pid);
+	}
+}
 
 static void strays_reap(struct strays *s)
 {
@@ -35,11 +111,13 @@ static void strays_on_signal(struct loop_signal *sig, int signo)
 {
 	(void)signo;
 	strays_reap(container_of(sig, struct strays, chld));
+	strays_kill(container_of(sig, struct strays, chld));
 }
 
 static void strays_on_again(struct loop_task *t)
 {
 	strays_reap(container_of(t, struct strays, again));
+	strays_kill(container_of(t, struct strays, again));
 }
 
 int strays_start(struct strays *s, struct loop *l, bool (*owned)(struct strays *s, pid_t pid))
@@ -56,6 +134,7 @@ void strays_stop(struct strays *s)
 {
 	if (!s->loop)
 		return;
+	strays_kill(s); /* the last workers are gone */
 	loop_signal_stop(&s->chld);
 	loop_task_cancel(s->loop, &s->again);
 	s->loop = NULL;

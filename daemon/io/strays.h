@@ -1,6 +1,7 @@
 /*
  * Orphans of workers become the daemon's children (it is a subreaper), and nobody else waits for them. The strays reap every
- * dead child that is not the process of a worker; those are left to their pidfd.
+ * dead child that is not the process of a worker; those are left to their pidfd. Orphans of a worker that is dead are killed:
+ * they are known by PYPOOL_WORKER in their environment (docs/decisions/strays.md).
  */
 #pragma once
 
@@ -14,7 +15,9 @@ struct strays {
 	struct loop_task again; /* a dead worker was in the way */
 	/* Is this the pid of a struct process that is running? */
 	bool (*owned)(struct strays *s, pid_t pid);
-	uint64_t reaped;
+	/* Does the worker with this number live? NULL: nobody is killed. */
+	bool (*lives)(struct strays *s, uint64_t worker);
+	uint64_t reaped, killed;
 };
 
 /* Makes the daemon a subreaper and begins. 0 or a negative errno. */

@@ -7,16 +7,34 @@
 #include "daemon/pool/worker.h"
 #include "proto/pack.h"
 
+/* The environment and how a descendant that has left its group is known. */
+static char **with_marker(char *const *environment, char *marker)
+{
+	size_t n = 0;
+	char **with;
+
+	while (environment && environment[n])
+		n++;
+	with = mem_resize(NULL, n + 2, sizeof(char *));
+	for (size_t i = 0; i < n; i++)
+		with[i] = environment[i];
+	with[n] = marker;
+	with[n + 1] = NULL;
+	return with;
+}
+
 int launch_start(struct worker *w, int *calls_fd)
 {
 	struct pool *p = w->pool;
 	const struct pool_settings *s = p->settings;
 	_cleanup_free_ char *script = mem_printf("%s/python_worker/run_worker.py", p->library);
+	_cleanup_free_ char *marker = mem_printf("PYPOOL_WORKER=%llu", (unsigned long long)w->id);
+	_cleanup_free_ char **environment = with_marker(s->environment, marker);
 	char *const argv[] = { s->python, script, NULL };
 	const struct process_spec spec = {
 		.path = s->python,
 		.argv = argv,
-		.envp = s->environment,
+		.envp = environment,
 		.uid = s->has_user ? s->uid : (uid_t)-1,
 		.gid = s->has_user ? s->gid : (gid_t)-1,
 		.limit_nofile = s->limit_nofile,

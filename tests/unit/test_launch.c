@@ -20,7 +20,8 @@ static int spy_start(struct spawner *sp, struct process *p, const struct process
 	ck_assert_str_eq(spec->argv[1], "/lib/python_worker/run_worker.py");
 	ck_assert_ptr_null(spec->argv[2]); /* nothing of the configuration */
 	ck_assert_str_eq(spec->envp[0], "HOME=/");
-	ck_assert_ptr_null(spec->envp[1]);
+	ck_assert_int_eq(strncmp(spec->envp[1], "PYPOOL_WORKER=", 14), 0);
+	ck_assert_ptr_null(spec->envp[2]);
 	ck_assert_uint_eq(spec->uid, 1234);
 	ck_assert_uint_eq(spec->gid, 5678);
 	ck_assert_uint_eq(spec->limit_nofile, 99);
