@@ -28,7 +28,7 @@ void account_leave(struct account **table, struct account *a)
 {
 	if (--a->connections)
 		return;
-	if (a->calls || a->bytes)
+	if (a->calls || a->bytes || a->out)
 		LOG_BUG("an account's counters are not zero at its end");
 	HASH_DEL(*table, a);
 	free(a);

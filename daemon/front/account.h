@@ -11,6 +11,7 @@ struct account {
 	unsigned connections;
 	unsigned calls;
 	size_t bytes; /* bodies of unfinished calls */
+	size_t out;   /* replies that wait for their connections to read */
 	UT_hash_handle hh;
 };
 

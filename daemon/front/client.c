@@ -73,6 +73,34 @@ void client_mind_budget(struct client *c)
 		stream_resume(&c->stream);
 }
 
+/* Of those that do not read. One whose socket takes what it is given holds nothing for long. */
+static struct client *client_find_hog(const struct server *s, const struct account *a)
+{
+	struct client *c, *hog = NULL;
+
+	DL_FOREACH (s->clients, c) {
+		if (c->account == a && stream_is_blocked(&c->stream) &&
+		    c->stream.out_bytes > (hog ? hog->stream.out_bytes : 0))
+			hog = c;
+	}
+	return hog;
+}
+
+void client_mind_output(struct client *c)
+{
+	const struct server *s = c->server;
+	const struct account *a = c->account;
+	size_t unsent = stream_is_blocked(&c->stream) ? 0 : c->stream.out_bytes; /* nobody has tried yet */
+	struct client *hog;
+
+	while (s->limits.uid_max_bytes && a->out - unsent > s->limits.uid_max_bytes && (hog = client_find_hog(s, a))) {
+		LOG(WARN, "client.hog", KV("client", hog->caller.id), KV("uid", a->uid),
+		    KV("bytes", hog->stream.out_bytes), KV("all_bytes", a->out),
+		    KV("uid_max_bytes", s->limits.uid_max_bytes));
+		stream_give_up(&hog->stream);
+	}
+}
+
 void client_charge(struct client *c, size_t bytes)
 {
 	c->account->calls++;
@@ -209,6 +237,7 @@ struct client *client_new(struct server *s, int fd, const struct listener_peer *
 	DL_APPEND(s->clients, c);
 	s->n_clients++;
 	stream_open(&c->stream, s->loop, s->blobs, fd, FRAME_UNKNOWN, LOOP_PRIO_NORMAL, &s->stream_limits, &stream_ops);
+	c->stream.out_sum = &c->account->out;
 	LOG(DEBUG, "client.new", KV("client", c->caller.id), KV("uid", peer->uid), KV("pid", peer->pid));
 	return c;
 }

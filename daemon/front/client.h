@@ -36,5 +36,7 @@ void client_close_flushed(struct client *c);
 bool client_may_submit(const struct client *c, size_t bytes, struct outcome *o);
 /* A call of that size is about to be submitted; given back when it is finished. */
 void client_charge(struct client *c, size_t bytes);
+/* After output: when the uid has too much that nobody reads, the connection that has most of it goes. */
+void client_mind_output(struct client *c);
 /* Stops reading while it is over its budget of bytes, and goes on when half of it is free. */
 void client_mind_budget(struct client *c);

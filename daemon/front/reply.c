@@ -47,6 +47,7 @@ void reply_value(struct client *c, uint64_t id, struct slice value)
 	struct slice parts[2] = { { .span = { .p = head, .len = put_value_head(head, id) } }, value };
 
 	stream_send(&c->stream, parts, 2);
+	client_mind_output(c);
 }
 
 void reply_packed(struct client *c, uint64_t id, const msgpack_sbuffer *value)
@@ -99,6 +100,7 @@ static void send_error(struct client *c, const uint64_t *id, const struct outcom
 	msgpack_pack_nil(&pk);
 	part = (struct slice){ .span = { .p = (const uint8_t *)buf.data, .len = buf.size } };
 	stream_send(&c->stream, &part, 1);
+	client_mind_output(c);
 }
 
 void reply_error(struct client *c, const uint64_t *id, const struct outcome *o)
@@ -130,6 +132,7 @@ static void send_with_meta(struct client *c, const struct request *r, const stru
 				      { .span = { .p = (const uint8_t *)buf.data, .len = buf.size } },
 				      o->value },
 		    3);
+	client_mind_output(c);
 }
 
 void reply_finished(struct client *c, const struct request *r, const struct outcome *o)

@@ -68,11 +68,25 @@ static void stream_release_output(struct stream *s)
 	}
 }
 
+static void stream_count(struct stream *s, size_t n)
+{
+	s->out_bytes += n;
+	if (s->out_sum)
+		*s->out_sum += n;
+}
+
+static void stream_uncount(struct stream *s, size_t n)
+{
+	s->out_bytes -= n;
+	if (s->out_sum)
+		*s->out_sum -= n;
+}
+
 static void stream_drop_output(struct stream *s)
 {
 	while (s->out_count)
 		stream_pop_segment(s);
-	s->out_bytes = 0;
+	stream_uncount(s, s->out_bytes);
 	stream_release_output(s);
 }
 
@@ -89,7 +103,7 @@ static void stream_watch(struct stream *s, bool blocked)
 	loop_io_watch(&s->io, (stream_is_reading(s) ? LOOP_READ : 0) | (blocked ? LOOP_WRITE : 0));
 }
 
-static bool stream_is_blocked(const struct stream *s)
+bool stream_is_blocked(const struct stream *s)
 {
 	return s->io.events & LOOP_WRITE;
 }
@@ -408,7 +422,7 @@ static void stream_push_segment(struct stream *s, struct blob *b, const uint8_t 
 	}
 	s->out_count++;
 	*stream_segment_at(s, s->out_count - 1) = (struct stream_segment){ .blob = blob_ref(b), .p = p, .len = len };
-	s->out_bytes += len;
+	stream_count(s, len);
 }
 
 /* Copies a small part behind the last one, so that many small messages are one piece of one write. */
@@ -431,7 +445,7 @@ static bool stream_push_copy(struct stream *s, struct span part)
 	last = s->out_count ? stream_segment_at(s, s->out_count - 1) : NULL;
 	if (last && last->p + last->len == to && last->blob == s->small) {
 		last->len += part.len;
-		s->out_bytes += part.len;
+		stream_count(s, part.len);
 	} else {
 		stream_push_segment(s, s->small, to, part.len);
 	}
@@ -486,6 +500,12 @@ static void stream_fail_output(struct stream *s, enum stream_end why)
 	loop_flush_later(s->loop, &s->flush);
 }
 
+void stream_give_up(struct stream *s)
+{
+	if (stream_is_open(s) && !s->mute)
+		stream_fail_output(s, STREAM_END_OUTPUT);
+}
+
 void stream_send(struct stream *s, const struct slice *parts, size_t n)
 {
 	if (!stream_is_open(s) || s->mute || s->closing)
@@ -512,7 +532,7 @@ bool stream_is_full(const struct stream *s)
 /* Forgets n bytes that have been written. */
 static void stream_advance(struct stream *s, size_t n)
 {
-	s->out_bytes -= n;
+	stream_uncount(s, n);
 	s->bytes_out += n;
 	while (s->out_count) {
 		struct stream_segment *first = stream_segment_at(s, 0);

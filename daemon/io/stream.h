@@ -59,6 +59,7 @@ struct stream {
 	struct stream_segment *out; /* owns: queue of what is to be written */
 	size_t out_head, out_count, out_room;
 	size_t out_bytes;
+	size_t *out_sum; /* borrows: out_bytes of several streams together; may be set after stream_open(); NULL: none */
 	struct blob *small; /* ref: small parts are copied here; NULL while nothing waits */
 	size_t small_used;
 	bool unread; /* the peer went away without having read all that was sent */
@@ -87,5 +88,9 @@ void stream_send(struct stream *s, const struct slice *parts, size_t n);
 void stream_pause(struct stream *s);
 void stream_resume(struct stream *s);
 bool stream_is_full(const struct stream *s);
+/* Output waits for the peer to read. */
+bool stream_is_blocked(const struct stream *s);
+/* Drops what waits; ends with STREAM_END_OUTPUT at the end of the turn. */
+void stream_give_up(struct stream *s);
 /* Reads and delivers all that lies ready now, whatever the loop is doing. May end the stream. */
 void stream_drain_input(struct stream *s);

@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +280,22 @@ def test_fault_19_replies_that_nobody_reads_close_the_connection_at_the_hard_cap
         assert len(c.order) < 300
         eventually(lambda: calls(other, "queued") == 0, "the rest is given up")
         assert other.execute("echo", 2) == 2
+
+
+def test_fault_19_clients_of_one_uid_that_do_not_read_hold_uid_max_bytes_together(start_daemon: Start) -> None:
+    size = 4_000_000  # more than the socket takes
+    daemon = start_daemon({"default": pool("nasty", 2)}, uid_max_bytes=size)
+    with ExitStack() as stack, daemon.client() as reader:
+        mute = [stack.enter_context(daemon.client()) for _ in range(6)]
+        for c in mute:
+            c.start_execute("big", size)
+        eventually(lambda: calls(reader, "completed") == len(mute), "all replies are on their way")
+        assert len(reader.execute("big", size)) == size, "who reads is served"
+        match = daemon.wait_log(r"client\.hog .*uid_max_bytes=4000000")
+        assert match is not None
+        eventually(lambda: connections(reader) < 1 + len(mute), "those that hold most are closed")
+        assert connections(reader) > 1, "and no more than need be"
+        assert len(reader.execute("big", size)) == size
 
 
 def test_fault_20_a_reply_that_is_read_in_crumbs_is_whole(daemon: Daemon) -> None:
