@@ -48,6 +48,8 @@ static void put_slot(struct hasher *h, const struct slot *s)
 	put(h, s->call);
 	put(h, s->request ? s->request->call : 0);
 	put(h, s->dumping);
+	put_time(h, s->dumping ? s->dump_until : LOOP_NEVER);
+	put(h, s->dump_waits | s->broken << 1);
 }
 
 static void put_worker(struct hasher *h, const struct worker *k)
@@ -76,6 +78,7 @@ static void put_request(struct hasher *h, const struct request *r)
 	put(h, r->worker ? r->worker->id : 0);
 	put(h, r->lease ? r->lease->id : 0);
 	put(h, r->body.span.len);
+	put(h, r->idempotent | r->retried << 1 | (r->held != NULL) << 2 | (uint64_t)r->attempts << 8);
 	put_time(h, r->deadline);
 	put_time(h, r->queue_deadline);
 	put_time(h, r->timer.at);

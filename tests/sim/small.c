@@ -18,6 +18,7 @@ static const struct {
 	{ false, { "crashes", .clients = 3, .workers = 2, .crashes = 2 } },
 	{ false, { "lease", .clients = 3, .workers = 2, .leases = 1, .crashes = 2 } },
 	{ false, { "deadline", .clients = 2, .workers = 1, .crashes = 1, .cancels = 1, .ticks = 2 } },
+	{ false, { "retry", .clients = 2, .workers = 2, .crashes = 3, .idempotent = true } },
 	{ true, { "cancel", .clients = 3, .workers = 2, .crashes = 2, .cancels = 1 } },
 	{ true, { "clock", .clients = 3, .workers = 2, .crashes = 2, .ticks = 1 } },
 	{ true, { "leave", .clients = 3, .workers = 2, .leases = 1, .crashes = 1, .cancels = 1, .gone = 1 } },

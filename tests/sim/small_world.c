@@ -167,7 +167,9 @@ unsigned small_world_moves(const struct small_world *s, struct move moves[MOVES_
 static void ask(struct small_world *s)
 {
 	unsigned client = s->asked++;
-	struct request_spec spec = { .kind = client < s->size->leases ? REQUEST_CHECKOUT : REQUEST_EXECUTE, .id = 1 };
+	struct request_spec spec = { .kind = client < s->size->leases ? REQUEST_CHECKOUT : REQUEST_EXECUTE,
+				     .id = 1,
+				     .idempotent = s->size->idempotent };
 
 	if (s->world->callers[client])
 		world_submit(s->world, s->world->callers[client], &spec, NULL);

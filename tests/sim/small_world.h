@@ -14,6 +14,7 @@ struct small_size {
 	unsigned crashes;        /* at most */
 	unsigned cancels, gone;  /* at most: calls cancelled, clients that go away before their answer */
 	unsigned ticks;          /* how often, at most, the clock moves to the next timer */
+	bool idempotent;         /* the calls may be run again when their worker is lost */
 };
 
 enum move_kind {
