@@ -34,7 +34,8 @@ def stub(log: Path, n: int = 1, **settings: Any) -> dict[str, Any]:
 def test_fault_32_a_full_reply_before_an_instant_death_is_delivered_10000_of_10000(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
-    daemon = start_daemon({"default": stub(tmp_path / "log", 6)}, log_level="warning", start_concurrency=8)
+    workers_die = stub(tmp_path / "log", 6, breaker_failures=0)
+    daemon = start_daemon({"default": workers_die}, log_level="warning", start_concurrency=8)
     ends = (0, 1, 109, 115)  # exit statuses, SIGKILL, SIGTERM
     with daemon.client(timeout=60.0) as c:
         waiting: list[int] = []
