@@ -287,10 +287,10 @@ static void process_on_dump_timer(struct loop_timer *t)
 	process_end_dump(p, process_read_dump(p));
 }
 
-void process_dump_end(struct process *p)
+void process_drain_dump(struct process *p)
 {
-	if (p->dumping)
-		process_end_dump(p, process_read_dump(p));
+	if (p->dumping && process_read_dump(p))
+		process_end_dump(p, true);
 }
 
 void process_dump(struct process *p, uint64_t timeout)

@@ -104,7 +104,7 @@ int process_interrupt(struct process *p, uint64_t call, uint64_t reason);
 void process_dump(struct process *p, uint64_t timeout);
 /* Resident memory now, bytes; 0 when it cannot be had. */
 uint64_t process_rss(const struct process *p);
-/* Ends the dump that is on, with what has come: ops->dumped is called before this returns. */
-void process_dump_end(struct process *p);
+/* Takes a dump that lies ready: ops->dumped is called before this returns. */
+void process_drain_dump(struct process *p);
 /* Takes what lies ready on stdout and stderr, so that the lines are in the tail. */
 void process_drain_output(struct process *p);

@@ -44,16 +44,21 @@ static char *describe_exception(const struct handshake *h)
 	return mem_printf("%s: %s", h->type, h->message);
 }
 
+/* "init was not finished in 5.0 s, in phase imports of app: importing models (app.py line 3) -> db (models.py line 7): db.py
+ * line 2, asleep in clock_nanosleep" */
 static char *describe_timeout(const struct worker *w)
 {
 	const struct handshake_phase *ph = handshake_last(&w->hs);
 	struct span stack = w->hs.stack ? span_str(w->hs.stack) : (struct span){ 0 };
-	char frame[STACK_TEXT], time[TEXT_DURATION];
+	const char *activity = w->hs.activity;
+	char place[STACK_TEXT], chain[400], time[TEXT_DURATION];
 
-	stack_place(stack, frame);
-	return mem_printf("init was not finished in %s, in phase %s%s%s%s%s",
+	stack_place(stack, place);
+	stack_imports(stack, chain, sizeof(chain));
+	return mem_printf("init was not finished in %s, in phase %s%s%s%s%s%s%s%s%s",
 			  text_duration(w->pool->settings->init_timeout, time), ph->name, ph->module[0] ? " of " : "",
-			  ph->module, frame[0] ? ": " : "", frame);
+			  ph->module, chain[0] ? ": importing " : "", chain, place[0] ? ": " : "", place,
+			  activity[0] ? ", " : "", activity);
 }
 
 static char *describe_exit(const struct worker *w)
@@ -182,7 +187,8 @@ static void failure_pack_cause(struct failure *f, const struct worker *w)
 
 	packed_begin(&f->cause, &pk);
 	msgpack_pack_map(&pk,
-			 5 + (h->failed ? failure_exception_keys(h) : 0) + (stack.len != 0) + (w->exit.signal ? 3 : 0));
+			 5 + (h->failed ? failure_exception_keys(h) : 0) + (stack.len != 0) + (h->activity[0] != 0) +
+				 (w->exit.signal ? 3 : 0));
 	pack_kv_text(&pk, "reason", worker_why_name(w->why));
 	pack_kv_text(&pk, "phase", f->phase);
 	failure_pack_phases(&pk, "init", w);
@@ -192,6 +198,8 @@ static void failure_pack_cause(struct failure *f, const struct worker *w)
 		failure_pack_exception(&pk, h);
 	if (stack.len)
 		postmortem_pack_stack(&pk, "stack", stack);
+	if (h->activity[0])
+		pack_kv_text(&pk, "activity", h->activity);
 	if (w->exit.signal)
 		failure_pack_kill(&pk, w);
 }

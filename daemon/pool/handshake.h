@@ -34,6 +34,7 @@ struct handshake {
 	size_t imported_by_len;
 	char *wrong; /* owns: how it broke the rules, or NULL */
 	char *stack; /* owns: Python stack at the init timeout, or NULL */
+	char activity[120]; /* what the process did then */
 };
 
 enum handshake_news {

@@ -23,11 +23,12 @@ static void health_miss(struct worker *w)
 
 static void health_look(struct worker *w)
 {
-	if (w->ping_seq != w->hs.pong) {
+	if (w->hs.pong < w->ping_health) {
 		health_miss(w);
 	} else {
 		w->misses = 0;
 		(void)launch_send_ping(w); /* when it cannot be sent, it is missed */
+		w->ping_health = w->ping_seq;
 	}
 	w->ping_calls = w->calls_done;
 }

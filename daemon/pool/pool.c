@@ -36,6 +36,17 @@ unsigned pool_living(const struct pool *p)
 	return n;
 }
 
+struct worker *pool_eldest(const struct pool *p)
+{
+	struct worker *w, *eldest = NULL;
+
+	DL_FOREACH (p->workers, w) {
+		if ((w->state == WORKER_BUSY || w->state == WORKER_INITIALIZING) && (!eldest || w->since < eldest->since))
+			eldest = w;
+	}
+	return eldest;
+}
+
 static unsigned pool_serving(const struct pool *p)
 {
 	return p->in_state[WORKER_IDLE] + p->in_state[WORKER_BUSY] + p->in_state[WORKER_DRAINING];

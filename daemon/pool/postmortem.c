@@ -158,20 +158,27 @@ static void pack_holders(msgpack_packer *pk, const struct pool *p, uint64_t now)
 	}
 }
 
+/* " at app.py line 5 in work", or "": where a call that runs is, when somebody has looked lately. */
+static const char *describe_at(const struct worker *w, char out[STACK_TEXT + 4])
+{
+	const struct glance *g = slot_is_free(w) ? NULL : glance_last(w, GLANCE_FRESH);
+	char place[STACK_TEXT] = "";
+
+	if (g)
+		stack_place(glance_stack(g), place);
+	(void)snprintf(out, STACK_TEXT + 4, "%s%s", place[0] ? " at " : "", place);
+	return out;
+}
+
 /* "1 of 1 busy (pid 812: app.slow for 2.5 s)" */
 static void describe_holders(const struct pool *p, uint64_t now, char *out, size_t size)
 {
 	unsigned busy = p->in_state[WORKER_BUSY],
 		 starting = p->in_state[WORKER_STARTING] + p->in_state[WORKER_INITIALIZING];
 	unsigned all = pool_living(p);
-	const struct worker *w, *eldest = NULL;
-	char time[TEXT_DURATION];
+	const struct worker *eldest = pool_eldest(p);
+	char time[TEXT_DURATION], place[STACK_TEXT + 4];
 
-	for (w = p->workers; w; w = w->next) {
-		if ((w->state == WORKER_BUSY || w->state == WORKER_INITIALIZING) &&
-		    (!eldest || w->since < eldest->since))
-			eldest = w;
-	}
 	if (!eldest)
 		(void)snprintf(out, size, "%u of %u starting", starting, all);
 	else if (eldest->state == WORKER_INITIALIZING)
@@ -179,9 +186,9 @@ static void describe_holders(const struct pool *p, uint64_t now, char *out, size
 			       (int)eldest->last_pid, handshake_last(&eldest->hs)->name,
 			       handshake_last(&eldest->hs)->module, text_duration(now - eldest->born, time));
 	else
-		(void)snprintf(out, size, "%u of %u busy (pid %d: %s for %s)", busy, all, (int)eldest->last_pid,
+		(void)snprintf(out, size, "%u of %u busy (pid %d: %s for %s%s)", busy, all, (int)eldest->last_pid,
 			       slot_is_free(eldest) ? "leased" : eldest->slot.target,
-			       text_duration(now - eldest->since, time));
+			       text_duration(now - eldest->since, time), describe_at(eldest, place));
 }
 
 static void describe_place(const struct request *r, char *out, size_t size)
@@ -198,7 +205,7 @@ void postmortem_waited(struct postmortem *pm, const struct request *r)
 	uint64_t now = loop_now(p->loop);
 	enum error_code code = r->deadline <= r->queue_deadline && r->kind == REQUEST_EXECUTE ? ERROR_DEADLINE_EXCEEDED
 											      : ERROR_QUEUE_TIMEOUT;
-	char holders[300], place[64], time[TEXT_DURATION];
+	char holders[500], place[64], time[TEXT_DURATION];
 	msgpack_packer pk;
 
 	describe_holders(p, now, holders, sizeof(holders));
@@ -220,26 +227,27 @@ static void pack_times(msgpack_packer *pk, const struct request *r, uint64_t now
 	pack_kv_uint(pk, "run_ms", (now - r->started) / NS_PER_MS);
 }
 
-void postmortem_overdue(struct postmortem *pm, const struct request *r, struct span stack, bool complete)
+void postmortem_overdue(struct postmortem *pm, const struct request *r, const struct glance *g)
 {
 	const struct worker *w = r->worker;
 	uint64_t now = loop_now(r->pool->loop);
-	char frame[STACK_TEXT], limit[TEXT_DURATION], grace[TEXT_DURATION];
+	char place[STACK_TEXT], activity[GLANCE_TEXT], limit[TEXT_DURATION], grace[TEXT_DURATION];
 	msgpack_packer pk;
 
-	stack_place(stack, frame);
+	stack_place(glance_stack(g), place);
+	glance_activity(g, activity);
 	outcome_error(&pm->outcome, ERROR_DEADLINE_EXCEEDED,
-		      "deadline %s exceeded in %s: %s; it is being interrupted, and worker %llu (pid %d) killed if it "
-		      "goes on for %s",
+		      "deadline %s exceeded in %s: %s%s%s; it is being interrupted, and worker %llu (pid %d) killed if it goes on for %s",
 		      text_duration(r->deadline - r->received, limit), r->target,
-		      frame[0] ? frame : "it did not show its stack", (unsigned long long)w->id, (int)w->last_pid,
-		      text_duration(r->pool->settings->cancel_grace, grace));
+		      place[0] ? place : "it did not show its stack", activity[0] ? ", " : "", activity,
+		      (unsigned long long)w->id, (int)w->last_pid, text_duration(r->pool->settings->cancel_grace, grace));
 	pm->outcome.worker = w->id;
 	postmortem_begin(pm, &pk);
-	msgpack_pack_map(&pk, 5);
+	msgpack_pack_map(&pk, 6);
 	pack_times(&pk, r, now);
-	pack_kv_bool(&pk, "stack_complete", complete);
-	postmortem_pack_stack(&pk, "stack", stack);
+	pack_kv_text(&pk, "activity", activity[0] ? activity : NULL);
+	pack_kv_bool(&pk, "stack_complete", g->complete);
+	postmortem_pack_stack(&pk, "stack", glance_stack(g));
 	postmortem_pack_lines(&pk, "output", w->proc.tail, r->tail_mark);
 	postmortem_end(pm);
 }

@@ -8,6 +8,7 @@
 #include "daemon/pool/outcome.h"
 
 struct failure;
+struct glance;
 struct poison_entry;
 struct pool;
 struct request;
@@ -21,8 +22,8 @@ struct postmortem {
 void postmortem_deinit(struct postmortem *pm);
 /* It waited until its queue timeout or deadline. */
 void postmortem_waited(struct postmortem *pm, const struct request *r);
-/* It ran over its deadline; stack: of its Python code. */
-void postmortem_overdue(struct postmortem *pm, const struct request *r, struct span stack, bool complete);
+/* It ran over its deadline, and this was seen then. */
+void postmortem_overdue(struct postmortem *pm, const struct request *r, const struct glance *g);
 /* Its worker is dead (w->exit is known). */
 void postmortem_died(struct postmortem *pm, const struct request *r, const struct worker *w);
 /* The breaker of the pool is not closed. */

@@ -11,6 +11,7 @@
 #include "daemon/pool/postmortem.h"
 #include "daemon/pool/worker.h"
 
+#define GLANCE_TIME (20 * NS_PER_MS) /* before the end of its patience */
 #define SMALL_BODY 2048 /* a waiting body of up to this size is copied, so that it does not hold a whole read buffer */
 
 const char *request_state_name(enum request_state s)
@@ -34,11 +35,31 @@ static void request_expire_queued(struct request *r)
 	postmortem_deinit(&pm);
 }
 
+/* Its time is nearly over: who has the worker, and where is that? */
+static void request_look_ahead(struct request *r)
+{
+	struct worker *w = r->lease ? r->lease->worker : pool_eldest(r->pool);
+
+	if (w && process_is_running(&w->proc) && !glance_last(w, GLANCE_FRESH))
+		glance_ask(w, NULL, GLANCE_TIME);
+	loop_timer_set(&r->timer, r->queue_deadline);
+}
+
+/* When to look at the worker that it waits for. */
+static uint64_t request_look_at(const struct request *r)
+{
+	if (r->queue_deadline == LOOP_NEVER || r->queue_deadline < GLANCE_TIME)
+		return r->queue_deadline;
+	return r->queue_deadline - GLANCE_TIME;
+}
+
 static void request_on_timer(struct loop_timer *t)
 {
 	struct request *r = container_of(t, struct request, timer);
 
-	if (r->state == REQUEST_QUEUED)
+	if (r->state == REQUEST_QUEUED && loop_now(r->pool->loop) < r->queue_deadline)
+		request_look_ahead(r);
+	else if (r->state == REQUEST_QUEUED)
 		request_expire_queued(r);
 	else if (loop_now(r->pool->loop) < r->deadline)
 		loop_timer_set(t, r->deadline); /* armed for the queue, now it runs: cheaper than arming at each start */
@@ -139,7 +160,7 @@ void request_enqueue(struct request *r)
 		queue_push(&p->queue, r);
 	if (r->lease || !p->idle)
 		request_shrink_body(r);
-	loop_timer_set(&r->timer, r->queue_deadline);
+	loop_timer_set(&r->timer, request_look_at(r));
 }
 
 static void request_leave_queue(struct request *r)
@@ -175,7 +196,7 @@ bool request_requeue(struct request *r)
 	r->state = REQUEST_QUEUED;
 	p->n_running--;
 	queue_push_front(&p->queue, r);
-	loop_timer_set(&r->timer, r->queue_deadline);
+	loop_timer_set(&r->timer, request_look_at(r));
 	return true;
 }
 

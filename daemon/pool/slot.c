@@ -2,18 +2,23 @@
 
 #include <stdio.h>
 
+#include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
+#include "daemon/base/mem.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/postmortem.h"
 #include "daemon/pool/request.h"
+#include "daemon/pool/stack.h"
 #include "daemon/pool/worker.h"
 #include "proto/envelope.h"
 #include "proto/pack.h"
 
 #define STACK_TIME (40 * NS_PER_MS) /* the caller is answered within 50 ms of its deadline */
-#define RESEND_MAX (64 * 1024)      /* calls up to this size can be given to another worker when theirs dies before reading */
-#define HEAD_MAX 1024               /* envelope, target and traceparent: names are at most 255 bytes */
+#define RESEND_MAX                                                                                                     \
+	(64 * 1024)     /* calls up to this size can be given to another worker when theirs dies before reading */
+#define SLOW_STACK 2000 /* bytes of a stack in the log */
+#define HEAD_MAX 1024   /* envelope, target and traceparent: names are at most 255 bytes */
 
 bool slot_is_free(const struct worker *w)
 {
@@ -86,16 +91,18 @@ void slot_start(struct worker *w, struct request *r)
 	struct slice parts[2];
 
 	slot_cut_output(w);
+	glance_cut(w, true); /* it was of a worker that waits */
 	request_start(r, w);
 	w->slot.call = r->call;
 	w->slot.request = r;
-	w->slot.dumping = 0;
 	w->slot.run_us = 0;
 	w->slot.started = r->started;
 	w->slot.broken = false;
 	w->slot.digested = r->digested;
 	w->slot.digest = r->digest;
 	(void)snprintf(w->slot.target, sizeof(w->slot.target), "%s", r->target); /* cut: for people only */
+	if (w->pool->settings->slow_call && w->slot.slow_timer.at == LOOP_NEVER)
+		loop_timer_set(&w->slot.slow_timer, w->slot.started + w->pool->settings->slow_call);
 	if (w->state == WORKER_IDLE)
 		worker_set_state(w, WORKER_BUSY, WORKER_WHY_NONE);
 	slot_pack_head(&head, r);
@@ -130,9 +137,10 @@ void slot_starve(struct worker *w)
 
 	LOG(WARN, "worker.starved", KV("pool", w->pool->settings->name), KV("worker", w->id));
 	if (w->slot.request) {
-		outcome_error(&o, ERROR_OVERLOADED,
-			      "no memory for what goes between the daemon and worker %llu (pid %d), which had %s; killed",
-			      (unsigned long long)w->id, (int)w->proc.pid, w->slot.target);
+		outcome_error(
+			&o, ERROR_OVERLOADED,
+			"no memory for what goes between the daemon and worker %llu (pid %d), which had %s; killed",
+			(unsigned long long)w->id, (int)w->proc.pid, w->slot.target);
 		o.executed = EXECUTED_MAYBE;
 		o.worker = w->id;
 		request_finish(w->slot.request, &o);
@@ -208,8 +216,9 @@ static void slot_read_meta(struct worker *w, struct span meta)
 static void slot_free(struct worker *w, bool good)
 {
 	poison_note_ended(w, good);
+	glance_forget(&w->slot.overdue);
+	glance_cut(w, true);
 	w->slot.call = 0;
-	w->slot.dumping = 0;
 	w->calls_done++;
 	pool_note_reply(w);
 }
@@ -246,14 +255,22 @@ void slot_take_frame(struct worker *w, const struct slice *body)
 	worker_settle(w);
 }
 
-/* What is on its way when one is asked for may have been taken from the call before. */
-static void slot_ask_stack(struct worker *w)
+static void slot_on_overdue(struct glance_waiter *gw, const struct glance *g)
 {
-	uint64_t now = loop_now(w->pool->loop), until = w->slot.dump_until;
+	struct worker *w = container_of(gw, struct worker, slot.overdue);
+	struct request *r = w->slot.request;
+	struct postmortem pm;
 
-	w->slot.dump_waits = w->proc.dumping;
-	if (!w->slot.dump_waits)
-		process_dump(&w->proc, until > now ? until - now : 0);
+	if (!r || g->call != w->slot.call)
+		return; /* it was answered, or cancelled, in the meantime */
+	process_drain_output(&w->proc);
+	stream_drain_input(&w->calls); /* its answer may have come with the stack, or with its death */
+	if (w->slot.request != r)
+		return;
+	postmortem_overdue(&pm, r, g);
+	request_finish(r, &pm.outcome);
+	postmortem_deinit(&pm);
+	slot_abandon(w, SLOT_DEADLINE);
 }
 
 void slot_overdue(struct worker *w)
@@ -262,33 +279,53 @@ void slot_overdue(struct worker *w)
 
 	process_drain_output(&w->proc);
 	stream_drain_input(&w->calls);
-	if (w->slot.request != r || w->slot.dumping)
-		return;
-	w->slot.dumping = w->slot.call;
-	w->slot.dump_until = loop_now(w->pool->loop) + STACK_TIME;
-	slot_ask_stack(w);
+	if (w->slot.request == r)
+		glance_ask(w, &w->slot.overdue, STACK_TIME);
 }
 
-void slot_take_stack(struct worker *w, struct span text, bool complete)
+static void slot_on_slow(struct glance_waiter *gw, const struct glance *g)
 {
-	struct request *r = w->slot.request;
-	struct postmortem pm;
+	struct worker *w = container_of(gw, struct worker, slot.slow);
+	struct span stack = stack_cut(glance_stack(g));
+	_cleanup_free_ char *text = NULL;
+	char place[STACK_TEXT], activity[GLANCE_TEXT];
 
-	if (!w->slot.dumping || w->slot.dumping != w->slot.call || !r)
-		return; /* it was answered, or cancelled, in the meantime */
-	if (w->slot.dump_waits) {
-		slot_ask_stack(w);
+	if (slot_is_free(w) || g->call != w->slot.call)
+		return;
+	text = mem_strndup(stack.p, stack.len < SLOW_STACK ? stack.len : SLOW_STACK);
+	LOG(WARN, "call.slow", KV("pool", w->pool->settings->name), KV("worker", w->id), KV("pid", w->last_pid),
+	    KV("call", w->slot.call), KV("target", w->slot.target),
+	    KV("ms", (loop_now(w->pool->loop) - w->slot.started) / NS_PER_MS), KV("place", stack_place(stack, place)),
+	    KV("activity", glance_activity(g, activity)), KV("stack", text));
+}
+
+static void slot_on_slow_timer(struct loop_timer *t)
+{
+	struct worker *w = container_of(t, struct worker, slot.slow_timer);
+	uint64_t due = w->slot.started + w->pool->settings->slow_call;
+
+	if (slot_is_free(w) || w->slot.slow_call == w->slot.call)
+		return;
+	if (loop_now(w->pool->loop) < due) {
+		loop_timer_set(t, due);
 		return;
 	}
-	w->slot.dumping = 0;
-	process_drain_output(&w->proc);
-	stream_drain_input(&w->calls); /* its answer may have come with the stack, or with its death */
-	if (w->slot.request != r)
-		return;
-	postmortem_overdue(&pm, r, text, complete);
-	request_finish(r, &pm.outcome);
-	postmortem_deinit(&pm);
-	slot_abandon(w, SLOT_DEADLINE);
+	w->slot.slow_call = w->slot.call;
+	glance_ask(w, &w->slot.slow, STACK_TIME);
+}
+
+void slot_init(struct worker *w)
+{
+	w->slot.overdue.done = slot_on_overdue;
+	w->slot.slow.done = slot_on_slow;
+	loop_timer_init(&w->slot.slow_timer, w->pool->loop, slot_on_slow_timer);
+}
+
+void slot_close(struct worker *w)
+{
+	glance_forget(&w->slot.overdue);
+	glance_forget(&w->slot.slow);
+	loop_timer_stop(&w->slot.slow_timer);
 }
 
 void slot_abandon(struct worker *w, enum slot_reason reason)

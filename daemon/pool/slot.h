@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "daemon/base/blob.h"
+#include "daemon/pool/glance.h"
 #include "daemon/base/digest.h"
 
 struct request;
@@ -20,19 +21,21 @@ enum slot_reason {
 };
 
 struct slot {
-	uint64_t call;           /* its number; 0: the slot is free */
-	struct request *request; /* borrows: request_finish() cuts it */
-	uint64_t dumping;        /* number of the call whose stack was asked for at its deadline, 0 for none */
-	uint64_t dump_until;     /* ns: the caller is answered then, with it or without */
-	bool dump_waits;         /* one for an earlier call is still on; ours comes after it */
-	uint64_t run_us;         /* as the worker told with its last reply */
-	char target[64];         /* of the call, for people; cut */
-	uint64_t started;        /* ns */
-	bool digested;           /* digest is known: see poison.h */
-	bool broken;             /* its worker broke the protocol: its call is to be tried again */
-	struct digest digest;    /* of the call, also when its request is gone */
+	uint64_t call;                /* its number; 0: the slot is free */
+	struct request *request;      /* borrows: request_finish() cuts it */
+	struct glance_waiter overdue; /* at its deadline */
+	struct glance_waiter slow;    /* for the log, when it runs for longer than slow_call */
+	struct loop_timer slow_timer; /* armed for a call that may have ended: cheaper than at each start */
+	uint64_t slow_call;           /* number of the call that the log has */
+	uint64_t run_us;              /* as the worker told with its last reply */
+	char target[64];              /* of the call, for people; cut */
+	uint64_t started;             /* ns */
+	bool digested;                /* digest is known: see poison.h */
+	bool broken;                  /* its worker broke the protocol: its call is to be tried again */
+	struct digest digest;         /* of the call, also when its request is gone */
 };
 
+void slot_init(struct worker *w);
 bool slot_is_free(const struct worker *w);
 /* Sends r to the worker. The slot must be free. */
 void slot_start(struct worker *w, struct request *r);
@@ -44,7 +47,7 @@ void slot_overdue(struct worker *w);
 void slot_break(struct worker *w, const char *what);
 /* There is no memory for its reply, or for what is sent to it: the running call ends with overloaded, and the worker. */
 void slot_starve(struct worker *w);
-/* That stack, or what came of it in time. */
-void slot_take_stack(struct worker *w, struct span text, bool complete);
+/* The worker is dead: its slot waits for nothing. */
+void slot_close(struct worker *w);
 /* The request is answered but the worker still runs it: interrupt, and arm the grace. */
 void slot_abandon(struct worker *w, enum slot_reason reason);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <time.h>
 #include <utlist.h>
 
@@ -187,6 +188,7 @@ static void worker_on_control(struct process *proc, struct span message)
 		worker_accuse(w, c.message);
 		break;
 	case HANDSHAKE_NOTHING:
+		glance_take_pong(w); /* perhaps it was one */
 		break;
 	}
 }
@@ -203,15 +205,21 @@ static void worker_on_control_closed(struct process *proc)
 
 static void worker_on_dumped(struct process *proc, struct span text, bool complete)
 {
-	struct worker *w = container_of(proc, struct worker, proc);
+	glance_take_stack(container_of(proc, struct worker, proc), text, complete);
+}
 
-	if (w->state == WORKER_STARTING || w->state == WORKER_INITIALIZING) {
-		free(w->hs.stack);
-		w->hs.stack = text.len ? mem_strndup(text.p, text.len) : NULL;
-		worker_stop(w, WORKER_WHY_INIT_TIMEOUT);
-	} else {
-		slot_take_stack(w, text, complete);
-	}
+/* The init timeout is over, and it is known where it hangs. */
+static void worker_on_init_glance(struct glance_waiter *gw, const struct glance *g)
+{
+	struct worker *w = container_of(gw, struct worker, init_glance);
+	char activity[GLANCE_TEXT];
+
+	if (w->state != WORKER_STARTING && w->state != WORKER_INITIALIZING)
+		return; /* it made it in the last moment */
+	free(w->hs.stack);
+	w->hs.stack = g->stack ? mem_strdup(g->stack) : NULL;
+	(void)snprintf(w->hs.activity, sizeof(w->hs.activity), "%s", glance_activity(g, activity));
+	worker_stop(w, WORKER_WHY_INIT_TIMEOUT);
 }
 
 static enum worker_why worker_cause_of_death(const struct worker *w)
@@ -273,11 +281,13 @@ static void worker_on_exited(struct process *proc, const struct process_exit *ho
 	if (stream_is_open(&w->calls))
 		stream_drain_input(&w->calls);
 	stream_close(&w->calls);
+	slot_close(w);
 	w->died_busy = !slot_is_free(w) && !w->calls.unread;
 	poison_note_death(w, w->why);
 	if (w->slot.request)
 		worker_end_call(w);
 	poison_note_ended(w, false);
+	glance_cut(w, false);
 	w->slot.call = 0;
 	worker_set_state(w, WORKER_DEAD, w->why);
 	if (w->lease)
@@ -385,7 +395,7 @@ static void worker_on_timer(struct loop_timer *t)
 		if (w->proc.control.fd < 0)
 			worker_accuse(w, "the worker closed its control channel");
 		else
-			process_dump(&w->proc, STACK_TIME);
+			glance_ask(w, &w->init_glance, STACK_TIME);
 		break;
 	case WORKER_IDLE:
 	case WORKER_BUSY:
@@ -437,6 +447,9 @@ struct worker *worker_new(struct pool *p, bool probe)
 	w->born = w->since = loop_now(p->loop);
 	process_init(&w->proc, p->loop, &process_ops, TAIL_BYTES, TAIL_LINES);
 	loop_timer_init(&w->timer, p->loop, worker_on_timer);
+	glance_init(w);
+	slot_init(w);
+	w->init_glance.done = worker_on_init_glance;
 	gate_ticket_init(&w->ticket, p->gate, worker_on_admitted);
 	p->in_state[WORKER_STARTING]++;
 	LOG(DEBUG, "worker.new", KV("pool", p->settings->name), KV("worker", w->id), KV("probe", probe));
@@ -450,6 +463,8 @@ struct worker *worker_free(struct worker *w)
 		return NULL;
 	gate_leave(&w->ticket);
 	loop_timer_stop(&w->timer);
+	slot_close(w);
+	glance_deinit(w);
 	handshake_deinit(&w->hs);
 	process_deinit(&w->proc);
 	free(w);

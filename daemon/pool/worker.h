@@ -11,6 +11,7 @@
 #include "daemon/io/process.h"
 #include "daemon/io/stream.h"
 #include "daemon/pool/gate.h"
+#include "daemon/pool/glance.h"
 #include "daemon/pool/handshake.h"
 #include "daemon/pool/slot.h"
 
@@ -91,6 +92,9 @@ struct worker {
 	uint64_t max_calls;   /* after which it is due; 0: no limit */
 	uint64_t old_at;      /* ns, when it is due for its age; LOOP_NEVER */
 	uint64_t ping_seq;    /* of the last ping; hs.pong is what has come back */
+	uint64_t ping_health; /* of the last one that health sent */
+	struct glance glance;
+	struct glance_waiter init_glance; /* at the init timeout */
 	uint64_t ping_calls;  /* calls_done when it was last looked after */
 	unsigned misses;      /* pings in a row without an answer */
 	bool died_busy;       /* DEAD: with a call that it had read */

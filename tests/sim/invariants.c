@@ -228,7 +228,8 @@ static void check_timers(struct world *w)
 	DL_FOREACH2(p->requests, r, pool_next)
 	n += armed(&r->timer);
 	DL_FOREACH(p->workers, k)
-		n += armed(&k->timer) + armed(&k->ticket.slice) + armed(&k->proc.dump_timer);
+		n += armed(&k->timer) + armed(&k->ticket.slice) + armed(&k->proc.dump_timer) + armed(&k->glance.timer) +
+		     armed(&k->slot.slow_timer);
 	for (l = p->registry->leases; l; l = l->hh.next)
 		n += armed(&l->ttl);
 	CHECK(w, n == sim_timers_armed(w->stage.loop), "invariant 18: a timer without a living object", n);

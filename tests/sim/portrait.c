@@ -47,9 +47,21 @@ static void put_slot(struct hasher *h, const struct slot *s)
 {
 	put(h, s->call);
 	put(h, s->request ? s->request->call : 0);
-	put(h, s->dumping);
-	put_time(h, s->dumping ? s->dump_until : LOOP_NEVER);
-	put(h, s->dump_waits | s->broken << 1);
+	put(h, s->overdue.on != NULL);
+	put(h, s->slow.on != NULL);
+	put_time(h, s->slow_timer.at);
+	put(h, s->slow_call);
+	put(h, s->broken);
+}
+
+static void put_glance(struct hasher *h, const struct glance *g, uint64_t pong)
+{
+	put(h, g->on | g->pinged << 1 | g->ponged << 2 | g->stacked << 3 | g->complete << 4 | g->stale << 5);
+	put(h, g->call);
+	put(h, pong - g->pong); /* whether the next one counts */
+	put(h, g->stack != NULL);
+	put_time(h, g->taken ? g->taken : LOOP_NEVER);
+	put_time(h, g->timer.at);
 }
 
 static void put_worker(struct hasher *h, const struct worker *k)
@@ -65,7 +77,10 @@ static void put_worker(struct hasher *h, const struct worker *k)
 	put(h, (uint64_t)k->ticket.state);
 	put_time(h, k->ticket.state == GATE_INSIDE ? k->ticket.slice.at : LOOP_NEVER);
 	put(h, k->lease ? k->lease->id : 0);
+	put(h, k->ping_seq - k->hs.pong);
+	put(h, k->init_glance.on != NULL);
 	put_slot(h, &k->slot);
+	put_glance(h, &k->glance, k->hs.pong);
 	put_process(h, &k->proc);
 	if (k->last_pid)
 		put_calls(h, &k->calls);

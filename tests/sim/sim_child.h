@@ -56,6 +56,7 @@ struct sim_script {
 	bool closes_idle; /* closes its call channel some time after ready, and lives on */
 	uint64_t closes_after;
 	int exit_code, signal; /* how it dies by itself */
+	char state;            /* of its process in /proc; 0: R while a call runs, S while not */
 };
 
 struct sim_machine;

@@ -12,6 +12,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/look.h"
 #include "tests/sim/sim_child.h"
 
 #define CONTROL_PER_TURN 16
@@ -48,6 +49,18 @@ uint64_t process_rss(const struct process *p)
 	const struct sim_child *c = child_of(p);
 
 	return c ? (uint64_t)c->n_calls << 20 : 0;
+}
+
+void process_look(const struct process *p, struct process_look *look)
+{
+	const struct sim_child *c = child_of(p);
+
+	*look = (struct process_look){ 0 };
+	if (!c)
+		return;
+	look->state = c->script.state ? c->script.state : c->running ? 'R' : 'S';
+	look->syscall = look->state == 'S' ? "read" : NULL;
+	look->rss_kib = process_rss(p) / 1024;
 }
 
 void process_drain_output(struct process *p)
@@ -188,10 +201,10 @@ static void on_dump_timer(struct loop_timer *t)
 	end_dump(p, read_dump(p));
 }
 
-void process_dump_end(struct process *p)
+void process_drain_dump(struct process *p)
 {
-	if (p->dumping)
-		end_dump(p, read_dump(p));
+	if (p->dumping && read_dump(p))
+		end_dump(p, true);
 }
 
 void process_dump(struct process *p, uint64_t timeout)
