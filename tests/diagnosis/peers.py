@@ -213,8 +213,9 @@ def request(port: int, name: str, args: list[Any], patience: float = 6.0) -> Cal
 
 def of_server(kind: str, scene: Scene) -> str:
     with server(kind, scene) as (port, process):
+        before_us = []  # keeps its connection open
         if scene.what == "busy":
-            _before_us = request(port, "slow", [20])
+            before_us.append(request(port, "slow", [20]))
             time.sleep(0.2)
         children = procfs.children(process.pid)
         if scene.what == "idle" and children:

@@ -55,8 +55,8 @@ def test_a_pool_with_minimum_0_serves_its_first_call(start_daemon: StartDaemon) 
 @pytest.mark.parametrize("replace", ["before", "after"])
 def test_fault_47_10_000_calls_over_500_recycles_and_no_error(start_daemon: StartDaemon, tmp_path: Path, replace: str) -> None:
     """Half of both for each way of replacing; workers in C, because 500 interpreters take half a minute to start."""
-    recycled = {**pool("stub", 4, max_requests=10, replace=replace, max_queue=0), "python": str(STUB),
-                "environment": [f"STUB_LOG={tmp_path / 'log'}"]}
+    recycled = pool("stub", 4, max_requests=10, replace=replace, max_queue=0)
+    recycled.update({"python": str(STUB), "environment": [f"STUB_LOG={tmp_path / 'log'}"]})
     daemon = start_daemon({"default": recycled}, log_level="warning", start_concurrency=4)
     with daemon.client() as c:
         done: dict[str, int] = {}
@@ -101,14 +101,14 @@ def test_the_breaker_opens_after_crashes_and_closes_when_a_worker_starts(start_d
         last = [x["worker"] for x in error.cause["last"]]
         assert len(last) == 3 and last == sorted(last, reverse=True)
         assert pool_of(c)["state"] == "open"
-        eventually(lambda: pool_of(c)["state"] == "serving", "the breaker is closed again", 20.0 * SLOW)
+        eventually(lambda: bool(pool_of(c)["state"] == "serving"), "the breaker is closed again", 20.0 * SLOW)
         assert c.execute("echo", 2) == 2
 
 
 def test_the_breaker_opens_for_a_crash_loop_at_init_with_the_traceback(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("import_error", 1, breaker_failures=3, breaker_reset="30s")})
     with daemon.client() as c:
-        eventually(lambda: pool_of(c)["state"] == "open", "the breaker is open", 20.0 * SLOW)
+        eventually(lambda: bool(pool_of(c)["state"] == "open"), "the breaker is open", 20.0 * SLOW)
         error = c.fail_execute("echo")
         assert (error.code, error.executed) == ("circuit_open", "never")
         assert "Traceback" in error.cause["init"]["traceback"]
@@ -121,7 +121,7 @@ def test_fault_36_an_idle_worker_that_is_stopped_is_replaced(start_daemon: Start
     with daemon.client() as c:
         (victim,) = workers(c)
         os.kill(victim["pid"], signal.SIGSTOP)
-        eventually(lambda: pool_of(c)["state"] == "degraded", "the miss is shown", 10.0 * SLOW)
+        eventually(lambda: bool(pool_of(c)["state"] == "degraded"), "the miss is shown", 10.0 * SLOW)
         assert wait_dead(c, victim["worker"])["why"] == "lost"
         assert c.execute("echo", 1) == 1
 
@@ -131,7 +131,7 @@ def test_a_call_that_holds_the_gil_for_long_is_not_ended_by_pings(start_daemon: 
     with daemon.client() as c:
         call = c.start_execute("busy_c", 1.5)
         wait_running(c, "busy_c")
-        eventually(lambda: workers(c)[0]["misses"] == 1, "the miss is shown", 10.0 * SLOW)
+        eventually(lambda: bool(workers(c)[0]["misses"] == 1), "the miss is shown", 10.0 * SLOW)
         assert c.wait(call).error is None
-        eventually(lambda: workers(c)[0]["misses"] == 0, "the miss is forgotten", 10.0 * SLOW)
+        eventually(lambda: bool(workers(c)[0]["misses"] == 0), "the miss is forgotten", 10.0 * SLOW)
         assert pool_of(c)["spawned"] == 1
