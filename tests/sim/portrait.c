@@ -59,6 +59,7 @@ static void put_glance(struct hasher *h, const struct glance *g, uint64_t pong)
 	put(h, g->on | g->pinged << 1 | g->ponged << 2 | g->stacked << 3 | g->complete << 4 | g->stale << 5);
 	put(h, g->call);
 	put(h, pong - g->pong); /* whether the next one counts */
+	put_time(h, g->on ? g->asked : LOOP_NEVER);
 	put(h, g->stack != NULL);
 	put_time(h, g->taken ? g->taken : LOOP_NEVER);
 	put_time(h, g->timer.at);
@@ -228,6 +229,7 @@ uint64_t portrait(const struct world *w)
 	struct hasher h = { .now = loop_now(w->stage.loop) };
 	const struct sim_child *c;
 
+	put(&h, h.now); /* messages tell times as they are */
 	put_pool(&h, w->stage.pool);
 	put(&h, sim_tasks_marked(w->stage.loop));
 	DL_FOREACH (w->stage.machine.children, c)
