@@ -31,7 +31,7 @@ static void put_calls(struct hasher *h, const struct stream *s)
 {
 	put(h, stream_is_open(s));
 	put(h, s->ended | s->paused << 1 | s->mute << 2 | s->unread << 3);
-	put(h, s->out_bytes);
+	put(h, sim_stream_sum(s));
 	put(h, s->flush.marked);
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "daemon/io/process.h"
+#include "daemon/io/stream.h"
 #include "proto/cursor.h"
 #include "tests/sim/sim_loop.h"
 
@@ -141,6 +142,9 @@ void sim_child_write_dump(struct sim_child *c, const char *text); /* one stack; 
 void sim_child_close_calls(struct sim_child *c);
 void sim_child_close_control(struct sim_child *c);
 void sim_child_die(struct sim_child *c, int exit_code, int signal);
+
+/* Of what the daemon has sent and not flushed yet: its bytes, told apart. */
+uint64_t sim_stream_sum(const struct stream *s);
 
 /* For sim_stream.c and sim_process.c: the kernel's side. */
 void sim_child_receive(struct sim_child *c, bool control, const void *data, size_t len);

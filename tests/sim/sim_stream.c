@@ -151,6 +151,18 @@ void stream_drain_input(struct stream *s)
 
 /* --- output --- */
 
+uint64_t sim_stream_sum(const struct stream *s)
+{
+	const struct stream_segment *g;
+	uint64_t sum = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+
+	DL_FOREACH (s->out, g) {
+		for (size_t i = 0; i < g->len; i++)
+			sum = (sum ^ g->data[i]) * UINT64_C(0x100000001b3);
+	}
+	return sum;
+}
+
 static void stream_on_flush(struct loop_task *t)
 {
 	struct stream *s = container_of(t, struct stream, flush);
