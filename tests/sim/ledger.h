@@ -12,6 +12,7 @@
 struct record {
 	uint64_t caller, id;
 	bool checkout, idempotent;
+	bool retried; /* a worker that had begun it died, or was killed for what it said: what it replied is void then */
 	bool replied; /* before it was answered: the value lay ready */
 	unsigned answered, saw, began, ended;
 	bool abandoned;

@@ -190,6 +190,7 @@ static void on_finished(struct caller *caller, const struct request *r, const st
 
 	world_trace(w, o->abandoned ? "abandoned" : error_name(o->code), r->call, o->executed);
 	rec->answered++;
+	rec->retried = r->retried;
 	rec->code = o->code;
 	rec->executed = o->executed;
 	rec->abandoned = o->abandoned;
