@@ -252,7 +252,7 @@ def test_a_grandchild_of_a_worker_that_lives_is_left_alone(start_daemon: StartDa
 def test_a_worker_that_dies_again_and_again_loses_only_the_calls_that_it_ran(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
-    daemon = start_daemon({"default": pool("nasty", 2)})
+    daemon = start_daemon({"default": pool("nasty", 2, poison_kills=0)})
     ledger = tmp_path / "ledger"
     with daemon.client() as c:
         numbers = {}
