@@ -52,7 +52,8 @@ bool stack_next(struct span *rest, struct stack_frame *f)
 
 bool stack_frame_is_user(const struct stack_frame *f)
 {
-	static const char *const others[] = { "/lib/python3", "/site-packages/", "/dist-packages/", "/pypool_worker/" };
+	static const char *const others[] = { "/lib/python3", "/site-packages/", "/dist-packages/", "/pypool_worker/",
+					      "/python_worker/run_worker.py" };
 	const char *file = (const char *)f->file.p;
 
 	if (f->file.len && file[0] == '<')

@@ -11,15 +11,15 @@ from tests.support.daemon import Daemon
 from tests.support.scenes import wait_queued, wait_running
 
 StartDaemon = Callable[..., Daemon]
-KEYS = "waited_ms run_ms stack stack_complete output"
+KEYS = "waited_ms run_ms activity stack stack_complete output"
 
 
 @pytest.mark.parametrize("handler, place", [
-    ("loop", r"shop\.py line \d+ in loop"),
-    ("match", r"shop\.py line \d+ in match"),
-    ("deadlock", r"shop\.py line \d+ in deadlock"),
-    ("read_socket", r"shop\.py line \d+ in read_socket"),
-    ("slow", r"shop\.py line \d+ in slow"),
+    ("loop", r"shop\.py line \d+ in loop, running Python"),
+    ("match", r"shop\.py line \d+ in match, in C code that holds the GIL"),
+    ("deadlock", r"shop\.py line \d+ in deadlock, asleep in futex"),
+    ("read_socket", r"shop\.py line \d+ in read_socket, asleep in recvfrom"),
+    ("slow", r"shop\.py line \d+ in slow, asleep in \w*nanosleep"),
 ])
 def test_where_it_hangs(start_daemon: StartDaemon, handler: str, place: str) -> None:
     with start_daemon({"default": pool("shop", cancel_grace="300ms")}).client() as c:
@@ -41,7 +41,7 @@ def test_a_stopped_worker(start_daemon: StartDaemon) -> None:
         error = c.fail_execute("stop", timeout_ms=300)
         check(
             error, "deadline_exceeded", "maybe",
-            rf"deadline 300 ms exceeded in stop: it did not show its stack; it is being interrupted, and {WORKER} killed if it "
+            rf"deadline 300 ms exceeded in stop: it did not show its stack, stopped \(state T\); it is being interrupted, and {WORKER} killed if it "
             "goes on for 300 ms",
             KEYS,
         )
@@ -49,14 +49,14 @@ def test_a_stopped_worker(start_daemon: StartDaemon) -> None:
 
 
 @pytest.mark.parametrize("app, place", [
-    ("sleepy", r"sleepy\.py line 6 in wait_for_licence"),
-    ("deadlock", r"deadlock\.py line 11"),
+    ("sleepy", r"sleepy\.py line 6 in wait_for_licence, asleep in \w*nanosleep"),
+    ("deadlock", r"deadlock\.py line 11, asleep in futex"),
 ])
 def test_an_import_that_hangs(start_daemon: StartDaemon, app: str, place: str) -> None:
     with start_daemon({"default": pool(app, init_timeout="1500ms")}).client() as c:
         cause = check_init(
             c.fail_execute("anything"), rf"init was not finished in 1.5 s, in phase imports of {app}: {place}",
-            "stack signal core max_rss_kib",
+            "activity stack signal core max_rss_kib",
         )
         assert cause["init"][-1]["module"] == app and cause["init"][-1]["ms"] > 100
         assert f'{app}.py", line' in cause["stack"]
@@ -69,7 +69,7 @@ def test_all_workers_busy(start_daemon: StartDaemon) -> None:
         error = c.fail_execute("price", 1, queue_timeout_ms=200)
         check(
             error, "queue_timeout", "never",
-            rf"no free worker for price in {TIME}: 1 of 1 busy \(pid \d+: slow for {TIME}\); you were first in the queue",
+            rf"no free worker for price in {TIME}: 1 of 1 busy \(pid \d+: slow for {TIME} at shop\.py line \d+ in slow\); you were first in the queue",
             "waited_ms ahead workers",
         )
         waits = c.start_execute("add", 1, 2, timeout_ms=30_000)
@@ -77,7 +77,7 @@ def test_all_workers_busy(start_daemon: StartDaemon) -> None:
         error = c.fail_execute("price", 1, queue_timeout_ms=200)
         check(
             error, "queue_timeout", "never",
-            rf"no free worker for price in {TIME}: 1 of 1 busy \(pid \d+: slow for {TIME}\); 1 was ahead of you in the queue",
+            rf"no free worker for price in {TIME}: 1 of 1 busy \(pid \d+: slow for {TIME} at shop\.py line \d+ in slow\); 1 was ahead of you in the queue",
             "waited_ms ahead workers",
         )
         assert error.cause["ahead"] == 1
