@@ -24,14 +24,13 @@
 #define CHILDREN_MAX (64 * 1024)
 #define MARKER "PYPOOL_WORKER="
 
-/* A file of /proc with a NUL behind it; the number of bytes, or -1. */
-static ssize_t read_proc(const char *path, char *buf, size_t size)
+/* A file of /proc from its beginning, with a NUL behind it; the number of bytes, or -1. */
+static ssize_t read_proc(int fd, char *buf, size_t size)
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	size_t used = 0;
 	ssize_t n = -1;
 
-	while (fd >= 0 && used < size - 1 && (n = read(fd, buf + used, size - 1 - used)) > 0)
+	while (fd >= 0 && used < size - 1 && (n = pread(fd, buf + used, size - 1 - used, (off_t)used)) > 0)
 		used += (size_t)n;
 	buf[used] = '\0';
 	return n < 0 ? -1 : (ssize_t)used;
@@ -41,11 +40,13 @@ static ssize_t read_proc(const char *path, char *buf, size_t size)
 static uint64_t stray_worker(pid_t pid)
 {
 	_cleanup_free_ char *env = mem_new(ENVIRON_MAX);
+	_cleanup_close_ int fd = -1;
 	char path[40];
 	ssize_t n;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/environ", pid); /* fits */
-	n = read_proc(path, env, ENVIRON_MAX);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = read_proc(fd, env, ENVIRON_MAX);
 	for (const char *at = env; n > 0 && at < env + n; at += strlen(at) + 1) {
 		if (strncmp(at, MARKER, sizeof(MARKER) - 1) == 0)
 			return strtoull(at + sizeof(MARKER) - 1, NULL, 10);
@@ -73,14 +74,13 @@ static void strays_consider(struct strays *s, pid_t pid)
 static void strays_kill(struct strays *s)
 {
 	_cleanup_free_ char *children = NULL;
-	char path[64], *at, *end;
+	char *at, *end;
 	ssize_t n;
 
-	if (!s->lives)
+	if (!s->lives || s->children < 0)
 		return;
 	children = mem_new(CHILDREN_MAX);
-	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid()); /* fits; there is one thread */
-	n = read_proc(path, children, CHILDREN_MAX);
+	n = read_proc(s->children, children, CHILDREN_MAX);
 	for (at = children; n > 0; at = end) {
 		long pid = strtol(at, &end, 10);
 
@@ -122,9 +122,13 @@ static void strays_on_again(struct loop_task *t)
 
 int strays_start(struct strays *s, struct loop *l, bool (*owned)(struct strays *s, pid_t pid))
 {
-	*s = (struct strays){ .loop = l, .again.run = strays_on_again, .owned = owned };
+	char path[64];
+
+	*s = (struct strays){ .loop = l, .again.run = strays_on_again, .owned = owned, .children = -1 };
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		return -errno;
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid()); /* fits; there is one thread */
+	s->children = open(path, O_RDONLY | O_CLOEXEC); /* a kernel without it: nothing is killed */
 	loop_signal_start(&s->chld, l, SIGCHLD, strays_on_signal);
 	strays_reap(s); /* what has died before */
 	return 0;
@@ -135,6 +139,8 @@ void strays_stop(struct strays *s)
 	if (!s->loop)
 		return;
 	strays_kill(s); /* the last workers are gone */
+	cleanup_close(&s->children);
+	s->children = -1;
 	loop_signal_stop(&s->chld);
 	loop_task_cancel(s->loop, &s->again);
 	s->loop = NULL;

@@ -17,6 +17,7 @@ struct strays {
 	bool (*owned)(struct strays *s, pid_t pid);
 	/* Does the worker with this number live? NULL: nobody is killed. */
 	bool (*lives)(struct strays *s, uint64_t worker);
+	int children; /* owns: /proc says there who they are; kept open, for when no more files can be; -1: none */
 	uint64_t reaped, killed;
 };
 

@@ -55,7 +55,7 @@ static void submit(struct world *w, struct world_caller *c, enum request_kind ki
 	};
 
 	if (below(w, 4))
-		spec.args = (struct span){ .p = flavours, .len = 1 + below(w, WORLD_FLAVOURS) };
+		spec.args = (struct span){ .p = flavours, .len = 1 + below(w, below(w, 2) ? 2 : WORLD_FLAVOURS) };
 	world_submit(w, c, &spec, l);
 }
 
@@ -129,7 +129,7 @@ static void step_noise(struct world *w)
 		return;
 	world_trace(w, "noise of a worker", (uint64_t)c->pid, 0);
 	if (below(w, 2))
-		sim_child_reply(c, c->call ? c->call + 1 : 1);
+		sim_child_reply(c, c->call ? c->call + 1 : UINT64_C(1) << 40); /* of a call that is not on its way to it */
 	else
 		sim_child_print(c, "hello from the handler\nand half a line");
 }

@@ -67,7 +67,12 @@ static void on_attempted(struct sim_machine *m)
 
 static void on_called(struct sim_machine *m, struct sim_child *c)
 {
-	temper_draw_call(&world_of(m)->temper, &c->script);
+	struct world *w = world_of(m);
+
+	temper_draw_call(&w->temper, &c->script);
+	if (w->stage.settings.poison_kills && w->temper.bad_call && find_record(w, c->call)->flavour == 0 &&
+	    sim_random_once_in(&w->random, 2))
+		c->script.call = SIM_CALL_DIE; /* this one kills */
 }
 
 static void on_saw(struct sim_machine *m, struct sim_child *c, uint64_t call)
@@ -155,7 +160,7 @@ static void note_kill(struct world *w, const struct sim_child *c)
 static void on_died(struct sim_machine *m, struct sim_child *c)
 {
 	world_trace(world_of(m), "worker dies", (uint64_t)c->pid, c->said_ready);
-	if (c->call && c->running)
+	if (c->call)
 		note_kill(world_of(m), c);
 	if (c->said_ready)
 		world_of(m)->streak.n = 0;
