@@ -26,3 +26,10 @@ def leave() -> int:
 @expose
 def leave_and_die() -> None:
     os.kill(os.getpid(), 11)
+
+
+@expose
+def append_and_die(path: str) -> None:
+    with open(path, "a", encoding="utf-8") as ledger:
+        ledger.write("begun\n")
+    os.kill(os.getpid(), 9)
