@@ -31,11 +31,14 @@ from tests.support.waiting import until_fine
 
 HERE = Path(__file__).resolve().parent
 STUB = BUILD / "tests" / "stub_worker"
-POOLS = {"stub": 6, "flaky": 2, "python": 2}
+POOLS = {"stub": 6, "flaky": 2, "python": 2, "storm": 3}
+POISON_KILLS = 2  # of the pool storm
+SURGE = 1  # workers of it that are doubled for their replacement
 UID_MAX_CALLS = 4000
 STALL_MS = 250.0  # of the daemon's loop, on a machine that is busy with everything else here
 RSS_GROWTH_KIB = 12 * 1024
 TROUBLE_SHOWN = 40
+REST = 60.0  # until all is quiet: a pool whose workers died again and again waits for up to 40 s
 
 
 def pools(log: Path) -> dict[str, Any]:
@@ -51,6 +54,8 @@ def pools(log: Path) -> dict[str, Any]:
         "stub": {**pool("stub", POOLS["stub"]), **limits, **stub},
         "flaky": {**pool("stub", POOLS["flaky"]), **limits, **flaky},
         "python": {**pool("chaos_app", POOLS["python"]), **limits, **python},
+        "storm": {**pool("stub", POOLS["storm"]), **limits, **stub, "poison_kills": POISON_KILLS, "breaker_failures": 2,
+                  "breaker_reset": "100ms", "max_requests": 40},
     }
 
 
@@ -148,6 +153,7 @@ class Run:
         yield from checker.check_calls(self.history, events)
         yield from checker.check_workers(events)
         yield from checker.check_leases(self.history, events)
+        yield from checker.check_poison(events, max(POISON_KILLS, POOLS["storm"]))
         yield from checker.check_times(self.history, SLOW)
         with self.daemon.client() as c:
             self.pools = c.call("pools")
@@ -160,7 +166,7 @@ class Run:
 
     def judge_process(self, status: dict[str, Any]) -> Iterator[str]:
         """10, 11, 12, 13, 17, 20: what the kernel says."""
-        most = sum(POOLS.values())
+        most = sum(POOLS.values()) + SURGE
         if self.most_children > most:
             yield f"invariant 13: {self.most_children} living children, and the pools have {most} workers"
         try:
@@ -189,10 +195,10 @@ class Run:
             if self.daemon.process.poll() is not None:
                 return [f"invariant 20: the daemon ended: {self.daemon.process.returncode}", self.daemon.log_end()]
             self.attack_seconds = time.monotonic() - began
-            until_fine(lambda: self.unrest(self.daemon.status()), 20.0 * SLOW)
+            until_fine(lambda: self.unrest(self.daemon.status()), REST * SLOW)
             found = list(self.judge())
             found += asyncio.run(self.probe_quota())
-            until_fine(lambda: self.unrest(self.daemon.status()), 20.0 * SLOW)
+            until_fine(lambda: self.unrest(self.daemon.status()), REST * SLOW)
             self.report()
             self.daemon.stop()
         except AssertionError as e:
@@ -207,6 +213,8 @@ class Run:
         died = sum(p["died"] for p in self.pools)
         print(f"  {calls} calls in {self.attack_seconds:.1f} s, {len(self.history.leases)} leases, {self.events} events of workers")
         print(f"  {counts['kills']} SIGKILLs, {counts['stops']} SIGSTOPs; {died} workers died")
+        storm = next(p for p in self.pools if p["name"] == "storm")
+        print(f"  storm: {storm['spawned']} workers, {counts['poisoned']} poisoned, {storm['breaker']['opened']} times open")
         print(f"  ends: {self.history.summary()}")
         print(f"  deadlines met {checker.worst_times(self.history.calls)}; worst stall {self.stall_ms:.1f} ms; "
               f"RSS {self.early_rss} KiB {self.growth:+d}", flush=True)

@@ -71,16 +71,19 @@ WHAT: Dict[str, Callable[[int], None]] = {
 @expose
 def run(tag: str, what: str, n: int) -> Any:
     call = current().call_id
-    note("S", call, tag)
     try:
-        WHAT[what](n)
-    except ValueError:
+        note("S", call, tag)
+        try:
+            WHAT[what](n)
+        except ValueError:
+            note("E", call, tag)
+            raise
         note("E", call, tag)
+    except ValueError:
         raise
-    except BaseException:
+    except BaseException:  # wherever the interrupt came, in the notes too
         note("I", call, tag)
         raise
-    note("E", call, tag)
     return tag
 
 

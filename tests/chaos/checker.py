@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from tests.chaos.history import Call, Event, History, Lease, by_tag, by_worker
+from tests.chaos.scenes import POISON
 
 # What a call may end with; anything else is a mistake of the daemon or of the run.
 CODES = {
     "ok", "queue_timeout", "deadline_exceeded", "cancelled", "worker_died", "worker_protocol", "init_failed",
-    "overloaded", "lease_expired", "lease_not_found", "app_error", "duplicate_id",
+    "overloaded", "circuit_open", "lease_expired", "lease_not_found", "app_error", "duplicate_id",
 }
 EARLY = 0.010  # the daemon counts from the turn in which it reads the request
 LATE = 1.5
@@ -47,7 +48,7 @@ def check_calls(history: History, events: list[Event]) -> Iterator[str]:
             yield f"invariant 5: it ran on worker {mine[0].worker}, and the daemon says {call.worker}: {call}"
     known = {call.tag for call in history.calls}
     for tag in runs:
-        if tag not in known:
+        if tag not in known and not tag.startswith(POISON):
             yield f"invariant 4: {tag} ran, and nobody has sent it"
 
 
@@ -69,6 +70,15 @@ def check_workers(events: list[Event]) -> Iterator[str]:
                 running = e
             else:
                 running = None
+
+
+def check_poison(events: list[Event], most: int) -> Iterator[str]:
+    """15 a call that kills its worker does so `most` times: as often as it may, or as many as run when the first dies. A
+    run is shorter than the time after which it is forgotten."""
+    for tag, its in by_tag(events).items():
+        kills = sum(e.letter == "S" for e in its)
+        if tag.startswith(POISON) and kills > most:
+            yield f"invariant 15: {tag} was started {kills} times, {most} are enough"
 
 
 def check_leases(history: History, events: list[Event]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from tests.chaos.history import Call, History, Lease
 from tests.chaos.link import Framing, Link, connect
 
 CALL_TIMEOUT = 5.0  # of the pools
+POISON = "poison-"  # begins the tag of a call that kills, and that is sent again and again
 PATIENCE = 30.0  # until a call that has no reply is lost
 
 # what a stub does wrong, and the largest n for it
@@ -102,7 +103,7 @@ class Client:
         return await connect(self.world.path, self.world.history, self.name, self.framing)
 
     def pool(self) -> str:
-        return self.rng.choices(("stub", "flaky", "python"), (88, 7, 5))[0]
+        return self.rng.choices(("stub", "flaky", "python", "storm"), (83, 7, 5, 5))[0]
 
     def call(self, link: Link, pool: str, what: str, n: int, options: dict[str, Any]) -> tuple[Call, bytes]:
         call = self.world.new_call(self.name, pool, what, n, options)
@@ -128,7 +129,7 @@ class Client:
         futures = [call.future for call in calls if call.future is not None]
         if futures:
             await asyncio.wait(futures, timeout=PATIENCE)
-        if any(call.code == "init_failed" for call in calls):
+        if any(call.code in ("init_failed", "circuit_open") for call in calls):
             await self.pause(100)  # the pool is down for a moment: what a client would do
 
     async def pause(self, most_ms: int) -> None:
@@ -219,7 +220,7 @@ class Client:
         link.last_id += 1
         link.write(link.prepare(first, {}, link.last_id) + link.prepare(second, {}, link.last_id))
         await self.wait([first, second])
-        at_once = ("init_failed", "overloaded", "")  # nothing is in flight after that
+        at_once = ("init_failed", "circuit_open", "overloaded", "")  # nothing is in flight after that
         if first.code == "duplicate_id" or (second.code not in ("duplicate_id", "") and first.code not in at_once):
             self.world.history.complain(1, f"the same id twice: {first}; {second}")
 
@@ -280,6 +281,20 @@ class Client:
             await self.pause(ttl)
         self.world.history.complain(7, f"{late} with a lease that ended {lease}")
 
+    async def poison(self) -> None:
+        """Calls that always kill their worker, among others: each is refused when it has killed often enough."""
+        link = await self.kept_link()
+        calls = self.calls(link, self.rng.randrange(1, 8), "storm")
+        args = [f"{POISON}{self.rng.randrange(40)}", "die", 109]
+        asked = [link.ask("execute", target="run", args=args, pool="storm") for _ in range(self.rng.randrange(1, 4))]
+        for future in asked:
+            error, value = await asyncio.wait_for(future, PATIENCE)
+            code = "ok" if error is None else error["code"]
+            self.world.history.counts[code] += 1
+            if code == "ok" or (code == "poisoned" and error["executed"] != "never"):
+                self.world.history.complain(15, f"a call that kills is answered {error or value}")
+        await self.wait(calls)
+
     async def look(self) -> None:
         link = await self.kept_link()
         for method in self.rng.sample(("status", "pools", "workers", "clients", "queue", "logs"), 2):
@@ -300,6 +315,7 @@ SCENES: tuple[tuple[Callable[[Client], Awaitable[None]], int], ...] = (
     (Client.refused, 2),
     (Client.lease, 6),
     (Client.look, 1),
+    (Client.poison, 2),
 )
 
 

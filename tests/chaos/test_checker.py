@@ -129,3 +129,8 @@ def test_a_reply_to_nobody_a_second_one_and_a_wrong_value_are_found() -> None:
     trouble = asyncio.run(talk())
     assert len(trouble) == 3, trouble
     assert "invariant 2" in trouble[0] and "invariant 1" in trouble[1] and "invariant 1" in trouble[2]
+
+
+def test_a_call_that_kills_too_often_is_found() -> None:
+    assert not list(checker.check_poison(events("Spoison-1 Spoison-1 Sa Sa Sa Sa"), 2))
+    assert "invariant 15" in next(checker.check_poison(events("Spoison-1 Spoison-1 Spoison-1"), 2))
