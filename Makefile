@@ -215,7 +215,7 @@ $(STUB_WORKER): tests/chaos/stub_worker.c $(PROTO_SRC) $(wildcard proto/*.h) $(B
 
 # libFuzzer's: built by make check-fuzz and make fuzz with flags of their own, into build-fuzz/. Workers are puppets and
 # the clock stands still, so tests/fuzz is in the place of these parts of the daemon.
-FUZZ_REPLACES := daemon/daemon.c $(addprefix daemon/io/,loop.c process.c spawn.c strays.c systemd.c)
+FUZZ_REPLACES := daemon/daemon.c $(addprefix daemon/io/,loop.c look.c process.c spawn.c strays.c systemd.c)
 .PHONY: fuzz-programs
 fuzz-programs: $(FUZZ_BIN)
 

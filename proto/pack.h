@@ -55,6 +55,19 @@ static inline void pack_kv_double(msgpack_packer *pk, const char *key, double v)
 	msgpack_pack_double(pk, v);
 }
 
+/* list: NULL-terminated, or NULL for an empty one. */
+static inline void pack_kv_list(msgpack_packer *pk, const char *key, char *const *list)
+{
+	size_t n = 0;
+
+	while (list && list[n])
+		n++;
+	pack_text(pk, key);
+	msgpack_pack_array(pk, n);
+	for (size_t i = 0; i < n; i++)
+		pack_text(pk, list[i]);
+}
+
 /* Bytes that are already one encoded value. */
 static inline void pack_raw(msgpack_packer *pk, struct span encoded)
 {

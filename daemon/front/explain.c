@@ -81,10 +81,11 @@ static void pack_waiting(struct view *v, const struct request *r)
 	if (r->lease)
 		own = ahead = lease_ahead(r);
 	else if (r->held)
-		own = ahead = 0; /* it waits for calls that run */
+		own = ahead = 0; /* it waits for calls of its like */
 	else
 		ahead = queue_ahead(&r->pool->queue, r, &own);
-	known = forecast_start(r, ahead, &start);
+	known = !r->held && forecast_start(r, ahead, &start);
+	pack_kv_uint(&v->pk, "held", r->held ? r->held->kills : 0);
 	pack_kv_uint(&v->pk, "ahead_own", own);
 	pack_kv_uint(&v->pk, "ahead", ahead);
 	pack_guess(&v->pk, "start_ms", known, start / NS_PER_MS);
@@ -100,14 +101,14 @@ static void pack_running(struct view *v, const struct request *r)
 	pack_kv_uint(&v->pk, "worker", w->id);
 	pack_kv_uint(&v->pk, "pid", (uint64_t)w->last_pid);
 	pack_kv_uint(&v->pk, "run_ms", (v->now - r->started) / NS_PER_MS);
-	pack_kv_bool(&v->pk, "stack_asked", w->proc.dumping);
+	pack_kv_bool(&v->pk, "stack_asked", w->glance.on);
 }
 
 static void pack_call(struct view *v, const struct request *r)
 {
 	bool runs = r->state == REQUEST_RUNNING;
 
-	msgpack_pack_map(&v->pk, runs ? 14 : 16);
+	msgpack_pack_map(&v->pk, runs ? 14 : 17);
 	pack_kv_text(&v->pk, "kind", "call");
 	pack_kv_uint(&v->pk, "call", r->call);
 	pack_kv_text(&v->pk, "state", request_state_name(r->state));
@@ -165,24 +166,6 @@ static void pack_history(struct view *v, const struct worker *w)
 	}
 }
 
-static void pack_slot(struct view *v, const struct worker *w)
-{
-	const struct request *r = w->slot.request;
-
-	pack_text(&v->pk, "call");
-	if (slot_is_free(w)) {
-		msgpack_pack_nil(&v->pk);
-		return;
-	}
-	msgpack_pack_map(&v->pk, 6);
-	pack_kv_uint(&v->pk, "call", w->slot.call);
-	pack_kv_text(&v->pk, "target", w->slot.target);
-	pack_kv_uint(&v->pk, "ms", (v->now - w->slot.started) / NS_PER_MS);
-	pack_kv_bool(&v->pk, "answered", !r);
-	view_pack_left(v, "deadline_ms", r ? r->deadline : LOOP_NEVER);
-	pack_kv_bool(&v->pk, "stack_asked", w->proc.dumping);
-}
-
 static void pack_last_lines(struct view *v, const struct worker *w)
 {
 	uint64_t end = w->proc.tail ? tail_mark(w->proc.tail) : 0;
@@ -210,7 +193,7 @@ static void pack_worker(struct view *v, const struct worker *w)
 	pack_kv_uint(&v->pk, "generation", w->generation);
 	pack_kv_uint(&v->pk, "lease", w->lease ? w->lease->id : 0);
 	pack_kv_bool(&v->pk, "probe", w->probe);
-	pack_slot(v, w);
+	view_pack_slot(v, w);
 	pack_history(v, w);
 	failure_pack_phases(&v->pk, "init", w);
 	pack_kv_text(&v->pk, "exit", dead && w->last_pid ? postmortem_exit_text(w, how) : NULL);
@@ -241,56 +224,6 @@ static void explain_worker(struct view *v, uint64_t id)
 }
 
 /* --- a pool --- */
-
-static void pack_failure(msgpack_packer *pk, const struct supply *s)
-{
-	const struct failure *f = s->failure;
-
-	pack_text(pk, "last_failure");
-	if (!f) {
-		msgpack_pack_nil(pk);
-		return;
-	}
-	msgpack_pack_map(pk, 5);
-	pack_kv_text(pk, "message", f->message);
-	pack_kv_text(pk, "phase", f->phase);
-	pack_kv_uint(pk, "times", s->failures_in_row);
-	pack_kv_uint(pk, "since_ms", s->first_failure_wall);
-	pack_text(pk, "cause");
-	pack_raw(pk, (struct span){ .p = (const uint8_t *)f->cause.data, .len = f->cause.size });
-}
-
-static void pack_breaker_causes(msgpack_packer *pk, const struct breaker *b)
-{
-	uint32_t n = 0;
-
-	while (breaker_cause(b, n))
-		n++;
-	pack_text(pk, "last");
-	msgpack_pack_array(pk, n);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct breaker_cause *c = breaker_cause(b, i);
-
-		msgpack_pack_map(pk, 3);
-		pack_kv_uint(pk, "time_ms", c->wall_ms);
-		pack_kv_uint(pk, "worker", c->worker);
-		pack_text(pk, "what");
-		text_pack_safe(pk, span_str(c->text), TAIL_LINE_MAX);
-	}
-}
-
-static void pack_breaker(msgpack_packer *pk, const struct breaker *b)
-{
-	pack_text(pk, "breaker");
-	msgpack_pack_map(pk, 7);
-	pack_kv_text(pk, "state", breaker_state_name(b->state));
-	pack_kv_uint(pk, "failures", breaker_failures(b));
-	pack_kv_uint(pk, "threshold", b->threshold);
-	pack_kv_uint(pk, "since_ms", b->first_wall);
-	pack_kv_uint(pk, "opened", b->n_opened);
-	pack_kv_uint(pk, "retry_after_ms", b->state == BREAKER_OPEN ? breaker_wait(b) / NS_PER_MS + 1 : 0);
-	pack_breaker_causes(pk, b);
-}
 
 static bool is_recycled(const struct worker *w)
 {
@@ -357,27 +290,14 @@ static void explain_pool(struct view *v, const struct pool *p)
 	pack_kv_uint(&v->pk, "running", p->n_running);
 	pack_kv_uint(&v->pk, "deaths_in_row", s->deaths_in_row);
 	pack_guess(&v->pk, "next_try_ms", wait > 0, wait / NS_PER_MS + 1);
-	pack_failure(&v->pk, s);
-	pack_breaker(&v->pk, &s->breaker);
+	view_pack_failure(&v->pk, p);
+	view_pack_breaker(&v->pk, p);
 	pack_recycling(v, p);
 	pack_eldest(v, p);
 	pack_kv_text(&v->pk, "replace", p->settings->replace_after ? "after" : "before");
 }
 
 /* --- the method --- */
-
-/* NULL: q is answered. */
-static const struct pool *explain_find_pool(const struct query *q)
-{
-	const struct pool *p = server_find_pool(q->client->server, q->params.pool);
-	char list[512], quoted[300];
-
-	if (!p)
-		query_fail(q, ERROR_UNKNOWN_POOL, "no pool \"%s\"; there are: %s",
-			   envelope_quote(q->params.pool, quoted, sizeof(quoted)),
-			   server_pool_list(q->client->server, list, sizeof(list)));
-	return p;
-}
 
 void method_why(struct query *q)
 {
@@ -391,7 +311,7 @@ void method_why(struct query *q)
 		return;
 	}
 	if (params_has(a, PARAM_POOL)) {
-		p = explain_find_pool(q);
+		p = query_find_pool(q);
 		if (!p)
 			return;
 	}

@@ -63,16 +63,10 @@ static struct pool *choose_pool(const struct query *q)
 {
 	struct server *s = q->client->server;
 	struct pool *p;
-	char list[512], quoted[300];
+	char list[512];
 
-	if (params_has(&q->params, PARAM_POOL)) {
-		p = server_find_pool(s, q->params.pool);
-		if (!p)
-			query_fail(q, ERROR_UNKNOWN_POOL, "no pool \"%s\"; there are: %s",
-				   envelope_quote(q->params.pool, quoted, sizeof(quoted)),
-				   server_pool_list(s, list, sizeof(list)));
-		return p;
-	}
+	if (params_has(&q->params, PARAM_POOL))
+		return query_find_pool(q);
 	p = server_find_pool(s, SPAN_LIT("default"));
 	if (!p && s->n_pools == 1)
 		p = s->pools[0];

@@ -23,14 +23,7 @@
 /* False: there is no pool of the name asked for, and q is answered. */
 static bool pool_exists(const struct query *q)
 {
-	char list[512], quoted[300];
-
-	if (!params_has(&q->params, PARAM_POOL) || server_find_pool(q->client->server, q->params.pool))
-		return true;
-	query_fail(q, ERROR_UNKNOWN_POOL, "no pool \"%s\"; there are: %s",
-		   envelope_quote(q->params.pool, quoted, sizeof(quoted)),
-		   server_pool_list(q->client->server, list, sizeof(list)));
-	return false;
+	return !params_has(&q->params, PARAM_POOL) || query_find_pool(q);
 }
 
 static bool pool_is_asked_for(const struct query *q, const struct pool *p)
@@ -65,21 +58,6 @@ static void pack_calls(msgpack_packer *pk, struct server *s)
 	pack_kv_uint(pk, "running", running);
 }
 
-static void pack_failure(msgpack_packer *pk, const struct pool *p)
-{
-	pack_text(pk, "last_failure");
-	if (!p->supply.failure) {
-		msgpack_pack_nil(pk);
-		return;
-	}
-	msgpack_pack_map(pk, 4);
-	pack_kv_text(pk, "message", p->supply.failure->message);
-	pack_kv_text(pk, "phase", p->supply.failure->phase);
-	pack_kv_uint(pk, "times", p->supply.failures_in_row);
-	pack_text(pk, "cause");
-	pack_raw(pk, (struct span){ .p = (const uint8_t *)p->supply.failure->cause.data, .len = p->supply.failure->cause.size });
-}
-
 static void pack_pool_short(msgpack_packer *pk, const struct pool *p)
 {
 	msgpack_pack_map(pk, 8);
@@ -90,7 +68,7 @@ static void pack_pool_short(msgpack_packer *pk, const struct pool *p)
 	pack_kv_uint(pk, "busy", p->in_state[WORKER_BUSY]);
 	pack_kv_uint(pk, "starting", p->in_state[WORKER_STARTING] + p->in_state[WORKER_INITIALIZING]);
 	pack_kv_uint(pk, "queued", p->queue.count);
-	pack_failure(pk, p);
+	view_pack_failure(pk, p);
 }
 
 void method_status(struct query *q)
@@ -113,20 +91,6 @@ void method_status(struct query *q)
 	for (unsigned i = 0; i < s->n_pools; i++)
 		pack_pool_short(&v.pk, s->pools[i]);
 	view_send(&v);
-}
-
-static void pack_breaker(msgpack_packer *pk, const struct pool *p)
-{
-	const struct breaker *b = &p->supply.breaker;
-	const struct breaker_cause *last = breaker_cause(b, 0);
-
-	pack_text(pk, "breaker");
-	msgpack_pack_map(pk, 5);
-	pack_kv_text(pk, "state", breaker_state_name(b->state));
-	pack_kv_uint(pk, "failures", breaker_failures(b));
-	pack_kv_uint(pk, "opened", b->n_opened);
-	pack_kv_uint(pk, "retry_after_ms", breaker_is_open(b) ? supply_wait(p) / NS_PER_MS : 0);
-	pack_kv_text(pk, "last", last ? last->text : NULL);
 }
 
 static void pack_pool(msgpack_packer *pk, const struct pool *p)
@@ -160,9 +124,9 @@ static void pack_pool(msgpack_packer *pk, const struct pool *p)
 	pack_kv_uint(pk, "wait_p99_us", histogram_quantile(&st->wait, 990));
 	pack_kv_uint(pk, "run_p50_us", histogram_quantile(&st->run, 500));
 	pack_kv_uint(pk, "run_p99_us", histogram_quantile(&st->run, 990));
-	pack_breaker(pk, p);
 	pack_kv_uint(pk, "due", p->supply.n_due);
-	pack_failure(pk, p);
+	view_pack_breaker(pk, p);
+	view_pack_failure(pk, p);
 }
 
 void method_pools(struct query *q)
@@ -184,20 +148,6 @@ void method_pools(struct query *q)
 	view_send(&v);
 }
 
-static void pack_slot(struct view *v, const struct worker *w)
-{
-	pack_text(&v->pk, "call");
-	if (slot_is_free(w)) {
-		msgpack_pack_nil(&v->pk);
-		return;
-	}
-	msgpack_pack_map(&v->pk, 4);
-	pack_kv_uint(&v->pk, "call", w->slot.call);
-	pack_kv_text(&v->pk, "target", w->slot.target);
-	pack_kv_uint(&v->pk, "ms", (v->now - w->slot.started) / NS_PER_MS);
-	pack_kv_bool(&v->pk, "answered", w->slot.request == NULL);
-}
-
 static void pack_worker(struct view *v, const struct worker *w)
 {
 	char how[POSTMORTEM_TEXT];
@@ -212,7 +162,7 @@ static void pack_worker(struct view *v, const struct worker *w)
 	pack_kv_uint(&v->pk, "generation", w->generation);
 	pack_kv_uint(&v->pk, "calls", w->calls_done);
 	pack_kv_text(&v->pk, "why", w->why == WORKER_WHY_NONE ? NULL : worker_why_name(w->why));
-	pack_slot(v, w);
+	view_pack_slot(v, w);
 	pack_kv_uint(&v->pk, "lease", w->lease ? w->lease->id : 0);
 	pack_kv_text(&v->pk, "python", w->hs.python);
 	pack_kv_text(&v->pk, "codec", w->hs.codec);

@@ -23,6 +23,18 @@ static void router_refuse(struct client *c, const uint64_t *id, enum error_code 
 	reply_error(c, id, &o);
 }
 
+struct pool *query_find_pool(const struct query *q)
+{
+	struct server *s = q->client->server;
+	struct pool *p = server_find_pool(s, q->params.pool);
+	char list[512], quoted[300];
+
+	if (!p)
+		query_fail(q, ERROR_UNKNOWN_POOL, "no pool \"%s\"; there are: %s",
+			   envelope_quote(q->params.pool, quoted, sizeof(quoted)), server_pool_list(s, list, sizeof(list)));
+	return p;
+}
+
 void query_fail(const struct query *q, enum error_code code, const char *format, ...)
 {
 	char message[sizeof(((struct outcome *)0)->message)];

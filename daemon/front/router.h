@@ -5,6 +5,7 @@
 #include "proto/params.h"
 
 struct client;
+struct pool;
 
 /* One request as its method sees it; valid during the call. */
 struct query {
@@ -17,6 +18,8 @@ struct query {
 
 /* Takes one message of a client. */
 void router_take(struct client *c, const struct slice *body);
+/* The pool that q's params name; NULL: there is none, and q is answered. */
+struct pool *query_find_pool(const struct query *q);
 /* Answers q with an error of the given code. */
 void query_fail(const struct query *q, enum error_code code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -5,6 +5,9 @@
 #include "daemon/front/reply.h"
 #include "daemon/front/router.h"
 #include "daemon/front/server.h"
+#include "daemon/pool/failure.h"
+#include "daemon/pool/pool.h"
+#include "daemon/pool/request.h"
 #include "proto/pack.h"
 
 void view_begin(struct view *v, const struct query *q)
@@ -27,4 +30,55 @@ void view_pack_left(struct view *v, const char *key, uint64_t at)
 		msgpack_pack_nil(&v->pk);
 	else
 		msgpack_pack_uint64(&v->pk, at > v->now ? (at - v->now) / NS_PER_MS : 0);
+}
+
+void view_pack_slot(struct view *v, const struct worker *w)
+{
+	const struct request *r = w->slot.request;
+
+	pack_text(&v->pk, "call");
+	if (slot_is_free(w)) {
+		msgpack_pack_nil(&v->pk);
+		return;
+	}
+	msgpack_pack_map(&v->pk, 6);
+	pack_kv_uint(&v->pk, "call", w->slot.call);
+	pack_kv_text(&v->pk, "target", w->slot.target);
+	pack_kv_uint(&v->pk, "ms", (v->now - w->slot.started) / NS_PER_MS);
+	pack_kv_bool(&v->pk, "answered", !r);
+	view_pack_left(v, "deadline_ms", r ? r->deadline : LOOP_NEVER);
+	pack_kv_bool(&v->pk, "stack_asked", w->glance.on);
+}
+
+void view_pack_failure(msgpack_packer *pk, const struct pool *p)
+{
+	const struct supply *s = &p->supply;
+
+	pack_text(pk, "last_failure");
+	if (!s->failure) {
+		msgpack_pack_nil(pk);
+		return;
+	}
+	msgpack_pack_map(pk, 5);
+	pack_kv_text(pk, "message", s->failure->message);
+	pack_kv_text(pk, "phase", s->failure->phase);
+	pack_kv_uint(pk, "times", s->failures_in_row);
+	pack_kv_uint(pk, "since_ms", s->first_failure_wall);
+	pack_text(pk, "cause");
+	pack_raw(pk, (struct span){ .p = (const uint8_t *)s->failure->cause.data, .len = s->failure->cause.size });
+}
+
+void view_pack_breaker(msgpack_packer *pk, const struct pool *p)
+{
+	const struct breaker *b = &p->supply.breaker;
+
+	pack_text(pk, "breaker");
+	msgpack_pack_map(pk, 7);
+	pack_kv_text(pk, "state", breaker_state_name(b->state));
+	pack_kv_uint(pk, "failures", breaker_failures(b));
+	pack_kv_uint(pk, "threshold", b->threshold);
+	pack_kv_uint(pk, "since_ms", b->first_wall);
+	pack_kv_uint(pk, "opened", b->n_opened);
+	pack_kv_uint(pk, "retry_after_ms", breaker_is_open(b) ? supply_wait(p) / NS_PER_MS + 1 : 0);
+	deaths_pack(pk, "last", &b->deaths);
 }

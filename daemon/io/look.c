@@ -86,5 +86,14 @@ void process_look(const struct process *p, struct process_look *look)
 	look->state = read_state(p->pid);
 	read_wchan(p->pid, look->wchan, sizeof(look->wchan));
 	look->syscall = read_syscall(p->pid);
-	look->rss_kib = process_rss(p) / 1024;
+}
+
+uint64_t process_rss(const struct process *p)
+{
+	unsigned long long pages;
+	char buf[128];
+
+	if (!p->pid || !read_proc(p->pid, "statm", buf, sizeof(buf)) || sscanf(buf, "%*u %llu", &pages) != 1)
+		return 0;
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }

@@ -15,12 +15,12 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/wall.h"
 
 #define PAGE_BYTES 4096
 #define READ_BYTES (16 * 1024)
@@ -34,14 +34,6 @@
 #define DUMP_FATAL "Fatal Python error: " /* how faulthandler begins, of a signal that kills */
 
 /* --- output --- */
-
-static uint64_t wall_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail for this clock */
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 static void process_read_pipe(struct process *p, struct loop_io *io, enum tail_source source, size_t limit)
 {
@@ -480,25 +472,6 @@ static uint64_t process_read_start_ticks(pid_t pid)
 			  &ticks) != 1)
 		return 0;
 	return ticks;
-}
-
-/* The second number of /proc/PID/statm, in pages. */
-uint64_t process_rss(const struct process *p)
-{
-	char path[32], buf[128];
-	_cleanup_close_ int fd = -1;
-	unsigned long long pages;
-	ssize_t n;
-
-	if (!p->pid)
-		return 0;
-	(void)snprintf(path, sizeof(path), "/proc/%d/statm", p->pid); /* fits */
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
-	if (n <= 0)
-		return 0;
-	buf[n] = '\0';
-	return sscanf(buf, "%*u %llu", &pages) == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
 static void process_watch(struct process *p, struct loop_io *io, enum loop_priority prio, bool now)

@@ -102,8 +102,6 @@ int process_signal_group(struct process *p, int signo);
 int process_interrupt(struct process *p, uint64_t call, uint64_t reason);
 /* Asks for the Python stack; ops->dumped comes within `timeout` ns. Asked twice is asked once. */
 void process_dump(struct process *p, uint64_t timeout);
-/* Resident memory now, bytes; 0 when it cannot be had. */
-uint64_t process_rss(const struct process *p);
 /* Takes a dump that lies ready: ops->dumped is called before this returns. */
 void process_drain_dump(struct process *p);
 /* Takes what lies ready on stdout and stderr, so that the lines are in the tail. */

@@ -1,10 +1,7 @@
 #include "daemon/pool/breaker.h"
 
-#include <time.h>
-
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
-#include "daemon/base/mem.h"
 #include "daemon/pool/pool.h"
 
 const char *breaker_state_name(enum breaker_state s)
@@ -49,15 +46,7 @@ void breaker_init(struct breaker *b, struct loop *l, unsigned threshold, uint64_
 void breaker_deinit(struct breaker *b)
 {
 	loop_timer_stop(&b->timer);
-	for (unsigned i = 0; i < BREAKER_CAUSES; i++)
-		free(b->causes[i].text);
-}
-
-const struct breaker_cause *breaker_cause(const struct breaker *b, unsigned n)
-{
-	if (n >= BREAKER_CAUSES || n >= b->n_causes)
-		return NULL;
-	return &b->causes[(b->n_causes - 1 - n) % BREAKER_CAUSES];
+	deaths_deinit(&b->deaths);
 }
 
 uint64_t breaker_wait(const struct breaker *b)
@@ -67,26 +56,11 @@ uint64_t breaker_wait(const struct breaker *b)
 	return b->timer.at != LOOP_NEVER && b->timer.at > now ? b->timer.at - now : 0;
 }
 
-static void breaker_keep_cause(struct breaker *b, const struct worker *w, const char *text)
-{
-	struct breaker_cause *c = &b->causes[b->n_causes++ % BREAKER_CAUSES];
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail for this clock */
-	free(c->text);
-	*c = (struct breaker_cause){
-		.at = loop_now(b->timer.loop),
-		.wall_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000,
-		.worker = w->id,
-		.text = mem_strdup(text),
-	};
-	if (breaker_failures(b) == 0)
-		b->first_wall = c->wall_ms;
-}
-
 void breaker_note_failure(struct breaker *b, const struct worker *w, const char *text)
 {
-	breaker_keep_cause(b, w, text);
+	deaths_add(&b->deaths, w, text);
+	if (breaker_failures(b) == 0)
+		b->first_wall = deaths_last(&b->deaths, 0)->wall_ms;
 	if (w->ready_at)
 		b->crashes++;
 	else

@@ -7,23 +7,14 @@
 #pragma once
 
 #include "daemon/io/loop.h"
+#include "daemon/pool/deaths.h"
 
 struct worker;
-
-#define BREAKER_CAUSES 5
 
 enum breaker_state {
 	BREAKER_CLOSED,
 	BREAKER_OPEN,
 	BREAKER_HALF_OPEN,
-};
-
-/* One of the failures that it has seen last. */
-struct breaker_cause {
-	uint64_t at;      /* ns */
-	uint64_t wall_ms; /* UNIX */
-	uint64_t worker;
-	char *text; /* owns: "worker 7 (pid 812) was killed by signal 11 (SIGSEGV)" */
 };
 
 struct breaker {
@@ -34,8 +25,7 @@ struct breaker {
 		crashes; /* failures in a row: of starts since a worker was ready, of workers since a call was answered */
 	uint64_t first_wall; /* UNIX ms: of the first of them */
 	uint64_t n_opened;
-	struct breaker_cause causes[BREAKER_CAUSES]; /* ring; the last is causes[n_causes - 1] */
-	uint64_t n_causes;
+	struct deaths deaths;    /* the last failures */
 	struct loop_timer timer; /* OPEN: until it may try */
 	void (*changed)(struct breaker *b);
 };
@@ -54,8 +44,6 @@ static inline unsigned breaker_failures(const struct breaker *b)
 	return b->starts + b->crashes;
 }
 const char *breaker_state_name(enum breaker_state s);
-/* The failure n places before the last, NULL when there is none or it is forgotten. */
-const struct breaker_cause *breaker_cause(const struct breaker *b, unsigned n);
 /* ns until it tries, 0 when it does already or is closed. */
 uint64_t breaker_wait(const struct breaker *b);
 

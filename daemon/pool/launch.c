@@ -45,16 +45,15 @@ int launch_start(struct worker *w, int *calls_fd)
 	return process_start(&w->proc, p->spawner, &spec, calls_fd);
 }
 
-static void pack_list(msgpack_packer *pk, const char *key, char *const *list)
+/* [2, name, [{...}]] up to the pairs, which follow. */
+static void news_begin(msgpack_sbuffer *buf, msgpack_packer *pk, const char *name, uint32_t pairs)
 {
-	size_t n = 0;
-
-	while (list && list[n])
-		n++;
-	pack_text(pk, key);
-	msgpack_pack_array(pk, n);
-	for (size_t i = 0; i < n; i++)
-		pack_text(pk, list[i]);
+	packed_begin(buf, pk);
+	msgpack_pack_array(pk, 3);
+	msgpack_pack_int(pk, ENVELOPE_NOTIFICATION);
+	pack_text(pk, name);
+	msgpack_pack_array(pk, 1);
+	msgpack_pack_map(pk, pairs);
 }
 
 int launch_send_init(struct worker *w)
@@ -63,15 +62,10 @@ int launch_send_init(struct worker *w)
 	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
 	msgpack_packer pk;
 
-	packed_begin(&buf, &pk);
-	msgpack_pack_array(&pk, 3);
-	msgpack_pack_int(&pk, ENVELOPE_NOTIFICATION);
-	pack_text(&pk, "init");
-	msgpack_pack_array(&pk, 1);
-	msgpack_pack_map(&pk, 8);
+	news_begin(&buf, &pk, "init", 8);
 	pack_kv_text(&pk, "app", s->app);
-	pack_list(&pk, "path", s->path);
-	pack_list(&pk, "modules", s->modules);
+	pack_kv_list(&pk, "path", s->path);
+	pack_kv_list(&pk, "modules", s->modules);
 	pack_kv_text(&pk, "warmup", s->warmup);
 	pack_kv_text(&pk, "pool", s->name);
 	pack_kv_uint(&pk, "worker", w->id);
@@ -82,9 +76,11 @@ int launch_send_init(struct worker *w)
 
 int launch_send_stop(struct worker *w)
 {
-	static const uint8_t message[] = { 0x93, 0x02, 0xa4, 's', 't', 'o', 'p', 0x91, 0x80 };
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	msgpack_packer pk;
 
-	return process_control_send(&w->proc, message, sizeof(message));
+	news_begin(&buf, &pk, "stop", 0);
+	return process_control_send(&w->proc, buf.data, buf.size);
 }
 
 int launch_send_ping(struct worker *w)
@@ -92,12 +88,7 @@ int launch_send_ping(struct worker *w)
 	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
 	msgpack_packer pk;
 
-	packed_begin(&buf, &pk);
-	msgpack_pack_array(&pk, 3);
-	msgpack_pack_int(&pk, ENVELOPE_NOTIFICATION);
-	pack_text(&pk, "ping");
-	msgpack_pack_array(&pk, 1);
-	msgpack_pack_map(&pk, 1);
+	news_begin(&buf, &pk, "ping", 1);
 	pack_kv_uint(&pk, "seq", ++w->ping_seq);
 	return process_control_send(&w->proc, buf.data, buf.size);
 }

@@ -1,9 +1,8 @@
 #include "daemon/pool/poison.h"
 
-#include <stdio.h>
-#include <time.h>
 #include <utlist.h>
 
+#include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/pool/lease.h"
@@ -55,15 +54,6 @@ static unsigned poison_running(const struct pool *p, const struct digest *d)
 
 /* --- those that wait here --- */
 
-void poison_hold(struct request *r)
-{
-	struct poison_entry *e = (struct poison_entry *)poison_find(r);
-
-	r->held = e;
-	DL_APPEND2(e->held, r, lane_prev, lane_next);
-	poison_of(r)->n_held++;
-}
-
 void poison_drop(struct request *r)
 {
 	DL_DELETE2(r->held->held, r, lane_prev, lane_next);
@@ -102,8 +92,7 @@ static void poison_forget(struct pool *p, struct poison_entry *e)
 {
 	poison_release(p, e, p->poison.n_held);
 	HASH_DEL(p->poison.entries, e);
-	for (unsigned i = 0; i < POISON_CAUSES; i++)
-		free(e->causes[i].text);
+	deaths_deinit(&e->deaths);
 	free(e);
 	p->poison.due = true; /* a call under a lease may have waited for it */
 	pool_mark(p);
@@ -135,11 +124,13 @@ const struct poison_entry *poison_find(struct request *r)
 	return poison_look_up(r->pool, request_digest(r));
 }
 
-const struct poison_cause *poison_cause(const struct poison_entry *e, unsigned n)
+void poison_hold(struct request *r)
 {
-	if (n >= POISON_CAUSES || n >= e->kills)
-		return NULL;
-	return &e->causes[(e->kills - 1 - n) % POISON_CAUSES];
+	struct poison_entry *e = poison_look_up(r->pool, request_digest(r));
+
+	r->held = e;
+	DL_APPEND2(e->held, r, lane_prev, lane_next);
+	poison_of(r)->n_held++;
 }
 
 uint64_t poison_wait(const struct pool *p, const struct poison_entry *e)
@@ -209,20 +200,15 @@ static struct poison_entry *poison_remember(struct worker *w)
 	return e;
 }
 
-static void poison_keep_cause(struct poison_entry *e, const struct worker *w)
+static void poison_count(struct poison_entry *e, const struct worker *w)
 {
-	struct poison_cause *c = &e->causes[e->kills++ % POISON_CAUSES];
+	_cleanup_free_ char *text = NULL;
 	char how[POSTMORTEM_TEXT];
-	struct timespec ts;
 
-	(void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail for this clock */
-	free(c->text);
-	*c = (struct poison_cause){
-		.wall_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000,
-		.worker = w->id,
-		.text = mem_printf("worker %llu (pid %d) %s", (unsigned long long)w->id, (int)w->last_pid,
-				   postmortem_exit_text(w, how)),
-	};
+	text = mem_printf("worker %llu (pid %d) %s", (unsigned long long)w->id, (int)w->last_pid,
+			  postmortem_exit_text(w, how));
+	deaths_add(&e->deaths, w, text);
+	e->kills++;
 }
 
 void poison_note_death(struct worker *w, enum worker_why why)
@@ -244,7 +230,7 @@ void poison_note_death(struct worker *w, enum worker_why why)
 	HASH_ADD(hh, po->entries, digest, sizeof(e->digest), e);
 	e->last = loop_now(p->loop);
 	e->due = po->due = true;
-	poison_keep_cause(e, w);
+	poison_count(e, w);
 	LOG(WARN, "call.killed", KV("pool", p->settings->name), KV("worker", w->id), KV("call", w->slot.call),
 	    KV("target", w->slot.target), KV("kills", e->kills), KV("refused", e->kills >= po->limit));
 	pool_mark(p);

@@ -10,28 +10,21 @@
 
 #include "daemon/base/digest.h"
 #include "daemon/base/hash.h"
+#include "daemon/pool/deaths.h"
 #include "daemon/pool/worker.h"
 
 #define POISON_MEMORY (600 * NS_PER_S)
 #define POISON_MAX 1024 /* calls that are remembered: then the one that killed longest ago is forgotten */
-#define POISON_CAUSES 3
 
 struct pool;
 struct request;
-
-/* A worker that it has killed. */
-struct poison_cause {
-	uint64_t wall_ms; /* UNIX */
-	uint64_t worker;
-	char *text; /* owns: "worker 7 (pid 812) was killed by signal 11 (SIGSEGV)" */
-};
 
 struct poison_entry {
 	struct digest digest;
 	char target[64]; /* for people; cut */
 	unsigned kills;
 	uint64_t last; /* ns */
-	struct poison_cause causes[POISON_CAUSES]; /* ring; the last is causes[kills - 1] */
+	struct deaths deaths; /* of the last workers that it has killed */
 	struct request *held; /* list; borrows: they wait until others with this digest have ended */
 	bool due;             /* look after those that wait at the end of the turn */
 	UT_hash_handle hh;    /* those that killed longest ago are first */
@@ -70,8 +63,6 @@ void poison_release_all(struct pool *p);
 void poison_refuse(struct request *r);
 /* What is known about r's like, NULL when they are innocent. */
 const struct poison_entry *poison_find(struct request *r);
-/* The n-th death before the last, NULL when there is none or it is forgotten. */
-const struct poison_cause *poison_cause(const struct poison_entry *e, unsigned n);
 /* ns until it is forgotten. */
 uint64_t poison_wait(const struct pool *p, const struct poison_entry *e);
 

@@ -12,7 +12,7 @@
 #include "daemon/pool/postmortem.h"
 #include "proto/pack.h"
 
-#define REPLY_ROOM (64 * 1024)       /* of a reply's envelope, above max_reply */
+#define REPLY_ROOM (64 * 1024) /* of a reply's envelope, above max_reply */
 
 const char *pool_state_name(const struct pool *p)
 {
@@ -276,11 +276,6 @@ void pool_note_finished(struct pool *p)
 {
 	if (p->state != POOL_RUNNING)
 		pool_mark(p);
-}
-
-void pool_note_reply(struct worker *w)
-{
-	supply_note_reply(w);
 }
 
 /* More than max_queue may wait until the end of the turn, when some are served at once. */

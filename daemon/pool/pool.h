@@ -114,4 +114,3 @@ const char *pool_state_name(const struct pool *p);
 /* News from its workers and requests. */
 void pool_note_worker(struct pool *p, struct worker *w, enum worker_state from);
 void pool_note_finished(struct pool *p);
-void pool_note_reply(struct worker *w);

@@ -199,25 +199,50 @@ static void describe_place(const struct request *r, char *out, size_t size)
 		(void)snprintf(out, size, "you were first in the queue");
 }
 
+/* There may well be a free worker, but not for one more of its like. */
+static void describe_held(struct outcome *o, enum error_code code, const struct request *r, uint64_t waited)
+{
+	const struct poison_entry *e = r->held;
+	char time[TEXT_DURATION];
+
+	outcome_error(o, code,
+		      "%s was held back for %s: with these arguments it has killed %u worker%s, last: %s; "
+		      "no more of them run at once than may still do so",
+		      r->target, text_duration(waited, time), e->kills, e->kills == 1 ? "" : "s",
+		      deaths_last(&e->deaths, 0)->text);
+}
+
+static void describe_waited(struct outcome *o, enum error_code code, const struct request *r, uint64_t waited)
+{
+	char holders[500], place[64], time[TEXT_DURATION];
+
+	describe_holders(r->pool, loop_now(r->pool->loop), holders, sizeof(holders));
+	describe_place(r, place, sizeof(place));
+	outcome_error(o, code, "no free worker for %s in %s: %s; %s", r->target, text_duration(waited, time), holders,
+		      place);
+}
+
 void postmortem_waited(struct postmortem *pm, const struct request *r)
 {
-	const struct pool *p = r->pool;
-	uint64_t now = loop_now(p->loop);
+	uint64_t now = loop_now(r->pool->loop), waited = now - r->received;
 	enum error_code code = r->deadline <= r->queue_deadline && r->kind == REQUEST_EXECUTE ? ERROR_DEADLINE_EXCEEDED
 											      : ERROR_QUEUE_TIMEOUT;
-	char holders[500], place[64], time[TEXT_DURATION];
 	msgpack_packer pk;
 
-	describe_holders(p, now, holders, sizeof(holders));
-	describe_place(r, place, sizeof(place));
-	outcome_error(&pm->outcome, code, "no free worker for %s in %s: %s; %s", r->target,
-		      text_duration(now - r->received, time), holders, place);
+	if (r->held)
+		describe_held(&pm->outcome, code, r, waited);
+	else
+		describe_waited(&pm->outcome, code, r, waited);
 	pm->outcome.executed = EXECUTED_NEVER;
 	postmortem_begin(pm, &pk);
-	msgpack_pack_map(&pk, 3);
-	pack_kv_uint(&pk, "waited_ms", (now - r->received) / NS_PER_MS);
+	msgpack_pack_map(&pk, r->held ? 5 : 3);
+	pack_kv_uint(&pk, "waited_ms", waited / NS_PER_MS);
 	pack_kv_uint(&pk, "ahead", r->ahead);
-	pack_holders(&pk, p, now);
+	pack_holders(&pk, r->pool, now);
+	if (r->held) {
+		pack_kv_uint(&pk, "kills", r->held->kills);
+		deaths_pack(&pk, "last", &r->held->deaths);
+	}
 	postmortem_end(pm);
 }
 
@@ -320,29 +345,10 @@ void postmortem_down(struct postmortem *pm, const struct pool *p)
 		(struct span){ .p = (const uint8_t *)s->failure->cause.data, .len = s->failure->cause.size };
 }
 
-static void pack_breaker_causes(msgpack_packer *pk, const struct breaker *b)
-{
-	uint32_t n = 0;
-
-	while (breaker_cause(b, n))
-		n++;
-	pack_text(pk, "last");
-	msgpack_pack_array(pk, n);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct breaker_cause *c = breaker_cause(b, i);
-
-		msgpack_pack_map(pk, 3);
-		pack_kv_uint(pk, "time_ms", c->wall_ms);
-		pack_kv_uint(pk, "worker", c->worker);
-		pack_text(pk, "what");
-		text_pack_safe(pk, span_str(c->text), TAIL_LINE_MAX);
-	}
-}
-
 void postmortem_open(struct postmortem *pm, const struct pool *p)
 {
 	const struct breaker *b = &p->supply.breaker;
-	const struct breaker_cause *last = breaker_cause(b, 0);
+	const struct death *last = deaths_last(&b->deaths, 0);
 	const struct failure *f = p->supply.failure;
 	uint64_t wait = supply_wait(p);
 	char since[16], next[POSTMORTEM_TEXT];
@@ -358,7 +364,7 @@ void postmortem_open(struct postmortem *pm, const struct pool *p)
 	pack_kv_text(&pk, "breaker", breaker_state_name(b->state));
 	pack_kv_uint(&pk, "failures", breaker_failures(b));
 	pack_kv_uint(&pk, "since_ms", b->first_wall);
-	pack_breaker_causes(&pk, b);
+	deaths_pack(&pk, "last", &b->deaths);
 	if (f) {
 		pack_text(&pk, "init");
 		pack_raw(&pk, (struct span){ .p = (const uint8_t *)f->cause.data, .len = f->cause.size });
@@ -366,28 +372,9 @@ void postmortem_open(struct postmortem *pm, const struct pool *p)
 	postmortem_end(pm);
 }
 
-static void pack_kills(msgpack_packer *pk, const struct poison_entry *e)
-{
-	uint32_t n = 0;
-
-	while (poison_cause(e, n))
-		n++;
-	pack_text(pk, "last");
-	msgpack_pack_array(pk, n);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct poison_cause *c = poison_cause(e, i);
-
-		msgpack_pack_map(pk, 3);
-		pack_kv_uint(pk, "time_ms", c->wall_ms);
-		pack_kv_uint(pk, "worker", c->worker);
-		pack_text(pk, "what");
-		text_pack_safe(pk, span_str(c->text), TAIL_LINE_MAX);
-	}
-}
-
 void postmortem_poisoned(struct postmortem *pm, const struct request *r, const struct poison_entry *e)
 {
-	const struct poison_cause *last = poison_cause(e, 0);
+	const struct death *last = deaths_last(&e->deaths, 0);
 	uint64_t wait = poison_wait(r->pool, e);
 	char at[16], time[TEXT_DURATION];
 	msgpack_packer pk;
@@ -400,6 +387,6 @@ void postmortem_poisoned(struct postmortem *pm, const struct request *r, const s
 	postmortem_begin(pm, &pk);
 	msgpack_pack_map(&pk, 2);
 	pack_kv_uint(&pk, "kills", e->kills);
-	pack_kills(&pk, e);
+	deaths_pack(&pk, "last", &e->deaths);
 	postmortem_end(pm);
 }

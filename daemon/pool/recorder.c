@@ -1,10 +1,9 @@
 #include "daemon/pool/recorder.h"
 
-#include <time.h>
-
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/packed.h"
+#include "daemon/base/wall.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/request.h"
 #include "proto/pack.h"
@@ -74,18 +73,6 @@ static bool recorder_admits(struct recorder *rec, const struct pool *p)
 	return false;
 }
 
-static void pack_list(msgpack_packer *pk, const char *key, char *const *list)
-{
-	uint32_t n = 0;
-
-	while (list && list[n])
-		n++;
-	pack_text(pk, key);
-	msgpack_pack_array(pk, n);
-	for (uint32_t i = 0; i < n; i++)
-		pack_text(pk, list[i]);
-}
-
 static void pack_limits(msgpack_packer *pk, const struct pool_settings *s)
 {
 	pack_kv_uint(pk, "limit_nofile", s->limit_nofile);
@@ -103,11 +90,11 @@ static void pack_place(msgpack_packer *pk, const struct pool_settings *s)
 {
 	pack_kv_text(pk, "pool", s->name);
 	pack_kv_text(pk, "app", s->app);
-	pack_list(pk, "path", s->path);
-	pack_list(pk, "modules", s->modules);
+	pack_kv_list(pk, "path", s->path);
+	pack_kv_list(pk, "modules", s->modules);
 	pack_kv_text(pk, "warmup", s->warmup);
 	pack_kv_text(pk, "python", s->python);
-	pack_list(pk, "environment", s->environment);
+	pack_kv_list(pk, "environment", s->environment);
 	pack_limits(pk, s);
 }
 
@@ -136,12 +123,12 @@ static void pack_end(msgpack_packer *pk, const struct request *r, const struct o
 }
 
 /* The map up to the value of args, which comes last and is not copied. */
-static void recorder_pack(msgpack_packer *pk, const struct request *r, const struct outcome *o, uint64_t wall_ms)
+static void recorder_pack(msgpack_packer *pk, const struct request *r, const struct outcome *o, uint64_t now)
 {
 	msgpack_pack_map(pk, 25);
 	pack_kv_uint(pk, "format", FORMAT);
 	pack_kv_text(pk, "version", PYPOOL_VERSION);
-	pack_kv_uint(pk, "time_ms", wall_ms);
+	pack_kv_uint(pk, "time_ms", now);
 	pack_place(pk, r->pool->settings);
 	pack_end(pk, r, o);
 	pack_kv_text(pk, "target", r->target);
@@ -156,18 +143,16 @@ void recorder_note(const struct request *r, const struct outcome *o)
 	struct span parts[2];
 	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
 	msgpack_packer pk;
-	struct timespec ts;
-	uint64_t wall_ms;
+	uint64_t now;
 
 	if (!recorder_is_on(r->pool) || !recorder_wants(r, o) || !recorder_admits(rec, r->pool))
 		return;
-	(void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail for this clock */
-	wall_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	now = wall_ms();
 	packed_begin(&buf, &pk);
-	recorder_pack(&pk, r, o, wall_ms);
+	recorder_pack(&pk, r, o, now);
 	parts[0] = (struct span){ .p = (const uint8_t *)buf.data, .len = buf.size };
 	parts[1] = r->args.len ? r->args : (struct span){ .p = &nil, .len = 1 };
-	if (archive_keep(&rec->archive, wall_ms, r->call, parts, 2) == 0)
+	if (archive_keep(&rec->archive, now, r->call, parts, 2) == 0)
 		LOG(INFO, "call.recorded", KV("pool", r->pool->settings->name), KV("call", r->call),
 		    KV("worker", o->worker), KV("result", error_name(o->code)),
 		    KV("bytes", parts[0].len + parts[1].len));

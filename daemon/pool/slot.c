@@ -220,7 +220,7 @@ static void slot_free(struct worker *w, bool good)
 	glance_cut(w, true);
 	w->slot.call = 0;
 	w->calls_done++;
-	pool_note_reply(w);
+	supply_note_reply(w);
 }
 
 void slot_take_frame(struct worker *w, const struct slice *body)

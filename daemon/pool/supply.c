@@ -1,11 +1,12 @@
 #include "daemon/pool/supply.h"
 
-#include <time.h>
 #include <utlist.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/wall.h"
+#include "daemon/io/look.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/postmortem.h"
@@ -275,11 +276,9 @@ static void supply_try(struct pool *p)
 static void supply_note_failure(struct pool *p, const struct worker *w)
 {
 	struct supply *s = &p->supply;
-	struct timespec ts;
 
-	(void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail */
 	if (s->failures_in_row++ == 0)
-		s->first_failure_wall = (uint64_t)ts.tv_sec * 1000;
+		s->first_failure_wall = wall_ms();
 	failure_free(s->failure);
 	s->failure = failure_new(w);
 	LOG(WARN, "worker.init_failed", KV("pool", p->settings->name), KV("worker", w->id),
@@ -369,7 +368,7 @@ static void supply_on_respawn(struct loop_timer *t)
 static void supply_on_breaker(struct breaker *b)
 {
 	struct pool *p = container_of(b, struct pool, supply.breaker);
-	const struct breaker_cause *last = breaker_cause(b, 0);
+	const struct death *last = deaths_last(&b->deaths, 0);
 
 	LOG(WARN, "pool.breaker", KV("pool", p->settings->name), KV("state", breaker_state_name(b->state)),
 	    KV("failures", breaker_failures(b)), KV("last", last ? last->text : "none"));

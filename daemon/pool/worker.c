@@ -3,12 +3,12 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
-#include <time.h>
 #include <utlist.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/wall.h"
 #include "daemon/io/oom.h"
 #include "daemon/pool/launch.h"
 #include "daemon/pool/lease.h"
@@ -260,13 +260,11 @@ static void worker_end_call(struct worker *w)
 static void worker_print_fatal(struct worker *w)
 {
 	struct tail *t = w->proc.tail;
-	struct timespec ts;
 
 	if (!w->proc.fatal || !t)
 		return;
-	(void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail for this clock */
-	tail_add(t, TAIL_STDERR, w->proc.fatal, strlen(w->proc.fatal), (uint64_t)ts.tv_sec * 1000);
-	tail_finish(t, (uint64_t)ts.tv_sec * 1000);
+	tail_add(t, TAIL_STDERR, w->proc.fatal, strlen(w->proc.fatal), wall_ms());
+	tail_finish(t, wall_ms());
 	worker_on_output(&w->proc);
 }
 

@@ -60,7 +60,6 @@ void process_look(const struct process *p, struct process_look *look)
 		return;
 	look->state = c->script.state ? c->script.state : c->running ? 'R' : 'S';
 	look->syscall = look->state == 'S' ? "read" : NULL;
-	look->rss_kib = process_rss(p) / 1024;
 }
 
 void process_drain_output(struct process *p)

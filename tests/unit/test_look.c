@@ -1,6 +1,5 @@
 #include "daemon/io/look.h"
 
-#include <check.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/io/process.h"
+#include "tests/support/suite.h"
 
 static pid_t child;
 
@@ -78,7 +78,7 @@ START_TEST(a_process_that_computes_is_seen_running)
 
 		begin(spin);
 		look = look_for('R', NULL);
-		ck_assert_uint_gt(look.rss_kib, 0);
+		ck_assert_uint_gt(process_rss(&(struct process){ .pid = child }), 0);
 		ck_assert_str_eq(look.wchan, "");
 		finish();
 	}
@@ -114,26 +114,11 @@ START_TEST(of_no_process_nothing_is_known)
 		ck_assert_int_eq(look.state, 0);
 		ck_assert_str_eq(look.wchan, "");
 		ck_assert_ptr_null(look.syscall);
-		ck_assert_uint_eq(look.rss_kib, 0);
+		ck_assert_uint_eq(process_rss(&p), 0);
 	}
 END_TEST
 
-int main(void)
-{
-	Suite *s = suite_create("look");
-	TCase *t = tcase_create("look");
-	SRunner *r;
-	int failed;
-
-	tcase_set_timeout(t, 60);
-	tcase_add_test(t, a_process_that_computes_is_seen_running);
-	tcase_add_test(t, a_process_that_sleeps_is_seen_in_its_system_call);
-	tcase_add_test(t, a_process_that_is_stopped_or_dead_is_seen_so);
-	tcase_add_test(t, of_no_process_nothing_is_known);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
-}
+RUN_SUITE("look", a_process_that_computes_is_seen_running,
+	  a_process_that_sleeps_is_seen_in_its_system_call,
+	  a_process_that_is_stopped_or_dead_is_seen_so,
+	  of_no_process_nothing_is_known)

@@ -414,6 +414,29 @@ START_TEST(a_limit_of_0_remembers_nothing)
 }
 END_TEST
 
+START_TEST(a_call_that_was_held_until_its_queue_timeout_is_told_by_what)
+{
+	struct scene sc;
+	const struct sim_answer *a;
+
+	begin(&sc, 2, 2);
+	execute(&sc, 1, 1, SMALL);
+	crash(&sc, 1);
+	execute(&sc, 2, 1, SMALL); /* may be the second that kills */
+	sim_execute_as(&sc.one, &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = 3, .queue_timeout = 500 * MS }, 1,
+		       SMALL, NULL);
+	scene_pass(&sc, S);
+	a = told(&sc.one, 3);
+	ck_told(&sc.one, 3, ERROR_QUEUE_TIMEOUT, EXECUTED_NEVER);
+	ck_assert_msg(strstr(a->message, "app.work was held back for 500 ms: with these arguments it has killed 1 worker, last: "
+					 "worker "),
+		      "%s", a->message);
+	ck_assert_msg(strstr(a->message, "; no more of them run at once than may still do so"), "%s", a->message);
+	answer(&sc, 2);
+	scene_end(&sc);
+}
+END_TEST
+
 START_TEST(draining_answers_those_that_are_held)
 {
 	struct scene sc;
@@ -440,4 +463,5 @@ RUN_SUITE("poison", fault_48_after_k_kills_the_call_is_refused_at_once, fault_48
 	  those_that_were_held_are_refused_with_the_last_kill, one_that_is_held_can_be_cancelled_and_times_out,
 	  those_that_ran_with_the_first_are_counted, a_call_under_a_lease_counts_and_is_refused,
 	  a_call_under_a_lease_waits_for_its_like_elsewhere, the_one_that_killed_longest_ago_is_forgotten_for_a_new_one,
-	  a_limit_of_0_remembers_nothing, draining_answers_those_that_are_held)
+	  a_limit_of_0_remembers_nothing,
+	  a_call_that_was_held_until_its_queue_timeout_is_told_by_what, draining_answers_those_that_are_held)
