@@ -27,3 +27,10 @@ static inline int suite_run(const char *name, SFun setup, SFun teardown, const T
 		const TTest *const tests_[] = { __VA_ARGS__ };                                                         \
 		suite_run(name, setup, teardown, tests_, sizeof(tests_) / sizeof(tests_[0]));                          \
 	})
+
+/* The whole main of a suite without fixture. */
+#define RUN_SUITE(name, ...)                                                                                           \
+	int main(void)                                                                                                 \
+	{                                                                                                              \
+		return SUITE_RUN(name, NULL, NULL, __VA_ARGS__);                                                       \
+	}

@@ -1,4 +1,4 @@
-/* What the tests of daemon/pool/ share: a main, and a stage with one caller. They run in the simulated world. */
+/* What the tests of daemon/pool/ share: a stage with one caller. They run in the simulated world. */
 #pragma once
 
 #include <check.h>
@@ -7,35 +7,10 @@
 #include "daemon/base/log.h"
 #include "daemon/pool/lease.h"
 #include "tests/sim/sim_stage.h"
+#include "tests/support/suite.h"
 
 #define MS NS_PER_MS
 #define S NS_PER_S
-
-/* Runs all tests of one file; the exit status of main. */
-static inline int run_suite(const char *name, const TTest *const *tests, size_t n)
-{
-	Suite *suite = suite_create(name);
-	TCase *all = tcase_create("all");
-	SRunner *runner;
-	int failed;
-
-	for (size_t i = 0; i < n; i++)
-		tcase_add_test(all, tests[i]);
-	suite_add_tcase(suite, all);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
-}
-
-#define RUN_SUITE(name, ...)                                                                                           \
-	int main(void)                                                                                                 \
-	{                                                                                                              \
-		const TTest *const tests[] = { __VA_ARGS__ };                                                          \
-                                                                                                                       \
-		return run_suite(name, tests, sizeof(tests) / sizeof(tests[0]));                                       \
-	}
 
 /* A pool of some workers that are ready, and a caller. */
 struct scene {

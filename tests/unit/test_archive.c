@@ -1,6 +1,5 @@
 #include "daemon/io/archive.h"
 
-#include <check.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/base/cleanup.h"
+#include "tests/support/suite.h"
 
 #define NOW UINT64_C(1700000000000)
 
@@ -251,24 +251,13 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("archive");
-	TCase *t = tcase_create("all");
-	SRunner *r;
-	int failed;
-
-	tcase_add_checked_fixture(t, base_begin, base_end);
-	tcase_add_test(t, a_record_is_its_parts_in_a_file_of_0600_in_a_directory_of_0700);
-	tcase_add_test(t, more_than_the_most_records_or_bytes_are_never_kept_and_the_eldest_leave);
-	tcase_add_test(t, records_of_before_are_counted_and_files_of_others_are_never_touched);
-	tcase_add_test(t, a_link_or_file_in_the_place_of_a_record_is_not_written_to);
-	tcase_add_test(t, a_directory_that_is_a_link_or_open_to_others_or_not_ours_is_refused);
-	tcase_add_test(t, a_directory_that_was_removed_is_made_anew);
-	tcase_add_test(t, a_file_in_the_place_of_the_directory_is_an_error_and_harmless);
-	tcase_add_test(t, fault_full_disk_leaves_no_half_record_and_room_is_used_again);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return SUITE_RUN("archive", base_begin, base_end,
+			 a_record_is_its_parts_in_a_file_of_0600_in_a_directory_of_0700,
+			 more_than_the_most_records_or_bytes_are_never_kept_and_the_eldest_leave,
+			 records_of_before_are_counted_and_files_of_others_are_never_touched,
+			 a_link_or_file_in_the_place_of_a_record_is_not_written_to,
+			 a_directory_that_is_a_link_or_open_to_others_or_not_ours_is_refused,
+			 a_directory_that_was_removed_is_made_anew,
+			 a_file_in_the_place_of_the_directory_is_an_error_and_harmless,
+			 fault_full_disk_leaves_no_half_record_and_room_is_used_again);
 }

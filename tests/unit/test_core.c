@@ -1,6 +1,6 @@
 #include "daemon/io/core.h"
+#include "tests/support/suite.h"
 
-#include <check.h>
 
 static void ck_core(const char *pattern, const char *text)
 {
@@ -38,20 +38,6 @@ START_TEST(the_pattern_of_this_machine_is_read)
 	}
 END_TEST
 
-int main(void)
-{
-	Suite *s = suite_create("core");
-	TCase *t = tcase_create("core");
-	SRunner *r;
-	int failed;
-
-	tcase_add_test(t, a_core_dump_is_where_the_pattern_says);
-	tcase_add_test(t, a_long_pattern_is_cut);
-	tcase_add_test(t, the_pattern_of_this_machine_is_read);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
-}
+RUN_SUITE("core", a_core_dump_is_where_the_pattern_says,
+	  a_long_pattern_is_cut,
+	  the_pattern_of_this_machine_is_read)

@@ -1,6 +1,5 @@
 #include "daemon/io/oom.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -8,6 +7,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "tests/support/suite.h"
 
 static char root[64];
 
@@ -132,22 +132,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("oom");
-	TCase *t = tcase_create("oom");
-	SRunner *r;
-	int failed;
-
-	tcase_add_checked_fixture(t, make, sweep);
-	tcase_add_test(t, fault_28_a_kill_in_cgroup_v2_explains_one_death);
-	tcase_add_test(t, fault_28_two_kills_at_once_explain_two_deaths);
-	tcase_add_test(t, fault_28_a_kill_in_cgroup_v1_explains_one_death);
-	tcase_add_test(t, in_a_container_that_shows_the_path_of_the_host_the_root_is_ours);
-	tcase_add_test(t, without_a_counter_nothing_is_explained);
-	tcase_add_test(t, a_counter_that_goes_away_or_back_explains_nothing);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return SUITE_RUN("oom", make, sweep,
+			 fault_28_a_kill_in_cgroup_v2_explains_one_death,
+			 fault_28_two_kills_at_once_explain_two_deaths,
+			 fault_28_a_kill_in_cgroup_v1_explains_one_death,
+			 in_a_container_that_shows_the_path_of_the_host_the_root_is_ours,
+			 without_a_counter_nothing_is_explained,
+			 a_counter_that_goes_away_or_back_explains_nothing);
 }

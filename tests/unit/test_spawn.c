@@ -160,9 +160,10 @@ START_TEST(process_has_default_signals_and_its_own_group)
 		sigaddset(&set, SIGTERM);
 		sigprocmask(SIG_BLOCK, &set, &old);
 		/* 32 and 33 are glibc's own: its posix_spawn (make's) leaves them ignored, and nobody can set them */
+		/* the mask is read by the shell itself: it blocks signals for a moment whenever it starts something */
 		child_start_shell(
-			/* read by the shell itself: it blocks signals for a moment whenever it starts something */
-			&c, "while read -r line; do case $line in SigBlk*) echo \"$line\";; esac; done </proc/$$/status; ignored=$(sed -n 's/^SigIgn:.//p' /proc/$$/status); "
+			&c, "while read -r line; do case $line in SigBlk*) echo \"$line\";; esac; done </proc/$$/status; "
+			    "ignored=$(sed -n 's/^SigIgn:.//p' /proc/$$/status); "
 			    "echo ignored $((0x$ignored & ~0x180000000)); ps -o pgid= -p $$ | tr -d ' '; echo $$");
 		io_run(child_loop);
 		sigprocmask(SIG_SETMASK, &old, NULL);
