@@ -1,7 +1,6 @@
 #include "daemon/io/look.h"
 
 #include <ctype.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/io/process.h"
+#include "daemon/io/procfs.h"
 
 #define N(name)                                                                                                        \
 	{                                                                                                              \
@@ -31,33 +31,19 @@ static const struct {
 #endif
 };
 
-/* Reads a file of /proc/PID as text; returns its length, 0 when it cannot be read. */
-static size_t read_proc(pid_t pid, const char *name, char *buf, size_t size)
-{
-	_cleanup_close_ int fd = -1;
-	char path[48];
-	ssize_t n;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name); /* fits */
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, buf, size - 1);
-	buf[n > 0 ? n : 0] = '\0';
-	return n > 0 ? (size_t)n : 0;
-}
-
 /* Field 3 of /proc/PID/stat; the second, the name, may hold anything, brackets too. */
 static char read_state(pid_t pid)
 {
 	char buf[1024], *at;
 
-	(void)read_proc(pid, "stat", buf, sizeof(buf)); /* "" when not */
+	(void)procfs_read_of(pid, "stat", buf, sizeof(buf)); /* "" when not */
 	at = strrchr(buf, ')');
 	return at && at[1] == ' ' ? at[2] : 0;
 }
 
 static void read_wchan(pid_t pid, char *out, size_t size)
 {
-	if (!read_proc(pid, "wchan", out, size) || !(isalpha((unsigned char)out[0]) || out[0] == '_'))
+	if (!procfs_read_of(pid, "wchan", out, size) || !(isalpha((unsigned char)out[0]) || out[0] == '_'))
 		out[0] = '\0'; /* "0": it does not sleep, or we may not know */
 }
 
@@ -66,7 +52,7 @@ static const char *read_syscall(pid_t pid)
 	char buf[256], *end;
 	long number;
 
-	if (!read_proc(pid, "syscall", buf, sizeof(buf)))
+	if (!procfs_read_of(pid, "syscall", buf, sizeof(buf)))
 		return NULL;
 	number = strtol(buf, &end, 10);
 	if (end == buf) /* "running" */
@@ -93,7 +79,7 @@ uint64_t process_rss(const struct process *p)
 	unsigned long long pages;
 	char buf[128];
 
-	if (!p->pid || !read_proc(p->pid, "statm", buf, sizeof(buf)) || sscanf(buf, "%*u %llu", &pages) != 1)
+	if (!p->pid || !procfs_read_of(p->pid, "statm", buf, sizeof(buf)) || sscanf(buf, "%*u %llu", &pages) != 1)
 		return 0;
 	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }

@@ -8,16 +8,9 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/procfs.h"
 
 #define FILE_MAX 4096
-
-/* All of a small file from its beginning; "" when it cannot be read. */
-static void read_all(int fd, char out[FILE_MAX])
-{
-	ssize_t n = fd < 0 ? -1 : pread(fd, out, FILE_MAX - 1, 0);
-
-	out[n > 0 ? n : 0] = '\0';
-}
 
 /* The number behind `oom_kill ` at the start of a line. */
 static bool oom_count(int fd, uint64_t *count)
@@ -25,7 +18,7 @@ static bool oom_count(int fd, uint64_t *count)
 	char text[FILE_MAX];
 	unsigned long long n;
 
-	read_all(fd, text);
+	(void)procfs_read(fd, text, sizeof(text));
 	for (const char *line = text; line; line = strchr(line, '\n')) {
 		line += *line == '\n';
 		if (sscanf(line, "oom_kill %llu", &n) == 1) {
@@ -86,7 +79,7 @@ void oom_init(struct oom *o, const char *proc, const char *root)
 	char text[FILE_MAX];
 
 	*o = (struct oom){ .fd = -1 };
-	read_all(fd, text);
+	(void)procfs_read(fd, text, sizeof(text));
 	for (const char *line = text; *line && o->fd < 0;) {
 		size_t len = strcspn(line, "\n");
 

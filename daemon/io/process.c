@@ -21,6 +21,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/wall.h"
+#include "daemon/io/procfs.h"
 
 #define PAGE_BYTES 4096
 #define READ_BYTES (16 * 1024)
@@ -456,17 +457,10 @@ void process_deinit(struct process *p)
 /* Field 22 of /proc/PID/stat; the second, the name, may hold anything, blanks and brackets too. */
 static uint64_t process_read_start_ticks(pid_t pid)
 {
-	char path[32], buf[1024], *at;
-	_cleanup_close_ int fd = -1;
 	unsigned long long ticks;
-	ssize_t n;
+	char buf[1024], *at;
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/stat", pid); /* fits */
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
-	if (n <= 0)
-		return 0;
-	buf[n] = '\0';
+	(void)procfs_read_of(pid, "stat", buf, sizeof(buf)); /* "" when it cannot be read */
 	at = strrchr(buf, ')');
 	if (!at || sscanf(at, ") %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
 			  &ticks) != 1)

@@ -18,36 +18,20 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/procfs.h"
 
 #define STRAYS_PER_TURN 64
 #define ENVIRON_MAX (128 * 1024)
 #define CHILDREN_MAX (64 * 1024)
 #define MARKER "PYPOOL_WORKER="
 
-/* A file of /proc from its beginning, with a NUL behind it; the number of bytes, or -1. */
-static ssize_t read_proc(int fd, char *buf, size_t size)
-{
-	size_t used = 0;
-	ssize_t n = -1;
-
-	while (fd >= 0 && used < size - 1 && (n = pread(fd, buf + used, size - 1 - used, (off_t)used)) > 0)
-		used += (size_t)n;
-	buf[used] = '\0';
-	return n < 0 ? -1 : (ssize_t)used;
-}
-
 /* The number of the worker that it descends from; 0: nobody knows. */
 static uint64_t stray_worker(pid_t pid)
 {
 	_cleanup_free_ char *env = mem_new(ENVIRON_MAX);
-	_cleanup_close_ int fd = -1;
-	char path[40];
-	ssize_t n;
+	size_t n = procfs_read_of(pid, "environ", env, ENVIRON_MAX);
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/environ", pid); /* fits */
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = read_proc(fd, env, ENVIRON_MAX);
-	for (const char *at = env; n > 0 && at < env + n; at += strlen(at) + 1) {
+	for (const char *at = env; at < env + n; at += strlen(at) + 1) {
 		if (strncmp(at, MARKER, sizeof(MARKER) - 1) == 0)
 			return strtoull(at + sizeof(MARKER) - 1, NULL, 10);
 	}
@@ -75,13 +59,12 @@ static void strays_kill(struct strays *s)
 {
 	_cleanup_free_ char *children = NULL;
 	char *at, *end;
-	ssize_t n;
 
 	if (!s->lives || s->children < 0)
 		return;
 	children = mem_new(CHILDREN_MAX);
-	n = read_proc(s->children, children, CHILDREN_MAX);
-	for (at = children; n > 0; at = end) {
+	(void)procfs_read(s->children, children, CHILDREN_MAX); /* "" when it cannot be read */
+	for (at = children;; at = end) {
 		long pid = strtol(at, &end, 10);
 
 		if (end == at)

@@ -6,6 +6,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
 #include "daemon/io/loop.h"
+#include "proto/utf8.h"
 
 const char *text_duration(uint64_t ns, char out[TEXT_DURATION])
 {
@@ -35,36 +36,12 @@ const char *text_signal(int signo, char out[TEXT_DURATION])
 	return out;
 }
 
-/* Length of the valid UTF-8 character at p, 0 when there is none. */
-static size_t utf8_length(const uint8_t *p, size_t left)
-{
-	uint32_t c;
-	size_t n;
-
-	if (p[0] < 0x80)
-		return 1;
-	if (p[0] < 0xc2 || p[0] > 0xf4)
-		return 0;
-	n = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-	if (n > left)
-		return 0;
-	c = p[0] & (0x7fu >> n);
-	for (size_t i = 1; i < n; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (p[i] & 0x3f);
-	}
-	if ((n == 3 && c < 0x800) || (n == 4 && c < 0x10000) || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-		return 0;
-	return n;
-}
-
 void text_make_utf8(char *s)
 {
 	size_t left = strlen(s);
 
 	while (left) {
-		size_t n = utf8_length((const uint8_t *)s, left);
+		size_t n = utf8_char((struct span){ .p = (const uint8_t *)s, .len = left });
 
 		if (!n) {
 			*s = '?';
@@ -86,7 +63,7 @@ void text_pack_safe(msgpack_packer *pk, struct span s, size_t max)
 	}
 	safe = mem_new(s.len * 3 + 1);
 	while (s.len) {
-		size_t n = utf8_length(s.p, s.len);
+		size_t n = utf8_char(s);
 
 		if (n)
 			memcpy(safe + used, s.p, n);
