@@ -15,23 +15,26 @@ import json
 import os
 import platform
 import re
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from tests.diagnosis.telling import DATA, pool, wait_begun
 from tests.support import daemon, procfs
 from tests.support.client import Client
 from tests.support.scenes import wait_running, workers
+from tests.support.waiting import eventually
 
 REQUEST_TIMEOUT = 2
+PATH = f"{daemon.ROOT / 'python_worker'}:{DATA}"
 
 
 class Scene(NamedTuple):
@@ -125,8 +128,8 @@ def saw_pypoold(c: Client, number: int) -> str:
 
 def of_process_pool(kind: str, scene: Scene) -> str:
     command = [*limited(scene), daemon.PYTHON, "-B", str(DATA / "peer_pool.py"), kind, json.dumps(scene[1:4])]
-    environment = {**os.environ, "PYTHONPATH": f"{daemon.ROOT / 'python_worker'}:{DATA}"}
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryDirectory() as directory:
+        environment = {**os.environ, "PYTHONPATH": PATH, "SHOP_BEGUN": f"{directory}/begun"}
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             process.wait(30)
@@ -160,19 +163,17 @@ def server_command(kind: str, port: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def server(kind: str, scene: Scene) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def server(kind: str, scene: Scene, begun: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     port = free_port()
-    environment = {**os.environ, "PYTHONPATH": f"{daemon.ROOT / 'python_worker'}:{DATA}",
+    environment = {**os.environ, "PYTHONPATH": PATH, "SHOP_BEGUN": str(begun),
                    "PEER_APP": scene.name if scene.what == "import" else "shop"}
     command = [*limited(scene), *server_command(kind, port)]
     with subprocess.Popen(command, env=environment, cwd=DATA, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                           start_new_session=True) as process:
         family = procfs.descendants(process.pid)
         try:
-            deadline = time.monotonic() + 3
-            while time.monotonic() < deadline and process.poll() is None and not is_open(port):
-                time.sleep(0.05)
-            time.sleep(0.7)  # the worker boots
+            with contextlib.suppress(AssertionError):  # one whose application hangs may never come up
+                eventually(lambda: process.poll() is not None or is_up(process.pid, port), "it is up or has ended", 3.0)
             family = procfs.descendants(process.pid)
             yield port, process
         finally:
@@ -183,9 +184,17 @@ def server(kind: str, scene: Scene) -> Iterator[tuple[int, subprocess.Popen[byte
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def is_open(port: int) -> bool:
+def is_up(pid: int, port: int) -> bool:
     with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) == 0
+        return s.connect_ex(("127.0.0.1", port)) == 0 and bool(procfs.children(pid))
+
+
+def kill(pid: int) -> None:
+    """Returns when it is dead."""
+    pidfd = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    select.select([pidfd], [], [])
+    os.close(pidfd)
 
 
 def request(port: int, name: str, args: list[Any], patience: float = 6.0) -> Callable[[], str]:
@@ -212,18 +221,18 @@ def request(port: int, name: str, args: list[Any], patience: float = 6.0) -> Cal
 
 
 def of_server(kind: str, scene: Scene) -> str:
-    with server(kind, scene) as (port, process):
+    with tempfile.TemporaryDirectory() as directory, server(kind, scene, Path(directory, "begun")) as (port, process):
+        begun = Path(directory, "begun")
         before_us = []  # keeps its connection open
         if scene.what == "busy":
             before_us.append(request(port, "slow", [20]))
-            time.sleep(0.2)
+            eventually(begun.exists, "the call of another has begun")
         children = procfs.children(process.pid)
         if scene.what == "idle" and children:
-            os.kill(children[0].pid, signal.SIGKILL)
-            time.sleep(0.3)
+            kill(children[0].pid)
         answer = request(port, scene.name if scene.what != "import" else "price", scene.args, 1.5 if scene.what == "busy" else 6.0)
         if scene.what == "outside" and children:
-            time.sleep(0.3)
+            eventually(begun.exists, "the call has begun")
             os.kill(children[0].pid, signal.SIGKILL)
         told = answer()
         if scene.what == "again":

@@ -5,6 +5,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import time
@@ -53,6 +54,14 @@ def saw(act: Callable[[], Any]) -> str:
         return f"{name}: {' '.join(text)}" if text else f"{name}, with no message"
 
 
+def kill(pid: int) -> None:
+    """Returns when it is dead."""
+    pidfd = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    select.select([pidfd], [], [])
+    os.close(pidfd)
+
+
 def play(kind: str, scene: List[Any]) -> str:
     what, name, args = scene
     if what == "import":
@@ -66,14 +75,14 @@ def play(kind: str, scene: List[Any]) -> str:
         peer.submit(shop.slow, 20)
         return saw(lambda: peer.wait(peer.submit(shop.price, 1)))
     if what == "idle":
-        os.kill(peer.pids()[0], signal.SIGKILL)
-        time.sleep(0.3)
+        kill(peer.pids()[0])
         return saw(lambda: peer.wait(peer.submit(shop.price, 1)))
     if what == "again":
         return "; ".join(saw(lambda: peer.wait(peer.submit(getattr(shop, name), *args))) for _ in range(3))
     if what == "outside":
         handle = peer.submit(shop.slow, 20)
-        time.sleep(0.5)
+        while not os.path.exists(os.environ["SHOP_BEGUN"]):
+            time.sleep(0.002)
         os.kill(peer.pids()[0], signal.SIGKILL)
         return saw(lambda: peer.wait(handle))
     return saw(lambda: peer.wait(peer.submit(getattr(shop, name), *args)))

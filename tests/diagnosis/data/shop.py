@@ -130,6 +130,8 @@ def stop() -> None:
 @expose
 def slow(seconds: float) -> float:
     print("slow begins")
+    if "SHOP_BEGUN" in os.environ:  # the peers have nothing else by which it could be known
+        open(os.environ["SHOP_BEGUN"], "w").close()
     time.sleep(seconds)
     return seconds
 
