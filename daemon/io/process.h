@@ -22,6 +22,7 @@ struct process_spec {
 	uint64_t limit_nofile; /* 0: as the daemon */
 	uint64_t limit_as;     /* bytes; 0: none */
 	bool die_with_daemon;  /* SIGKILL when the daemon dies */
+	uint64_t worker;       /* its number, to mark what descends from it: see mark.h; 0: no mark */
 };
 
 struct process_exit {
@@ -51,7 +52,7 @@ struct process_ops {
 };
 
 #define PROCESS_CONTROL_MAX (64 * 1024) /* bytes of one control packet */
-#define PROCESS_PAGE_WORDS 2 /* uint64: the call to interrupt, the reason */
+#define PROCESS_PAGE_WORDS 2            /* uint64: the call to interrupt, the reason */
 
 struct process {
 	const struct process_ops *ops;

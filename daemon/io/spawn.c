@@ -21,6 +21,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/mark.h"
 
 #define CALLS_BUFFER (1024 * 1024) /* large frames need fewer wake-ups */
 #define PAGE_BYTES 4096
@@ -57,6 +58,7 @@ struct birth {
 	const int *theirs;
 	int report; /* the child's end; exec closes it, a failure is written there first */
 	pid_t parent;
+	uint64_t mark; /* 0: none */
 };
 
 /* --- plumbing --- */
@@ -255,6 +257,7 @@ static int child_prepare(const struct birth *b, int *report)
 		return r;
 	if ((r = child_limit(RLIMIT_AS, spec->limit_as)) < 0)
 		return r;
+	mark_set(b->mark);
 	return child_reset_signals();
 }
 
@@ -321,6 +324,7 @@ static int birth_give(struct birth *b, pid_t *pid, int *pidfd)
 	read_end = pipefd[0];
 	write_end = b->report = pipefd[1];
 	b->parent = getpid();
+	b->mark = b->spec->worker ? mark_make(b->spec->worker) : 0;
 	*pid = birth_fork(b);
 	if (*pid < 0)
 		return *pid;

@@ -18,6 +18,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/mark.h"
 #include "daemon/io/procfs.h"
 
 #define STRAYS_PER_TURN 64
@@ -25,8 +26,8 @@
 #define CHILDREN_MAX (64 * 1024)
 #define MARKER "PYPOOL_WORKER="
 
-/* The number of the worker that it descends from; 0: nobody knows. */
-static uint64_t stray_worker(pid_t pid)
+/* What its environment was at its exec says. */
+static uint64_t stray_read_environ(pid_t pid)
 {
 	_cleanup_free_ char *env = mem_new(ENVIRON_MAX);
 	size_t n = procfs_read_of(pid, "environ", env, ENVIRON_MAX);
@@ -36,6 +37,14 @@ static uint64_t stray_worker(pid_t pid)
 			return strtoull(at + sizeof(MARKER) - 1, NULL, 10);
 	}
 	return 0;
+}
+
+/* The number of the worker that it descends from; 0: nobody knows. */
+static uint64_t stray_worker(pid_t pid)
+{
+	uint64_t worker = mark_read(pid);
+
+	return worker ? worker : stray_read_environ(pid);
 }
 
 /* It is our child and only we reap it, so its number is its own as long as this runs. */

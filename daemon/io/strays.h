@@ -1,7 +1,7 @@
 /*
  * Orphans of workers become the daemon's children (it is a subreaper), and nobody else waits for them. The strays reap every
  * dead child that is not the process of a worker; those are left to their pidfd. Orphans of a worker that is dead are killed:
- * they are known by PYPOOL_WORKER in their environment (docs/decisions/strays.md).
+ * they are known by a mark that they inherit (docs/decisions/strays.md).
  */
 #pragma once
 

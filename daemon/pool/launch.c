@@ -40,6 +40,7 @@ int launch_start(struct worker *w, int *calls_fd)
 		.limit_nofile = s->limit_nofile,
 		.limit_as = s->limit_as,
 		.die_with_daemon = true,
+		.worker = w->id,
 	};
 
 	return process_start(&w->proc, p->spawner, &spec, calls_fd);

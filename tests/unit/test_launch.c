@@ -26,6 +26,7 @@ static int spy_start(struct spawner *sp, struct process *p, const struct process
 	ck_assert_uint_eq(spec->gid, 5678);
 	ck_assert_uint_eq(spec->limit_nofile, 99);
 	ck_assert(spec->die_with_daemon);
+	ck_assert_uint_ne(spec->worker, 0);
 	return -EAGAIN;
 }
 

@@ -24,6 +24,14 @@ def leave() -> int:
 
 
 @expose
+def leave_without_environment() -> int:
+    """The same, of one that nothing in its environment tells."""
+    done = subprocess.run([sys.executable, "-c", LEAVE], stdout=subprocess.PIPE, start_new_session=True, check=True,
+                          env={})
+    return int(done.stdout)
+
+
+@expose
 def leave_and_die() -> None:
     os.kill(os.getpid(), 11)
 
