@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "daemon/base/log.h"
+#include "daemon/pool/account.h"
 #include "daemon/pool/settings.h"
 
 struct config {
@@ -22,8 +23,8 @@ struct config {
 	unsigned start_concurrency; /* resolved: never 0 */
 	bool require_all;
 	uint64_t frame_timeout, drain_timeout;
-	uint64_t uid_max_bytes;
-	unsigned uid_max_connections, uid_max_calls;
+	unsigned uid_max_connections;
+	struct account_limits account_limits;
 	struct pool_settings *pools; /* owns: n_pools of them */
 	unsigned n_pools;
 };

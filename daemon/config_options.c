@@ -33,8 +33,10 @@ const struct option_spec config_top_options[] = {
 	{ "frame_timeout", OPTION_DURATION, AT(config, frame_timeout), "60s", MS, YEAR, "no limit" },
 	{ "drain_timeout", OPTION_DURATION, AT(config, drain_timeout), "30s", MS, YEAR, "no limit" },
 	{ "uid_max_connections", OPTION_COUNT, AT(config, uid_max_connections), "1000", 1, 1000000, "no limit" },
-	{ "uid_max_calls", OPTION_COUNT, AT(config, uid_max_calls), "10000", 1, 100000000, "no limit" },
-	{ "uid_max_bytes", OPTION_SIZE, AT(config, uid_max_bytes), "256M", KIB, BYTES_MAX, "no limit" },
+	{ "uid_max_calls", OPTION_COUNT, AT(config, account_limits.uid_max_calls), "10000", 1, 100000000, "no limit" },
+	{ "uid_max_bytes", OPTION_SIZE, AT(config, account_limits.uid_max_bytes), "256M", KIB, BYTES_MAX, "no limit" },
+	{ "uid_max_sessions", OPTION_COUNT, AT(config, account_limits.uid_max_sessions), "10000", 1, 100000000, "no limit" },
+	{ "uid_max_leases", OPTION_COUNT, AT(config, account_limits.uid_max_leases), "64", 1, 1000000, "no limit" },
 	{ 0 },
 };
 

@@ -275,8 +275,6 @@ static void daemon_make_server(struct daemon *d)
 		.max_frame = c->max_frame,
 		.max_clients = c->max_clients,
 		.uid_max_connections = c->uid_max_connections,
-		.uid_max_calls = c->uid_max_calls,
-		.uid_max_bytes = c->uid_max_bytes,
 		.frame_timeout = c->frame_timeout,
 	};
 
@@ -289,6 +287,7 @@ static int daemon_init(struct daemon *d)
 
 	blob_pool_init(&d->blobs);
 	registry_init(&d->registry);
+	d->registry.limits = d->config->account_limits;
 	d->stop.run = daemon_leave_loop;
 	d->loop = loop_new();
 	if (!d->loop) {

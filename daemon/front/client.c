@@ -28,7 +28,7 @@ static void client_end(struct client *c)
 	caller_gone(&c->caller);
 	loop_task_cancel(s->loop, &c->settle);
 	LOG(DEBUG, "client.end", KV("client", c->caller.id), KV("ms", (loop_now(s->loop) - c->since) / NS_PER_MS));
-	account_leave(&s->accounts, c->account);
+	account_remove_connection(c->account);
 	DL_DELETE(s->clients, c);
 	s->n_clients--;
 	loop_bury(s->loop, &c->grave, client_release);
@@ -90,38 +90,15 @@ void client_mind_output(struct client *c)
 {
 	const struct server *s = c->server;
 	const struct account *a = c->account;
+	uint64_t max = s->registry->limits.uid_max_bytes;
 	size_t unsent = stream_is_blocked(&c->stream) ? 0 : c->stream.out_bytes; /* nobody has tried yet */
 	struct client *hog;
 
-	while (s->limits.uid_max_bytes && a->out - unsent > s->limits.uid_max_bytes && (hog = client_find_hog(s, a))) {
+	while (max && a->out - unsent > max && (hog = client_find_hog(s, a))) {
 		LOG(WARN, "client.hog", KV("client", hog->caller.id), KV("uid", a->uid),
-		    KV("bytes", hog->stream.out_bytes), KV("all_bytes", a->out),
-		    KV("uid_max_bytes", s->limits.uid_max_bytes));
+		    KV("bytes", hog->stream.out_bytes), KV("all_bytes", a->out), KV("uid_max_bytes", max));
 		stream_give_up(&hog->stream);
 	}
-}
-
-void client_charge(struct client *c, size_t bytes)
-{
-	c->account->calls++;
-	c->account->bytes += bytes;
-}
-
-bool client_may_submit(const struct client *c, size_t bytes, struct outcome *o)
-{
-	const struct server *s = c->server;
-	const struct account *a = c->account;
-
-	if (s->limits.uid_max_calls && a->calls >= s->limits.uid_max_calls)
-		outcome_error(o, ERROR_QUOTA, "uid %u has %u calls in flight, uid_max_calls is %u", a->uid, a->calls,
-			      s->limits.uid_max_calls);
-	else if (s->limits.uid_max_bytes && a->bytes + bytes > s->limits.uid_max_bytes)
-		outcome_error(o, ERROR_QUOTA,
-			      "uid %u has %zu bytes of calls in flight and sends %zu more, uid_max_bytes is %llu",
-			      a->uid, a->bytes, bytes, (unsigned long long)s->limits.uid_max_bytes);
-	else
-		return true;
-	return false;
 }
 
 /* After replies: a half-closed client may be done, a paused one may be read again. */
@@ -137,8 +114,6 @@ static void client_on_finished(struct caller *caller, const struct request *r, c
 {
 	struct client *c = container_of(caller, struct client, caller);
 
-	c->account->calls--;
-	c->account->bytes -= r->body_bytes;
 	if (o->abandoned)
 		return;
 	reply_finished(c, r, o);
@@ -232,8 +207,8 @@ struct client *client_new(struct server *s, int fd, const struct listener_peer *
 	c->peer = *peer;
 	c->role = access_role(peer->uid, s->own_uid);
 	c->since = loop_now(s->loop);
-	c->account = account_join(&s->accounts, peer->uid);
-	caller_init(&c->caller, &caller_ops, ++s->registry->last_caller, peer->uid);
+	c->account = account_add_connection(s->registry, peer->uid);
+	caller_init(&c->caller, &caller_ops, s->registry, peer->uid);
 	DL_APPEND(s->clients, c);
 	s->n_clients++;
 	stream_open(&c->stream, s->loop, s->blobs, fd, FRAME_UNKNOWN, LOOP_PRIO_NORMAL, &s->stream_limits, &stream_ops);

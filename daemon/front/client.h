@@ -1,19 +1,19 @@
 /* One connection: a caller with a stream. Owned by the server. */
 #pragma once
 
-#include "daemon/front/account.h"
 #include "daemon/front/listener.h"
 #include "daemon/io/stream.h"
 #include "daemon/pool/caller.h"
 #include "proto/methods.h"
 
+struct account;
 struct server;
 
 struct client {
 	struct caller caller;
 	struct stream stream;
 	struct server *server;   /* borrows: the server owns its clients */
-	struct account *account; /* borrows: joined at accept, left at the end */
+	struct account *account; /* borrows: the connection is charged to it until its end */
 	struct listener_peer peer;
 	enum role role;
 	bool speaks;    /* said hello: errors are maps */
@@ -32,10 +32,6 @@ struct client *client_new(struct server *s, int fd, const struct listener_peer *
 void client_close(struct client *c);
 /* Cancels what it has, writes what waits, then closes. */
 void client_close_flushed(struct client *c);
-/* May it submit one more call of that size? False: *o says why (quota). */
-bool client_may_submit(const struct client *c, size_t bytes, struct outcome *o);
-/* A call of that size is about to be submitted; given back when it is finished. */
-void client_charge(struct client *c, size_t bytes);
 /* After output: when the uid has too much that nobody reads, the connection that has most of it goes. */
 void client_mind_output(struct client *c);
 /* Stops reading while it is over its budget of bytes, and goes on when half of it is free. */

@@ -97,15 +97,16 @@ static struct lease *choose_lease(const struct query *q)
 static void submit(const struct query *q, struct pool *p, const struct request_spec *spec, struct lease *l)
 {
 	struct client *c = q->client;
+	const struct account *a = c->caller.account;
 	struct outcome o;
 
 	if (registry_find_by_id(c->server->registry, c->caller.id, q->id)) {
 		query_fail(q, ERROR_DUPLICATE_ID, "request id %llu is in flight on this connection already",
 			   (unsigned long long)q->id);
-	} else if (!client_may_submit(c, spec->body.span.len, &o)) {
+	} else if (!account_may_submit(a, spec->body.span.len, &o) ||
+		   (spec->kind == REQUEST_CHECKOUT && !account_may_lease(a, &o))) {
 		reply_error(c, &q->id, &o);
 	} else {
-		client_charge(c, spec->body.span.len);
 		pool_submit(p, &c->caller, spec, l);
 	}
 }

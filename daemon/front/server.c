@@ -66,7 +66,7 @@ static void server_on_accepted(struct listener *l, int fd, const struct listener
 	if (s->limits.max_clients && s->n_clients >= s->limits.max_clients)
 		server_turn_away(s, fd, peer, "max_clients", s->limits.max_clients);
 	else if (s->limits.uid_max_connections &&
-		 account_connections(s->accounts, peer->uid) >= s->limits.uid_max_connections)
+		 account_connections(s->registry, peer->uid) >= s->limits.uid_max_connections)
 		server_turn_away(s, fd, peer, "uid_max_connections", s->limits.uid_max_connections);
 	else
 		(void)client_new(s, fd, peer); /* it is in s->clients */

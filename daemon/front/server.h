@@ -1,4 +1,4 @@
-/* Everything that faces outside: the listener, the connections, the accounts of uids. It borrows the pools. */
+/* Everything that faces outside: the listener and the connections. It borrows the pools. */
 #pragma once
 
 #include "daemon/front/client.h"
@@ -9,8 +9,7 @@
 struct server_limits {
 	uint32_t max_frame;
 	unsigned max_clients;
-	unsigned uid_max_connections, uid_max_calls;
-	uint64_t uid_max_bytes;
+	unsigned uid_max_connections;
 	uint64_t frame_timeout; /* ns */
 };
 
@@ -35,7 +34,6 @@ struct server {
 	struct listener listener;
 	struct client *clients; /* list; owns */
 	unsigned n_clients;
-	struct account *accounts; /* uthash; owns */
 };
 
 /* listener is opened by the caller afterwards, with server_listener_ops. */

@@ -5,13 +5,19 @@
 #include "daemon/io/loop.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/queue.h"
+#include "daemon/pool/registry.h"
 #include "daemon/pool/request.h"
 
 #define ENDED_KEPT (60 * NS_PER_S)
 
-void caller_init(struct caller *c, const struct caller_ops *ops, uint64_t id, uid_t uid)
+void caller_init(struct caller *c, const struct caller_ops *ops, struct registry *g, uid_t uid)
 {
-	*c = (struct caller){ .ops = ops, .id = id, .uid = uid };
+	*c = (struct caller){
+		.ops = ops,
+		.id = ++g->last_caller,
+		.uid = uid,
+		.account = account_add_caller(g, uid),
+	};
 }
 
 void caller_gone(struct caller *c)
@@ -26,6 +32,9 @@ void caller_gone(struct caller *c)
 	c->ended = NULL;
 	if (c->n_requests || c->body_bytes || c->n_leases)
 		LOG_BUG("a caller's counters are not zero at its end");
+	if (c->account)
+		account_remove_caller(c->account);
+	c->account = NULL;
 }
 
 void caller_note_ended(struct caller *c, uint64_t lease, uint64_t now, const char *how)

@@ -8,9 +8,11 @@
 
 #include "daemon/pool/outcome.h"
 
+struct account;
 struct caller;
 struct lane;
 struct lease;
+struct registry;
 struct request;
 
 struct caller_ops {
@@ -31,6 +33,7 @@ struct caller {
 	const struct caller_ops *ops;
 	uint64_t id; /* never reused */
 	uid_t uid;
+	struct account *account;  /* borrows: of that uid; NULL once the caller is gone */
 	struct request *requests; /* list; borrows: pools own requests, request_finish() unlinks */
 	unsigned n_requests;
 	size_t body_bytes;        /* of its requests that are not finished */
@@ -41,7 +44,7 @@ struct caller {
 	unsigned n_ended;
 };
 
-void caller_init(struct caller *c, const struct caller_ops *ops, uint64_t id, uid_t uid);
+void caller_init(struct caller *c, const struct caller_ops *ops, struct registry *g, uid_t uid);
 /* The caller went away: what it has queued is never run, what runs is interrupted, its leases end. Afterwards nothing
  * points to c any more. */
 void caller_gone(struct caller *c);

@@ -5,6 +5,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/pool/account.h"
 #include "daemon/pool/caller.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/request.h"
@@ -87,6 +88,7 @@ struct lease *lease_new(struct worker *w, struct caller *c, uint64_t ttl)
 	w->lease = l;
 	DL_APPEND(c->leases, l);
 	c->n_leases++;
+	account_charge_lease(c->account);
 	registry_add_lease(p->registry, l);
 	p->stats.leases++;
 	LOG(DEBUG, "lease.begin", KV("pool", p->settings->name), KV("lease", l->id), KV("worker", w->id),
@@ -113,6 +115,7 @@ void lease_end(struct lease *l, enum lease_end_how how)
 	w->lease = NULL;
 	DL_DELETE(c->leases, l);
 	c->n_leases--;
+	account_release_lease(c->account);
 	caller_note_ended(c, l->id, loop_now(p->loop), end_texts[how]);
 	registry_remove_lease(p->registry, l);
 	LOG(DEBUG, "lease.end", KV("pool", p->settings->name), KV("lease", l->id), KV("worker", w->id),

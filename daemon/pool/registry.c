@@ -15,6 +15,8 @@ void registry_deinit(struct registry *g)
 		LOG_BUG("the daemon ends with calls in its registry");
 	if (g->leases)
 		LOG_BUG("the daemon ends with leases in its registry");
+	if (g->accounts)
+		LOG_BUG("the daemon ends with something charged to an account");
 }
 
 void registry_add_request(struct registry *g, struct request *r)

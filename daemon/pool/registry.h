@@ -1,10 +1,12 @@
 /*
- * What is shared by all pools of a daemon: numbers that are never reused, and the tables that find a call by its caller's id,
- * a call by its number, a lease by its id.
+ * What is shared by all pools of a daemon: numbers that are never reused, the tables that find a call by its caller's id, a
+ * call by its number, a lease by its id, and the accounts of uids.
  */
 #pragma once
 
 #include <stdint.h>
+
+#include "daemon/pool/account.h"
 
 struct lease;
 struct request;
@@ -14,6 +16,8 @@ struct registry {
 	struct request *by_caller_id; /* uthash; borrows: pools own requests */
 	struct request *by_call;      /* uthash */
 	struct lease *leases;         /* uthash; owns */
+	struct account *accounts;     /* uthash; owns */
+	struct account_limits limits; /* of each account; none until the daemon sets them */
 };
 
 void registry_init(struct registry *g);

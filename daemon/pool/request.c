@@ -5,6 +5,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/pool/account.h"
 #include "daemon/pool/caller.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
@@ -96,6 +97,20 @@ static void request_set_times(struct request *r, const struct request_spec *spec
 	r->ttl = spec->ttl ? spec->ttl : s->lease_ttl;
 }
 
+static void request_charge(const struct request *r, struct account *a)
+{
+	account_charge_call(a, r->body_bytes);
+	if (r->kind == REQUEST_CHECKOUT)
+		account_charge_lease(a);
+}
+
+static void request_give_back(const struct request *r, struct account *a)
+{
+	if (r->kind == REQUEST_CHECKOUT)
+		account_release_lease(a);
+	account_release_call(a, r->body_bytes);
+}
+
 struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec)
 {
 	struct span target = spec->kind == REQUEST_EXECUTE ? spec->target : SPAN_LIT("checkout");
@@ -119,6 +134,7 @@ struct request *request_new(struct pool *p, struct caller *c, const struct reque
 	DL_APPEND2(c->requests, r, caller_prev, caller_next);
 	c->n_requests++;
 	c->body_bytes += r->body_bytes;
+	request_charge(r, c->account);
 	DL_APPEND2(p->requests, r, pool_prev, pool_next);
 	p->n_requests++;
 	registry_add_request(p->registry, r);
@@ -289,6 +305,7 @@ void request_finish(struct request *r, const struct outcome *told)
 	DL_DELETE2(c->requests, r, caller_prev, caller_next);
 	c->n_requests--;
 	c->body_bytes -= r->body_bytes;
+	request_give_back(r, c->account);
 	DL_DELETE2(p->requests, r, pool_prev, pool_next);
 	p->n_requests--;
 	registry_remove_request(p->registry, r);

@@ -62,7 +62,7 @@ def daemon(directory: str, workers: int, pin: bool, python: str = PYTHON, more: 
     sock = f"{directory}/pypoold.sock"
     conf = pathlib.Path(directory, "bench.conf")
     conf.write_text(
-        f'socket = "{sock}"\nlog_level = warning\nuid_max_calls = 0\nuid_max_bytes = "0"\nuid_max_connections = 0\n'
+        f'socket = "{sock}"\nlog_level = warning\nuid_max_calls = 0\nuid_max_bytes = "0"\nuid_max_connections = 0\nuid_max_leases = 0\n'
         f'max_clients = 0\npool "default" {{\n  app = "echo_app"\n  path = {{"{HERE}"}}\n  python = "{python}"\n'
         f'  min_workers = {workers}\n  max_workers = {workers}\n  max_queue = 0\n  queue_timeout = "0"\n{more}}}\n'
     )

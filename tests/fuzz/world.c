@@ -88,8 +88,6 @@ void world_init(struct world *w, unsigned n_pools, unsigned n_workers)
 	const struct server_limits limits = {
 		.max_frame = WORLD_MAX_FRAME,
 		.uid_max_connections = 3,
-		.uid_max_calls = 24,
-		.uid_max_bytes = 6 * WORLD_MAX_FRAME,
 		.frame_timeout = 2 * NS_PER_S,
 	};
 
@@ -98,6 +96,7 @@ void world_init(struct world *w, unsigned n_pools, unsigned n_workers)
 		w->users[i].fd = -1;
 	blob_pool_init(&w->blobs);
 	registry_init(&w->registry);
+	w->registry.limits = (struct account_limits){ .uid_max_calls = 24, .uid_max_bytes = 6 * WORLD_MAX_FRAME };
 	w->loop = loop_new();
 	gate_init(&w->gate, w->loop, 2);
 	puppets_init(&w->puppets);
@@ -160,7 +159,7 @@ void world_connect(struct world *w, unsigned user, uid_t uid)
 	MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0, "no socketpair");
 	MUST(setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)) == 0, "no SO_SNDBUF");
 	user_init(u, fds[1], WORLD_MAX_FRAME);
-	if (account_connections(w->server.accounts, uid) >= w->server.limits.uid_max_connections)
+	if (account_connections(&w->registry, uid) >= w->server.limits.uid_max_connections)
 		user_note_refused(u);
 	server_listener_ops.accepted(&w->server.listener, fds[0], &peer);
 }
@@ -204,15 +203,17 @@ static void world_check_users(struct world *w)
 	world_pass(w, 3 * NS_PER_S); /* for those that are closed and do not read: as long as that may take */
 	for (unsigned i = 0; i < WORLD_USERS; i++)
 		user_check(&w->users[i]);
-	for (a = w->server.accounts; a; a = a->hh.next)
+	for (a = w->registry.accounts; a; a = a->hh.next) {
 		MUST(!a->calls && !a->bytes, "uid %u has %u calls, %zu bytes", a->uid, a->calls, a->bytes);
+		MUST(!a->leases, "uid %u has %u leases", a->uid, a->leases);
+	}
 }
 
 static void world_close_server(struct world *w)
 {
 	server_close(&w->server);
 	world_settle(w);
-	MUST(!w->server.n_clients && !w->server.accounts, "%u clients are left", w->server.n_clients);
+	MUST(!w->server.n_clients && !w->registry.accounts, "%u clients are left", w->server.n_clients);
 	for (unsigned i = 0; i < WORLD_USERS; i++) {
 		MUST(!user_is_there(&w->users[i]) || w->users[i].over, "client %u is not closed", i);
 		user_deinit(&w->users[i]);

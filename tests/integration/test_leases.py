@@ -85,6 +85,24 @@ def test_a_checkout_waits_for_a_worker_like_a_call(start_daemon: StartDaemon) ->
         assert got["pid"] == first["pid"] and got["lease"] != first["lease"]
 
 
+def test_fault_99_leases_past_uid_max_leases_are_refused_on_every_connection_of_the_uid(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon({"default": pool("nasty", 2)}, uid_max_leases=3)
+    with daemon.client() as c, daemon.client() as other:
+        for _ in range(2):  # the counter returns to 0
+            first, second = checkout(c), checkout(other)
+            waiting = c.start("checkout", type="anonymous")  # is charged as well
+            wait_queued(other, 1)
+            for asker in (c, other):
+                error = asker.fail("checkout", type="anonymous")
+                assert (error.code, error.executed) == ("quota", "never") and "uid_max_leases is 3" in error.message
+            assert c.call("checkin", lease=first["lease"]) is True
+            third = c.wait(waiting).value()
+            assert c.call("checkin", lease=third["lease"]) is True
+            assert other.call("checkin", lease=second["lease"]) is True
+
+
 def test_fault_25_a_forged_lease_is_not_found(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 1)})
     with daemon.client() as c, daemon.client() as thief:
@@ -153,7 +171,7 @@ def test_fault_27_a_worker_that_is_not_given_up_at_the_end_of_the_ttl_is_replace
         assert wait_dead(c, lease["worker"])["why"] == "cancelled"
 
 
-def test_a_lease_ends_with_its_connection_within_a_second(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_a_lease_ends_with_its_connection_within_asecond(start_daemon: StartDaemon, tmp_path: Path) -> None:
     daemon = start_daemon({"default": pool("recorder", 1)})
     ledger = tmp_path / "ledger"
     with daemon.client() as c:

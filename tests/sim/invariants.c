@@ -197,6 +197,29 @@ static unsigned check_caller(struct world *w, const struct caller *c)
 	return leases;
 }
 
+/* What callers have of each kind, added up. */
+static void check_account(struct world *w, const struct account *a)
+{
+	struct account sum = { 0 };
+
+	for (unsigned i = 0; i < WORLD_CALLERS; i++) {
+		const struct caller *c = w->callers[i] ? &w->callers[i]->caller : NULL;
+		const struct request *r;
+
+		if (!c || c->account != a)
+			continue;
+		sum.callers++;
+		sum.calls += c->n_requests;
+		sum.bytes += c->body_bytes;
+		sum.leases += c->n_leases;
+		DL_FOREACH2(c->requests, r, caller_next)
+		sum.leases += r->kind == REQUEST_CHECKOUT;
+	}
+	CHECK(w, sum.callers == a->callers && sum.calls == a->calls && sum.bytes == a->bytes && sum.leases == a->leases,
+	      "invariant 9: an account is charged other things than its callers have", a->uid);
+	CHECK(w, a->callers || a->calls || a->leases || a->sessions, "invariant 9: an account that nobody uses", a->uid);
+}
+
 static void check_callers(struct world *w)
 {
 	unsigned leases = 0;
@@ -206,6 +229,8 @@ static void check_callers(struct world *w)
 			leases += check_caller(w, &w->callers[i]->caller);
 	}
 	CHECK(w, leases == HASH_COUNT(w->stage.registry.leases), "a lease without an owner", leases);
+	for (const struct account *a = w->stage.registry.accounts; a; a = a->hh.next)
+		check_account(w, a);
 }
 
 /* --- watchers --- */

@@ -124,10 +124,15 @@ static void on_finished(struct caller *caller, const struct request *r, const st
 
 static const struct caller_ops caller_ops = { .finished = on_finished };
 
-void sim_caller_init(struct sim_caller *c, struct sim_stage *s)
+void sim_caller_init_as(struct sim_caller *c, struct sim_stage *s, uid_t uid)
 {
 	*c = (struct sim_caller){ .stage = s };
-	caller_init(&c->caller, &caller_ops, ++s->registry.last_caller, 1000);
+	caller_init(&c->caller, &caller_ops, &s->registry, uid);
+}
+
+void sim_caller_init(struct sim_caller *c, struct sim_stage *s)
+{
+	sim_caller_init_as(c, s, 1000);
 }
 
 const struct sim_answer *sim_caller_answer(const struct sim_caller *c, uint64_t id)

@@ -49,7 +49,9 @@ struct sim_caller {
 	unsigned n_answers;
 };
 
+/* Of uid 1000. */
 void sim_caller_init(struct sim_caller *c, struct sim_stage *s);
+void sim_caller_init_as(struct sim_caller *c, struct sim_stage *s, uid_t uid);
 /* NULL: not answered. Aborts when it was answered twice. */
 const struct sim_answer *sim_caller_answer(const struct sim_caller *c, uint64_t id);
 

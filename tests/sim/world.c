@@ -225,7 +225,7 @@ void world_come(struct world *w, unsigned place)
 		return;
 	c = w->callers[place] = MEM_NEW(struct world_caller);
 	c->world = w;
-	caller_init(&c->caller, &caller_ops, ++w->stage.registry.last_caller, 1000);
+	caller_init(&c->caller, &caller_ops, &w->stage.registry, 1000 + place % 2);
 	world_trace(w, "caller comes", c->caller.id, 0);
 }
 

@@ -4,9 +4,10 @@
 
 START_TEST(an_ended_lease_is_remembered_for_a_minute)
 	{
+		struct registry g = { 0 };
 		struct caller c;
 
-		caller_init(&c, NULL, 1, 0);
+		caller_init(&c, NULL, &g, 0);
 		ck_assert_ptr_null(caller_find_ended(&c, 1, 0));
 		caller_note_ended(&c, 1, 100 * S, "its ttl was over");
 		ck_assert_str_eq(caller_find_ended(&c, 1, 160 * S), "its ttl was over");
@@ -14,20 +15,25 @@ START_TEST(an_ended_lease_is_remembered_for_a_minute)
 		ck_assert_ptr_null(caller_find_ended(&c, 2, 100 * S));
 		ck_assert_ptr_null(caller_find_ended(&c, 0, 0)); /* a place that was never used */
 		caller_gone(&c);
+		registry_deinit(&g);
+		ck_assert_uint_eq(log_bugs(), 0);
 	}
 END_TEST
 
 START_TEST(the_last_64_ended_leases_are_remembered)
 	{
+		struct registry g = { 0 };
 		struct caller c;
 
-		caller_init(&c, NULL, 1, 0);
+		caller_init(&c, NULL, &g, 0);
 		for (uint64_t id = 1; id <= CALLER_ENDED_LEASES + 1; id++)
 			caller_note_ended(&c, id, S, "gone");
 		ck_assert_ptr_null(caller_find_ended(&c, 1, S));
 		for (uint64_t id = 2; id <= CALLER_ENDED_LEASES + 1; id++)
 			ck_assert_ptr_nonnull(caller_find_ended(&c, id, S));
 		caller_gone(&c);
+		registry_deinit(&g);
+		ck_assert_uint_eq(log_bugs(), 0);
 	}
 END_TEST
 

@@ -22,9 +22,11 @@ START_TEST(config_of_one_pool_has_the_defaults)
 		ck_assert(!c->require_all);
 		ck_assert_uint_eq(c->frame_timeout, 60000000000);
 		ck_assert_uint_eq(c->drain_timeout, 30000000000);
-		ck_assert_uint_eq(c->uid_max_bytes, 256 << 20);
+		ck_assert_uint_eq(c->account_limits.uid_max_bytes, 256 << 20);
 		ck_assert_uint_eq(c->uid_max_connections, 1000);
-		ck_assert_uint_eq(c->uid_max_calls, 10000);
+		ck_assert_uint_eq(c->account_limits.uid_max_calls, 10000);
+		ck_assert_uint_eq(c->account_limits.uid_max_sessions, 10000);
+		ck_assert_uint_eq(c->account_limits.uid_max_leases, 64);
 		ck_assert_uint_eq(c->n_pools, 1);
 		ck_assert_str_eq(p->name, "x");
 		ck_assert_str_eq(p->app, "a");

@@ -115,11 +115,14 @@ END_TEST
 START_TEST(fault_109_0_is_accepted_where_it_means_something_and_refused_elsewhere)
 	{
 		_cleanup_desk_ struct desk d = desk_accepted(
-			"max_clients = 0 drain_timeout = 0 uid_max_bytes = 0\n"
+			"max_clients = 0 drain_timeout = 0 uid_max_bytes = 0 uid_max_sessions = 0 uid_max_leases = 0\n"
 			"pool x { app = a call_timeout = 0s limit_as = 0 limit_nofile = 0 min_workers = 0 }\n");
 
 		ck_assert_uint_eq(d.config->max_clients, 0);
 		ck_assert_uint_eq(d.config->drain_timeout, 0);
+		ck_assert_uint_eq(d.config->account_limits.uid_max_bytes, 0);
+		ck_assert_uint_eq(d.config->account_limits.uid_max_sessions, 0);
+		ck_assert_uint_eq(d.config->account_limits.uid_max_leases, 0);
 		ck_assert_uint_eq(d.config->pools[0].call_timeout, 0);
 		ck_assert_uint_eq(d.config->pools[0].min_workers, 0);
 		ck_assert_uint_eq(d.config->pools[0].max_workers, 1);

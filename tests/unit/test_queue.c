@@ -9,6 +9,7 @@
 
 /* Requests that are only as real as a queue needs them. */
 struct crowd {
+	struct registry registry;
 	struct queue q;
 	struct caller callers[CALLERS];
 	struct request *requests[CALLERS][REQUESTS];
@@ -18,7 +19,7 @@ static void crowd_begin(struct crowd *c)
 {
 	*c = (struct crowd){ 0 };
 	for (unsigned i = 0; i < CALLERS; i++) {
-		caller_init(&c->callers[i], NULL, i + 1, 0);
+		caller_init(&c->callers[i], NULL, &c->registry, 0);
 		for (unsigned n = 0; n < REQUESTS; n++) {
 			c->requests[i][n] = calloc(1, sizeof(struct request) + 1);
 			c->requests[i][n]->caller = &c->callers[i];
@@ -29,7 +30,7 @@ static void crowd_begin(struct crowd *c)
 static void crowd_end(struct crowd *c)
 {
 	for (unsigned i = 0; i < CALLERS; i++) {
-		lane_free_all(c->callers[i].lanes);
+		caller_gone(&c->callers[i]);
 		for (unsigned n = 0; n < REQUESTS; n++)
 			free(c->requests[i][n]);
 	}
