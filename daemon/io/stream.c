@@ -64,7 +64,7 @@ static void stream_release_output(struct stream *s)
 	if (s->out_room > SEGMENTS_KEPT || s->io.fd < 0) {
 		free(s->out);
 		s->out = NULL;
-		s->out_head = s->out_room = 0;
+		s->out_head = s->out_room = s->out_count = 0;
 	}
 }
 

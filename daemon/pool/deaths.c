@@ -24,11 +24,15 @@ void deaths_add(struct deaths *d, const struct worker *w, const char *text)
 	text_make_utf8(last->text);
 }
 
+/* n: 0 is the last; of those that are kept. */
+static const struct death *deaths_get(const struct deaths *d, uint64_t n)
+{
+	return &d->ring[(d->n - 1 - n) % DEATHS_KEPT];
+}
+
 const struct death *deaths_last(const struct deaths *d, unsigned n)
 {
-	if (n >= DEATHS_KEPT || n >= d->n)
-		return NULL;
-	return &d->ring[(d->n - 1 - n) % DEATHS_KEPT];
+	return n < DEATHS_KEPT && n < d->n ? deaths_get(d, n) : NULL;
 }
 
 void deaths_pack(msgpack_packer *pk, const char *key, const struct deaths *d)
@@ -38,7 +42,7 @@ void deaths_pack(msgpack_packer *pk, const char *key, const struct deaths *d)
 	pack_text(pk, key);
 	msgpack_pack_array(pk, n);
 	for (uint32_t i = 0; i < n; i++) {
-		const struct death *one = deaths_last(d, i);
+		const struct death *one = deaths_get(d, i);
 
 		msgpack_pack_map(pk, 3);
 		pack_kv_uint(pk, "time_ms", one->wall_ms);

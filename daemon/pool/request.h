@@ -81,7 +81,7 @@ struct request {
 struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec);
 /* The only way out. Answers the caller, unlinks r from everything, frees it at the end of the turn. A worker that still
  * runs it keeps its slot taken: see slot_abandon(). */
-void request_finish(struct request *r, const struct outcome *o);
+void request_finish(struct request *r, const struct outcome *told);
 /* RECEIVED → QUEUED in the pool's queue or, with a lease, in the lease's. */
 void request_enqueue(struct request *r);
 /* QUEUED → RUNNING on w, out of its queue. */

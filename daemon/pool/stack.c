@@ -120,14 +120,16 @@ static struct span module_of(struct span path)
 
 const char *stack_imports(struct span stack, char *out, size_t size)
 {
-	struct stack_frame users[IMPORTS_MAX];
+	struct stack_frame users[IMPORTS_MAX], f;
 	char place[STACK_TEXT];
 	unsigned n = 0;
 	size_t used = 0;
 
 	out[0] = '\0';
-	while (n < IMPORTS_MAX && stack_next(&stack, &users[n]))
-		n += stack_frame_is_user(&users[n]);
+	while (n < IMPORTS_MAX && stack_next(&stack, &f)) {
+		if (stack_frame_is_user(&f))
+			users[n++] = f;
+	}
 	for (unsigned i = n; i-- > 1 && used < size;) { /* the frame before i is what i has called */
 		struct span module = module_of(users[i - 1].file);
 
