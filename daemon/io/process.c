@@ -22,6 +22,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/wall.h"
 #include "daemon/io/procfs.h"
+#include "daemon/io/rights.h"
 
 #define PAGE_BYTES 4096
 #define READ_BYTES (16 * 1024)
@@ -144,6 +145,20 @@ int process_control_send(struct process *p, const void *message, size_t len)
 	if (p->control.fd < 0)
 		return -EPIPE;
 	n = send(p->control.fd, message, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return n < 0 ? -errno : 0;
+}
+
+int process_control_send_fd(struct process *p, const void *message, size_t len, int fd)
+{
+	struct iovec iov = { .iov_base = (void *)message, .iov_len = len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct rights rights;
+	ssize_t n;
+
+	if (p->control.fd < 0)
+		return -EPIPE;
+	rights_attach(&rights, &m, fd);
+	n = sendmsg(p->control.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 	return n < 0 ? -errno : 0;
 }
 

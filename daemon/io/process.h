@@ -95,6 +95,8 @@ bool process_is_running(const struct process *p);
 
 /* One control packet. 0 or a negative errno (-EAGAIN: its buffer is full). */
 int process_control_send(struct process *p, const void *message, size_t len);
+/* The same with a copy of an fd; -ETOOMANYREFS: too many are under way. */
+int process_control_send_fd(struct process *p, const void *message, size_t len, int fd);
 /* By pidfd; a reaped process is -ESRCH. Never a pid that is not ours. */
 int process_signal(struct process *p, int signo);
 /* To the process group that the process leads. */

@@ -14,6 +14,8 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/parcel.h"
+#include "daemon/io/rights.h"
 
 #define SMALL_PART 2048  /* a part up to this size is copied: a reference would keep a whole blob waiting */
 #define SEGMENTS_FIRST 4 /* a power of two */
@@ -21,9 +23,10 @@
 #define IOV_AT_ONCE 64
 
 struct stream_segment {
-	struct blob *blob; /* ref */
+	struct blob *blob; /* ref; NULL in a parcel */
 	const uint8_t *p;
 	size_t len;
+	struct parcel *parcel; /* owns: the message that p is in, if it brings an fd; else NULL */
 };
 
 enum read_result {
@@ -52,7 +55,10 @@ static struct stream_segment *stream_segment_at(struct stream *s, size_t i)
 
 static void stream_pop_segment(struct stream *s)
 {
-	blob_unref(stream_segment_at(s, 0)->blob);
+	struct stream_segment *g = stream_segment_at(s, 0);
+
+	blob_unref(g->blob);
+	parcel_free(g->parcel);
 	s->out_head = (s->out_head + 1) & (s->out_room - 1);
 	s->out_count--;
 }
@@ -407,8 +413,11 @@ void stream_resume(struct stream *s)
 
 /* --- output --- */
 
-static void stream_push_segment(struct stream *s, struct blob *b, const uint8_t *p, size_t len)
+/* Takes the reference. */
+static struct stream_segment *stream_push_segment(struct stream *s, struct blob *b, const uint8_t *p, size_t len)
 {
+	struct stream_segment *g;
+
 	if (s->out_count == s->out_room) {
 		size_t room = s->out_room ? 2 * s->out_room : SEGMENTS_FIRST;
 		struct stream_segment *out = mem_new(room * sizeof(*out));
@@ -421,8 +430,10 @@ static void stream_push_segment(struct stream *s, struct blob *b, const uint8_t 
 		s->out_room = room;
 	}
 	s->out_count++;
-	*stream_segment_at(s, s->out_count - 1) = (struct stream_segment){ .blob = blob_ref(b), .p = p, .len = len };
+	g = stream_segment_at(s, s->out_count - 1);
+	*g = (struct stream_segment){ .blob = b, .p = p, .len = len };
 	stream_count(s, len);
+	return g;
 }
 
 /* Copies a small part behind the last one, so that many small messages are one piece of one write. */
@@ -447,7 +458,7 @@ static bool stream_push_copy(struct stream *s, struct span part)
 		last->len += part.len;
 		stream_count(s, part.len);
 	} else {
-		stream_push_segment(s, s->small, to, part.len);
+		(void)stream_push_segment(s, blob_ref(s->small), to, part.len);
 	}
 	return true;
 }
@@ -463,8 +474,7 @@ static bool stream_push(struct stream *s, const struct slice *part)
 	b = part->blob ? blob_ref(part->blob) : blob_copy(s->blobs, part->span);
 	if (!b)
 		return false;
-	stream_push_segment(s, b, part->blob ? part->span.p : b->data, part->span.len);
-	blob_unref(b);
+	(void)stream_push_segment(s, b, part->blob ? part->span.p : b->data, part->span.len);
 	return true;
 }
 
@@ -506,14 +516,9 @@ void stream_give_up(struct stream *s)
 		stream_fail_output(s, STREAM_END_OUTPUT);
 }
 
-void stream_send(struct stream *s, const struct slice *parts, size_t n)
+/* A message is in the queue. */
+static void stream_note_queued(struct stream *s)
 {
-	if (!stream_is_open(s) || s->mute || s->closing)
-		return;
-	if (!stream_push_message(s, parts, n)) {
-		stream_fail_output(s, STREAM_END_MEMORY);
-		return;
-	}
 	s->frames_out++;
 	if (s->out_bytes > s->limits->out_hard) {
 		stream_fail_output(s, STREAM_END_OUTPUT);
@@ -522,6 +527,29 @@ void stream_send(struct stream *s, const struct slice *parts, size_t n)
 	s->was_full |= stream_is_full(s);
 	if (!stream_is_blocked(s))
 		loop_flush_later(s->loop, &s->flush);
+}
+
+void stream_send(struct stream *s, const struct slice *parts, size_t n)
+{
+	if (!stream_is_open(s) || s->mute || s->closing)
+		return;
+	if (!stream_push_message(s, parts, n)) {
+		stream_fail_output(s, STREAM_END_MEMORY);
+		return;
+	}
+	stream_note_queued(s);
+}
+
+void stream_send_fd(struct stream *s, struct span message, int fd, struct span instead)
+{
+	struct parcel *p = parcel_new(s->reader.mode, fd, message, instead);
+
+	if (!stream_is_open(s) || s->mute || s->closing) {
+		parcel_free(p);
+		return;
+	}
+	stream_push_segment(s, NULL, p->bytes, p->len)->parcel = p;
+	stream_note_queued(s);
 }
 
 bool stream_is_full(const struct stream *s)
@@ -548,23 +576,65 @@ static void stream_advance(struct stream *s, size_t n)
 	stream_release_output(s);
 }
 
+/* The parcel that goes out with the next byte, if its fd has not gone; else NULL. */
+static struct parcel *stream_next_parcel(struct stream *s)
+{
+	struct parcel *p = stream_segment_at(s, 0)->parcel;
+
+	return p && p->fd >= 0 ? p : NULL;
+}
+
+/* The kernel does not take the fd (too many are under way), and has taken no byte: the other message goes in its place. */
+static void stream_send_instead(struct stream *s, struct parcel *p)
+{
+	struct stream_segment *g = stream_segment_at(s, 0);
+
+	parcel_close_fd(p);
+	stream_uncount(s, g->len);
+	g->p = p->bytes + p->len;
+	g->len = p->instead_len;
+	stream_count(s, g->len);
+}
+
+/* What goes into the next write; an fd goes with its first byte. Returns how many bytes. */
+static size_t stream_gather(struct stream *s, struct msghdr *m)
+{
+	size_t want = 0;
+
+	for (m->msg_iovlen = 0; m->msg_iovlen < IOV_AT_ONCE && m->msg_iovlen < s->out_count; m->msg_iovlen++) {
+		const struct stream_segment *g = stream_segment_at(s, m->msg_iovlen);
+
+		if (g->parcel && m->msg_iovlen)
+			break;
+		m->msg_iov[m->msg_iovlen] = (struct iovec){ .iov_base = (void *)g->p, .iov_len = g->len };
+		want += g->len;
+	}
+	return want;
+}
+
 /* One write. 0: all of what it was given went out; 1: the socket is full; or a negative errno. */
 static int stream_write_some(struct stream *s)
 {
 	struct iovec iov[IOV_AT_ONCE];
 	struct msghdr m = { .msg_iov = iov };
-	size_t want = 0;
+	struct parcel *parcel = stream_next_parcel(s);
+	size_t want = stream_gather(s, &m);
+	struct rights rights;
 	ssize_t n;
 
-	for (; m.msg_iovlen < IOV_AT_ONCE && m.msg_iovlen < s->out_count; m.msg_iovlen++) {
-		const struct stream_segment *g = stream_segment_at(s, m.msg_iovlen);
-
-		iov[m.msg_iovlen] = (struct iovec){ .iov_base = (void *)g->p, .iov_len = g->len };
-		want += g->len;
-	}
+	if (parcel)
+		rights_attach(&rights, &m, parcel->fd);
 	n = sendmsg(s->io.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 1 : -errno;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 1;
+	if (n < 0 && !parcel)
+		return -errno;
+	if (parcel && n < 0) {
+		stream_send_instead(s, parcel); /* if it was not for the fd, the next write says so */
+		return 0;
+	}
+	if (parcel)
+		parcel_close_fd(parcel);
 	stream_advance(s, (size_t)n);
 	return (size_t)n < want;
 }

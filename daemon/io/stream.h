@@ -84,6 +84,9 @@ void stream_close_flushed(struct stream *s, uint64_t timeout);
  * blob are copied, small ones always. Nothing is sent on a closed stream or to a peer that is gone. Never calls back: what
  * goes wrong is told at the end of the turn. */
 void stream_send(struct stream *s, const struct slice *parts, size_t n);
+/* Sends a message with an fd, which comes with its first byte and is closed here when it has gone, or when the stream ends
+ * before. Takes the fd; copies both messages. instead: sent in its place when the kernel does not take the fd. */
+void stream_send_fd(struct stream *s, struct span message, int fd, struct span instead);
 /* Stop and go on reading; frames that are already buffered wait too. */
 void stream_pause(struct stream *s);
 void stream_resume(struct stream *s);

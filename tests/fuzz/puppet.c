@@ -69,6 +69,12 @@ int process_control_send(struct process *p, const void *message, size_t len)
 	return 0;
 }
 
+int process_control_send_fd(struct process *p, const void *message, size_t len, int fd)
+{
+	MUST(fd >= 0, "a control message without its fd");
+	return process_control_send(p, message, len); /* nobody takes it: the peer finds its end closed */
+}
+
 int process_signal(struct process *p, int signo)
 {
 	if (!p->pid)

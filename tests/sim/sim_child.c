@@ -10,6 +10,7 @@
 #include "daemon/base/packed.h"
 #include "proto/envelope.h"
 #include "proto/pack.h"
+#include "tests/sim/sim_pair.h"
 
 #define TELL(c, what, ...)                                                                                             \
 	do {                                                                                                           \
@@ -65,12 +66,19 @@ struct sim_message *sim_pipe_take(struct loop *l, struct sim_pipe *p)
 	return m;
 }
 
+static void message_free(struct sim_message *m)
+{
+	if (m->pair)
+		sim_pair_drop(m->pair);
+	free(m);
+}
+
 static void messages_free(struct sim_message *list)
 {
 	struct sim_message *m, *next;
 
 	DL_FOREACH_SAFE(list, m, next)
-		free(m);
+		message_free(m);
 }
 
 /* --- what it says --- */
@@ -176,6 +184,14 @@ void sim_child_say_failed(struct sim_child *c)
 
 static void child_leave_after(struct sim_child *c, uint64_t ns, int exit_code, int signal);
 
+static void child_drop_channel(struct sim_child *c)
+{
+	if (c->channel)
+		sim_pair_drop(c->channel);
+	c->channel = NULL;
+	c->direct = c->busy = false;
+}
+
 /* The call in hand is over, whatever came of it. */
 static void child_finish(struct sim_child *c)
 {
@@ -185,6 +201,7 @@ static void child_finish(struct sim_child *c)
 		TELL(c, ended, call);
 	c->call = 0;
 	c->running = false;
+	child_drop_channel(c);
 	sim_event_cancel(c->machine->loop, &c->work);
 	sim_event_cancel(c->machine->loop, &c->interrupt);
 	if (c->stopping)
@@ -219,6 +236,19 @@ void sim_child_reply(struct sim_child *c, uint64_t call)
 		TELL(c, replied, call);
 	msgpack_pack_nil(&pk);
 	msgpack_pack_uint64(&pk, call);
+	end_reply(c, &buf, &pk, call);
+}
+
+void sim_child_reply_counts(struct sim_child *c, uint64_t call, uint64_t calls, uint64_t errors)
+{
+	msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	begin_reply(&buf, &pk, call);
+	msgpack_pack_nil(&pk);
+	msgpack_pack_map(&pk, 2);
+	pack_kv_uint(&pk, "calls", calls);
+	pack_kv_uint(&pk, "errors", errors);
 	end_reply(c, &buf, &pk, call);
 }
 
@@ -269,6 +299,7 @@ void sim_child_die(struct sim_child *c, int exit_code, int signal)
 		sim_event_cancel(l, events[i]);
 	TELL(c, died);
 	c->dead = true;
+	child_drop_channel(c);
 	c->how = (struct process_exit){ .known = true, .exit_code = signal ? -1 : exit_code, .signal = signal };
 	c->calls.over = c->control.over = c->output.over = c->dump.over = true;
 	pipe_update(l, &c->calls);
@@ -378,6 +409,13 @@ static void child_on_close(struct sim_event *e)
 
 /* --- calls --- */
 
+/* The handler that ran for the client of a direct lease has ended; between two of them it sees the end of the channel. */
+static void child_look_at_channel(struct sim_child *c)
+{
+	if (c->direct && !c->busy && sim_pair_is_over(c->channel) && c->script.call != SIM_CALL_MANUAL)
+		sim_child_reply_counts(c, c->call, 2, 1);
+}
+
 static void child_misbehave(struct sim_child *c, uint64_t call)
 {
 	switch (c->script.call) {
@@ -408,6 +446,11 @@ static void child_on_work(struct sim_event *e)
 	struct sim_child *c = container_of(e, struct sim_child, work);
 	uint64_t call = c->call;
 
+	if (c->direct && c->script.call == SIM_CALL_REPLY) {
+		c->busy = false;
+		child_look_at_channel(c);
+		return;
+	}
 	switch (c->script.call) {
 	case SIM_CALL_REPLY:
 		sim_child_reply(c, call);
@@ -453,12 +496,36 @@ static void child_begin_call(struct sim_child *c, uint64_t call)
 		child_after(c, &c->interrupt, c->script.hears_after);
 }
 
+/* It serves its channel until that is over; by its script it is busy with a handler until then, or for a while. */
+static void child_begin_direct(struct sim_child *c, uint64_t call)
+{
+	if (!c->said_ready || c->call)
+		TELL(c, wronged, "a direct lease of a worker that is not free");
+	if (!c->channel) {
+		TELL(c, wronged, "a direct lease without a channel");
+		return;
+	}
+	c->call = call;
+	c->direct = true;
+	c->busy = true;
+	TELL(c, called);
+	if (c->script.call != SIM_CALL_HANG && c->script.call != SIM_CALL_MANUAL)
+		child_after(c, &c->work, c->script.call_after);
+	if (c->wanted == call && !c->script.ignores_interrupt)
+		child_after(c, &c->interrupt, c->script.hears_after);
+}
+
 static void child_on_interrupt(struct sim_event *e)
 {
 	struct sim_child *c = container_of(e, struct sim_child, interrupt);
 
 	if (!c->call || c->call != c->wanted)
 		return;
+	if (c->direct) {
+		c->busy = false;
+		child_look_at_channel(c);
+		return;
+	}
 	sim_child_reply_error(c, c->call, c->reason == 2 ? "deadline_exceeded" : "cancelled", "interrupted");
 }
 
@@ -495,7 +562,22 @@ static void child_take_stop(struct sim_child *c)
 		child_leave_after(c, c->script.hears_after, 0, 0);
 }
 
-static void child_take(struct sim_child *c, const struct sim_message *m)
+static void child_take_control(struct sim_child *c, const struct envelope *e, struct sim_message *m)
+{
+	if (span_equals(e->method, "init")) {
+		c->got_init = true;
+	} else if (span_equals(e->method, "ping")) {
+		child_take_ping(c, e->params);
+	} else if (span_equals(e->method, "stop")) {
+		child_take_stop(c);
+	} else if (span_equals(e->method, "channel")) {
+		if (c->channel || !m->pair)
+			TELL(c, wronged, "a channel without its fd, or a second one");
+		c->channel = TAKE_PTR(m->pair);
+	}
+}
+
+static void child_take(struct sim_child *c, struct sim_message *m)
 {
 	struct span message = { .p = m->data, .len = m->len };
 	struct complaint why;
@@ -504,12 +586,9 @@ static void child_take(struct sim_child *c, const struct sim_message *m)
 	if (cursor_check(message) != CURSOR_DONE || !envelope_parse(message, &e, &why)) {
 		TELL(c, wronged, "a message that is malformed");
 	} else if (m->control) {
-		if (span_equals(e.method, "init"))
-			c->got_init = true;
-		else if (span_equals(e.method, "ping"))
-			child_take_ping(c, e.params);
-		else if (span_equals(e.method, "stop"))
-			child_take_stop(c);
+		child_take_control(c, &e, m);
+	} else if (e.type == ENVELOPE_REQUEST && span_equals(e.method, "direct")) {
+		child_begin_direct(c, e.id);
 	} else if (e.type != ENVELOPE_REQUEST || !span_equals(e.method, "execute")) {
 		TELL(c, wronged, "something on the call channel that is no call");
 	} else {
@@ -526,8 +605,10 @@ static void child_on_hear(struct sim_event *e)
 
 		DL_DELETE(c->inbox, m);
 		child_take(c, m);
-		free(m);
+		message_free(m);
 	}
+	if (!c->dead)
+		child_look_at_channel(c);
 }
 
 bool sim_child_has_unread(const struct sim_child *c)
@@ -539,6 +620,12 @@ bool sim_child_has_unread(const struct sim_child *c)
 	return m != NULL;
 }
 
+void sim_child_notice(struct sim_child *c)
+{
+	if (!c->dead && !c->hear.pending)
+		child_after(c, &c->hear, c->script.hears_after);
+}
+
 void sim_child_receive(struct sim_child *c, bool control, const void *data, size_t len)
 {
 	struct sim_message *m;
@@ -548,8 +635,14 @@ void sim_child_receive(struct sim_child *c, bool control, const void *data, size
 	m = message_new(data, len);
 	m->control = control;
 	DL_APPEND(c->inbox, m);
-	if (!c->hear.pending)
-		child_after(c, &c->hear, c->script.hears_after);
+	sim_child_notice(c);
+}
+
+void sim_child_receive_fd(struct sim_child *c, const void *data, size_t len, int fd)
+{
+	sim_child_receive(c, true, data, len);
+	if (!c->dead)
+		c->inbox->prev->pair = sim_pair_receive(c->machine->loop, fd, c); /* of the last */
 }
 
 void sim_child_show_stack(struct sim_child *c, const char *function)

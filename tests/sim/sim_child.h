@@ -63,6 +63,7 @@ struct sim_script {
 struct sim_machine;
 struct sim_child;
 struct sim_message;
+struct sim_pair;
 
 struct sim_machine_ops {
 	/* What the new child will do, and what it will do with the call that it has just been sent. May be NULL. */
@@ -85,6 +86,7 @@ struct sim_machine {
 	const struct sim_machine_ops *ops;
 	struct sim_script script;   /* of the next child */
 	int spawn_error;            /* negative errno of the next start; 0: it succeeds */
+	int fd_error;               /* the same of a control packet with an fd */
 	struct sim_child *children; /* list; owns: until the daemon has closed all of their fds */
 	pid_t last_pid;
 	unsigned n_spawned, n_attempts;
@@ -110,6 +112,9 @@ struct sim_child {
 	struct process_exit how;                                   /* when dead */
 	uint64_t call;                                             /* in hand; 0: none */
 	bool running;                                              /* its handler was begun */
+	bool direct;               /* the call is that of a direct lease: it lasts as long as the channel */
+	bool busy;                 /* with a handler that was called over the channel */
+	struct sim_pair *channel;  /* owns a copy; NULL: none */
 	uint64_t wanted, reason;                                   /* the page */
 	unsigned n_calls, n_interrupts, n_terms, n_stops, n_dumps; /* that it got */
 	struct sim_event init, hear, work, interrupt, leave, close;
@@ -119,6 +124,7 @@ struct sim_child {
 struct sim_message {
 	struct sim_message *prev, *next;
 	bool control; /* came over control, not over the call channel */
+	struct sim_pair *pair; /* owns a copy: an fd that came with it */
 	size_t len;
 	uint8_t data[];
 };
@@ -133,6 +139,8 @@ void sim_child_say_phase(struct sim_child *c, const char *phase, const char *mod
 void sim_child_say_ready(struct sim_child *c);
 void sim_child_say_failed(struct sim_child *c);
 void sim_child_reply(struct sim_child *c, uint64_t call); /* with the call's number as the value */
+/* To the call of a direct lease. */
+void sim_child_reply_counts(struct sim_child *c, uint64_t call, uint64_t calls, uint64_t errors);
 void sim_child_reply_error(struct sim_child *c, uint64_t call, const char *code, const char *message);
 void sim_child_write_calls(struct sim_child *c, const void *data, size_t len); /* one frame's body */
 void sim_child_write_control(struct sim_child *c, const void *data, size_t len);
@@ -148,7 +156,10 @@ uint64_t sim_stream_sum(const struct stream *s);
 
 /* For sim_stream.c and sim_process.c: the kernel's side. */
 void sim_child_receive(struct sim_child *c, bool control, const void *data, size_t len);
+void sim_child_receive_fd(struct sim_child *c, const void *data, size_t len, int fd);
 void sim_child_signal(struct sim_child *c, int signo);
+/* Its channel may be at its end. */
+void sim_child_notice(struct sim_child *c);
 /* A call lies in its socket that it has not looked at. */
 bool sim_child_has_unread(const struct sim_child *c);
 /* The first message, NULL when there is none; freed by the caller. */

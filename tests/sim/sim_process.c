@@ -114,6 +114,18 @@ int process_control_send(struct process *p, const void *message, size_t len)
 	return 0;
 }
 
+int process_control_send_fd(struct process *p, const void *message, size_t len, int fd)
+{
+	struct sim_child *c = sim_fd_owner(p->loop, p->control.fd);
+
+	if (c && c->machine->fd_error)
+		return c->machine->fd_error;
+	if (!c || c->control.over)
+		return -EPIPE;
+	sim_child_receive_fd(c, message, len, fd);
+	return 0;
+}
+
 /* --- signals --- */
 
 int process_signal(struct process *p, int signo)

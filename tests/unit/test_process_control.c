@@ -19,6 +19,22 @@ static void helper_echo_control(void)
 	(void)!recv(4, buf, sizeof(buf), 0);
 }
 
+/* Says "hello" into the fd that comes with a packet. */
+static void helper_use_fd(void)
+{
+	char buf[16], control[CMSG_SPACE(sizeof(int))];
+	struct iovec iov = { .iov_base = buf, .iov_len = sizeof(buf) };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+	};
+	ssize_t n = recvmsg(4, &m, 0);
+	int fd = -1;
+
+	if (n > 0 && CMSG_FIRSTHDR(&m))
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(int));
+	(void)!write(fd, buf, n > 0 ? (size_t)n : 0);
+}
+
 /* Dies with a packet unread: the daemon's socket reports a reset before the last word. */
 static void helper_last_word(void)
 {
@@ -88,6 +104,25 @@ START_TEST(process_control_packets_go_both_ways)
 		io_run(child_loop);
 		ck_assert_int_eq(c.how.exit_code, 0);
 		ck_assert_int_eq(process_control_send(&c.process, "x", 1), -EPIPE);
+		child_deinit(&c);
+	}
+END_TEST
+
+START_TEST(a_control_packet_may_bring_a_copy_of_an_fd)
+	{
+		struct child c;
+		int fds[2];
+		char got[16];
+
+		child_start_helper(&c, "use-fd");
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+		ck_assert_int_eq(process_control_send_fd(&c.process, "hello", 5, fds[1]), 0);
+		ck_assert_int_eq(close(fds[1]), 0); /* ours is still ours */
+		ck_assert_int_eq(recv(fds[0], got, sizeof(got), MSG_WAITALL), 5);
+		ck_assert_mem_eq(got, "hello", 5);
+		io_run(child_loop);
+		ck_assert_int_eq(process_control_send_fd(&c.process, "x", 1, fds[0]), -EPIPE);
+		close(fds[0]);
 		child_deinit(&c);
 	}
 END_TEST
@@ -190,6 +225,7 @@ int main(int argc, char **argv)
 {
 	static const struct child_helper helpers[] = {
 		{ "echo-control", helper_echo_control },
+		{ "use-fd", helper_use_fd },
 		{ "last-word", helper_last_word },
 		{ "many-words", helper_many_words },
 		{ "large-word", helper_large_word },
@@ -201,7 +237,7 @@ int main(int argc, char **argv)
 	if (!child_main(argc, argv, helpers))
 		return 0;
 	return SUITE_RUN("process control", child_setup, child_teardown, process_control_packets_go_both_ways,
-			 process_control_that_nobody_reads_is_full_one_day,
+			 a_control_packet_may_bring_a_copy_of_an_fd, process_control_that_nobody_reads_is_full_one_day,
 			 process_last_word_is_read_although_a_packet_was_left_unread,
 			 process_is_heard_to_the_end_before_its_exit, process_whose_control_is_closed_may_live_on,
 			 process_that_sends_a_packet_that_is_too_large_is_not_heard_any_more,
