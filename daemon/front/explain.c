@@ -71,8 +71,9 @@ static unsigned lease_ahead(const struct request *r)
 	return n;
 }
 
-static void pack_waiting(struct view *v, const struct request *r)
+static void pack_waiting(struct view *v, struct request *r)
 {
+	const struct poison_entry *keeper = poison_keeper(r);
 	const struct histogram *run = &r->pool->stats.run;
 	unsigned own, ahead;
 	uint64_t start = 0;
@@ -84,8 +85,8 @@ static void pack_waiting(struct view *v, const struct request *r)
 		own = ahead = 0; /* it waits for calls of its like */
 	else
 		ahead = queue_ahead(&r->pool->queue, r, &own);
-	known = !r->held && forecast_start(r, ahead, &start);
-	pack_kv_uint(&v->pk, "held", r->held ? r->held->kills : 0);
+	known = !keeper && forecast_start(r, ahead, &start);
+	pack_kv_uint(&v->pk, "held", keeper ? keeper->kills : 0);
 	pack_kv_uint(&v->pk, "ahead_own", own);
 	pack_kv_uint(&v->pk, "ahead", ahead);
 	pack_guess(&v->pk, "start_ms", known, start / NS_PER_MS);
@@ -104,7 +105,7 @@ static void pack_running(struct view *v, const struct request *r)
 	pack_kv_bool(&v->pk, "stack_asked", w->glance.on);
 }
 
-static void pack_call(struct view *v, const struct request *r)
+static void pack_call(struct view *v, struct request *r)
 {
 	bool runs = r->state == REQUEST_RUNNING;
 
@@ -137,7 +138,7 @@ static void pack_unknown(struct view *v, const char *kind, uint64_t number, uint
 static void explain_call(struct view *v, uint64_t call)
 {
 	const struct registry *g = v->q->client->server->registry;
-	const struct request *r = registry_find_call(g, call);
+	struct request *r = registry_find_call(g, call);
 
 	if (r)
 		pack_call(v, r);

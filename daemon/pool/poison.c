@@ -155,6 +155,17 @@ enum poison_verdict poison_judge(struct request *r)
 	return e->kills + poison_running(r->pool, &e->digest) >= limit ? POISON_HOLD : POISON_PASS;
 }
 
+const struct poison_entry *poison_keeper(struct request *r)
+{
+	const struct lease *l = r->lease;
+
+	if (r->held)
+		return r->held;
+	if (l && l->waiting == r && worker_can_be_sent(l->worker) && poison_judge(r) == POISON_HOLD)
+		return poison_find(r);
+	return NULL;
+}
+
 void poison_refuse(struct request *r)
 {
 	struct postmortem pm;
@@ -251,6 +262,16 @@ void poison_note_ended(struct worker *w, bool good)
 		e->due = p->poison.due = true;
 		pool_mark(p);
 	}
+}
+
+void poison_note_gone(const struct request *r)
+{
+	struct pool *p = r->pool;
+
+	if (!r->lease || !r->lease->waiting || poison_is_empty(&p->poison))
+		return;
+	p->poison.due = true;
+	pool_mark(p);
 }
 
 static void poison_look_after(struct pool *p, struct poison_entry *e)

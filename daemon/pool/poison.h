@@ -59,6 +59,8 @@ void poison_hold(struct request *r);
 void poison_drop(struct request *r);
 /* All that are kept here, back into the queue. */
 void poison_release_all(struct pool *p);
+/* What r, which waits, is held back for: here, or as the next under a lease whose worker is free. NULL: it is not. */
+const struct poison_entry *poison_keeper(struct request *r);
 /* Answers r with what its like have done. */
 void poison_refuse(struct request *r);
 /* What is known about r's like, NULL when they are innocent. */
@@ -72,5 +74,7 @@ void poison_note_kept(struct worker *w);
 void poison_note_death(struct worker *w, enum worker_why why);
 /* The call in the slot of w has ended; good: with a value. */
 void poison_note_ended(struct worker *w, bool good);
+/* r, which waited, has been answered: the next under its lease may not have to wait. */
+void poison_note_gone(const struct request *r);
 /* Once per turn. */
 void poison_advance(struct pool *p);

@@ -200,9 +200,9 @@ static void describe_place(const struct request *r, char *out, size_t size)
 }
 
 /* There may well be a free worker, but not for one more of its like. */
-static void describe_held(struct outcome *o, enum error_code code, const struct request *r, uint64_t waited)
+static void describe_held(struct outcome *o, enum error_code code, const struct request *r,
+			  const struct poison_entry *e, uint64_t waited)
 {
-	const struct poison_entry *e = r->held;
 	char time[TEXT_DURATION];
 
 	outcome_error(o, code,
@@ -222,26 +222,27 @@ static void describe_waited(struct outcome *o, enum error_code code, const struc
 		      place);
 }
 
-void postmortem_waited(struct postmortem *pm, const struct request *r)
+void postmortem_waited(struct postmortem *pm, struct request *r)
 {
+	const struct poison_entry *keeper = poison_keeper(r);
 	uint64_t now = loop_now(r->pool->loop), waited = now - r->received;
 	enum error_code code = r->deadline <= r->queue_deadline && r->kind == REQUEST_EXECUTE ? ERROR_DEADLINE_EXCEEDED
 											      : ERROR_QUEUE_TIMEOUT;
 	msgpack_packer pk;
 
-	if (r->held)
-		describe_held(&pm->outcome, code, r, waited);
+	if (keeper)
+		describe_held(&pm->outcome, code, r, keeper, waited);
 	else
 		describe_waited(&pm->outcome, code, r, waited);
 	pm->outcome.executed = EXECUTED_NEVER;
 	postmortem_begin(pm, &pk);
-	msgpack_pack_map(&pk, r->held ? 5 : 3);
+	msgpack_pack_map(&pk, keeper ? 5 : 3);
 	pack_kv_uint(&pk, "waited_ms", waited / NS_PER_MS);
 	pack_kv_uint(&pk, "ahead", r->ahead);
 	pack_holders(&pk, r->pool, now);
-	if (r->held) {
-		pack_kv_uint(&pk, "kills", r->held->kills);
-		deaths_pack(&pk, "last", &r->held->deaths);
+	if (keeper) {
+		pack_kv_uint(&pk, "kills", keeper->kills);
+		deaths_pack(&pk, "last", &keeper->deaths);
 	}
 	postmortem_end(pm);
 }
@@ -262,10 +263,12 @@ void postmortem_overdue(struct postmortem *pm, const struct request *r, const st
 	stack_place(glance_stack(g), place);
 	glance_activity(g, activity);
 	outcome_error(&pm->outcome, ERROR_DEADLINE_EXCEEDED,
-		      "deadline %s exceeded in %s: %s%s%s; it is being interrupted, and worker %llu (pid %d) killed if it goes on for %s",
+		      "deadline %s exceeded in %s: %s%s%s; it is being interrupted, and worker %llu (pid %d) killed if "
+		      "it goes on for %s",
 		      text_duration(r->deadline - r->received, limit), r->target,
 		      place[0] ? place : "it did not show its stack", activity[0] ? ", " : "", activity,
-		      (unsigned long long)w->id, (int)w->last_pid, text_duration(r->pool->settings->cancel_grace, grace));
+		      (unsigned long long)w->id, (int)w->last_pid,
+		      text_duration(r->pool->settings->cancel_grace, grace));
 	pm->outcome.worker = w->id;
 	postmortem_begin(pm, &pk);
 	msgpack_pack_map(&pk, 6);
@@ -300,9 +303,8 @@ void postmortem_died(struct postmortem *pm, const struct request *r, const struc
 	if (last.len)
 		envelope_quote(last, quoted, sizeof(quoted));
 	outcome_error(&pm->outcome, w->slot.broken ? ERROR_WORKER_PROTOCOL : ERROR_WORKER_DIED,
-		      "worker %llu (pid %d) %s %s %s for %s%s%s%s%s%s",
-		      (unsigned long long)w->id, (int)w->last_pid, how,
-		      w->calls.unread ? "before it had read the call of" : "while it ran", r->target,
+		      "worker %llu (pid %d) %s %s %s for %s%s%s%s%s%s", (unsigned long long)w->id, (int)w->last_pid,
+		      how, w->calls.unread ? "before it had read the call of" : "while it ran", r->target,
 		      text_duration(now - r->started, time), place[0] ? ", " : "", place,
 		      last.len ? "; its last words: " : "", quoted, describe_retry(r, w));
 	pm->outcome.executed = w->calls.unread ? EXECUTED_NEVER : EXECUTED_MAYBE;
@@ -381,8 +383,8 @@ void postmortem_poisoned(struct postmortem *pm, const struct request *r, const s
 
 	failure_clock(last->wall_ms, at);
 	outcome_error(&pm->outcome, ERROR_POISONED,
-		      "%s with these arguments has killed %u worker%s, last: %s at %s; refused for %s", r->target, e->kills,
-		      e->kills == 1 ? "" : "s", last->text, at, text_duration(wait, time));
+		      "%s with these arguments has killed %u worker%s, last: %s at %s; refused for %s", r->target,
+		      e->kills, e->kills == 1 ? "" : "s", last->text, at, text_duration(wait, time));
 	pm->outcome.retry_after_ms = wait / NS_PER_MS + 1;
 	postmortem_begin(pm, &pk);
 	msgpack_pack_map(&pk, 2);

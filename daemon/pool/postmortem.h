@@ -21,7 +21,7 @@ struct postmortem {
 
 void postmortem_deinit(struct postmortem *pm);
 /* It waited until its queue timeout or deadline. */
-void postmortem_waited(struct postmortem *pm, const struct request *r);
+void postmortem_waited(struct postmortem *pm, struct request *r);
 /* It ran over its deadline, and this was seen then. */
 void postmortem_overdue(struct postmortem *pm, const struct request *r, const struct glance *g);
 /* Its worker is dead (w->exit is known). */

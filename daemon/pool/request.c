@@ -289,6 +289,8 @@ void request_finish(struct request *r, const struct outcome *told)
 	}
 	loop_timer_stop(&r->timer);
 	request_leave_queue(r);
+	if (r->state == REQUEST_QUEUED)
+		poison_note_gone(r);
 	request_count(r, o);
 	request_log(r, o);
 	c->ops->finished(c, r, o);

@@ -437,6 +437,42 @@ START_TEST(a_call_that_was_held_until_its_queue_timeout_is_told_by_what)
 }
 END_TEST
 
+static struct request *request_of(struct scene *sc, uint64_t id)
+{
+	return registry_find_by_id(&sc->stage.registry, sc->two.caller.id, id);
+}
+
+START_TEST(a_call_under_a_lease_that_was_held_is_told_by_what)
+{
+	struct request_spec spec = { .kind = REQUEST_EXECUTE, .id = 3, .queue_timeout = 500 * MS };
+	const struct sim_answer *a;
+	struct lease *l;
+	struct scene sc;
+
+	begin(&sc, 3, 2);
+	l = scene_lease(&sc, &sc.two, 1, 0);
+	execute(&sc, 1, 1, SMALL);
+	crash(&sc, 1);
+	execute(&sc, 2, 1, SMALL);
+	sim_execute_as(&sc.two, &spec, 1, SMALL, l);
+	spec.id = 4; /* behind it: only the order of the lease keeps this one */
+	spec.queue_timeout = 0;
+	sim_execute_as(&sc.two, &spec, 2, SMALL, l);
+	scene_pass(&sc, 100 * MS);
+	ck_assert(poison_keeper(request_of(&sc, 3)) && !poison_keeper(request_of(&sc, 4)));
+	scene_pass(&sc, 400 * MS);
+	ck_told(&sc.two, 3, ERROR_QUEUE_TIMEOUT, EXECUTED_NEVER);
+	a = told(&sc.two, 3);
+	ck_assert_msg(strstr(a->message, "app.work was held back for 500 ms: with these arguments it has killed 1 worker, last: "
+					 "worker "),
+		      "%s", a->message);
+	ck_assert_uint_eq(l->n_waiting, 0);
+	ck_waits(&sc.two, 4);
+	ck_assert_ptr_eq(l->worker->slot.request, request_of(&sc, 4));
+	scene_end(&sc);
+}
+END_TEST
+
 START_TEST(draining_answers_those_that_are_held)
 {
 	struct scene sc;
@@ -464,4 +500,5 @@ RUN_SUITE("poison", fault_48_after_k_kills_the_call_is_refused_at_once, fault_48
 	  those_that_ran_with_the_first_are_counted, a_call_under_a_lease_counts_and_is_refused,
 	  a_call_under_a_lease_waits_for_its_like_elsewhere, the_one_that_killed_longest_ago_is_forgotten_for_a_new_one,
 	  a_limit_of_0_remembers_nothing,
-	  a_call_that_was_held_until_its_queue_timeout_is_told_by_what, draining_answers_those_that_are_held)
+	  a_call_that_was_held_until_its_queue_timeout_is_told_by_what,
+	  a_call_under_a_lease_that_was_held_is_told_by_what, draining_answers_those_that_are_held)
