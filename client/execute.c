@@ -75,7 +75,7 @@ static void execute_pack(struct pypool *p, struct scratch *s, const char *target
 
 	msgpack_packer_init(&pk, s, scratch_write);
 	msgpack_pack_map(&pk, 1u + !!o->pool + !!o->lease + !!timeout_ms + !!o->queue_timeout_ms + !!o->meta +
-				      !!o->traceparent + has_args);
+				      !!o->idempotent + !!o->traceparent + has_args);
 	pack_kv_text(&pk, "target", target);
 	pack_kv_given(&pk, "pool", o->pool);
 	pack_kv_set(&pk, "lease", o->lease);
@@ -83,6 +83,8 @@ static void execute_pack(struct pypool *p, struct scratch *s, const char *target
 	pack_kv_set(&pk, "queue_timeout_ms", o->queue_timeout_ms);
 	if (o->meta)
 		pack_kv_bool(&pk, "meta", true);
+	if (o->idempotent)
+		pack_kv_bool(&pk, "idempotent", true);
 	pack_kv_given(&pk, "traceparent", o->traceparent);
 	if (has_args)
 		pack_text(&pk, "args");

@@ -70,7 +70,8 @@ struct pypool_options {
 	uint32_t timeout_ms;       /* from now until the answer, waiting for a worker included; at most 2^31 */
 	uint32_t queue_timeout_ms; /* the part of it that may be spent waiting for a worker; 0: the pool's */
 	uint32_t ttl_ms;           /* checkout: the lease ends after this; 0: the pool's */
-	int meta;                  /* execute: the value is {value, meta: {worker, pid, queue_us, run_us}} */
+	int meta;                  /* execute: the value is {value, meta: {worker, pid, queue_us, run_us, attempts}} */
+	int idempotent;            /* execute: may be run a second time if its worker is lost and its handler is marked so too */
 	const char *traceparent;   /* W3C trace context, handed to the worker; or NULL */
 	uint64_t reserved[4];      /* zero */
 };

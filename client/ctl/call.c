@@ -1,4 +1,4 @@
-/* pypoolctl call TARGET [JSON...] [--kw KEY=VALUE]... [--pool POOL] [--timeout TIME]
+/* pypoolctl call TARGET [JSON...] [--kw KEY=VALUE]... [--pool POOL] [--timeout TIME] [--idempotent]
  * Options are read by hand: -5 is an argument here, not an option. */
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +112,8 @@ static int call_read(struct ctl *ctl, struct call_plan *plan, int argc, char **a
 			words_only = true;
 		else if (strcmp(argv[i], "--json") == 0)
 			ctl->json = true;
+		else if (strcmp(argv[i], "--idempotent") == 0)
+			plan->options.idempotent = true;
 		else
 			r = call_take_option(ctl, plan, argv, &i);
 	}

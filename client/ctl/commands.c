@@ -12,7 +12,7 @@ static const struct command commands[] = {
 	{ "logs", "[--pool POOL] [--worker N] [-n LINES]", "last output lines of workers, also of dead ones",
 	  command_logs },
 	{ "why", "[call|worker|pool] CALL|WORKER|POOL", "what a call, a worker or a pool is doing, and why", command_why },
-	{ "call", "TARGET [JSON...] [--kw KEY=VALUE]... [--pool POOL] [--timeout TIME]",
+	{ "call", "TARGET [JSON...] [--kw KEY=VALUE]... [--pool POOL] [--timeout TIME] [--idempotent]",
 	  "call a handler and print its result as JSON", command_call },
 	{ "ping", "[--wait [TIME]]", "does the daemon answer? --wait: wait until it does (30s)", command_ping },
 	{ "version", "", "versions of pypoolctl and of the daemon", command_version },

@@ -9,7 +9,8 @@ static const char call_help[] =
 	"{\"$bin\": BASE64}, {\"$float\": \"nan\"}, {\"$ext\": [TYPE, BASE64]}, {\"$str\": BASE64} (invalid UTF-8) "
 	"and\n"
 	"{\"$map\": [[KEY, VALUE], ...]} (keys that are not text), in arguments and in results.\n"
-	"--timeout TIME: 250ms, 30s, 5m, 1h. Without it the pool's call_timeout holds.\n";
+	"--timeout TIME: 250ms, 30s, 5m, 1h. Without it the pool's call_timeout holds.\n"
+	"--idempotent: should its worker be lost, the call may be given to another one; its handler must be marked so too.\n";
 
 static const char why_help[] =
 	"\n"

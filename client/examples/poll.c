@@ -24,7 +24,8 @@ static void on_done(struct pypool *p, struct pypool_reply *reply, void *data)
 
 static int submit(struct pypool *p, char *path)
 {
-	const struct pypool_options options = { .timeout_ms = 10000 };
+	/* word_count is marked as idempotent: should its worker die, another one counts. */
+	const struct pypool_options options = { .timeout_ms = 10000, .idempotent = 1 };
 	struct pypool_span args = { 0 };
 	void *packed = NULL;
 	int r;

@@ -55,9 +55,11 @@ void reply_packed(struct client *c, uint64_t id, const msgpack_sbuffer *value)
 	reply_value(c, id, (struct slice){ .span = { .p = (const uint8_t *)value->data, .len = value->size } });
 }
 
-static void pack_error_map(msgpack_packer *pk, const struct outcome *o, const char *pool)
+/* r: NULL when no pool knows it. */
+static void pack_error_map(msgpack_packer *pk, const struct outcome *o, const struct request *r)
 {
-	unsigned keys = 3 + (o->retry_after_ms != 0) + (pool != NULL) + (o->worker != 0) + (o->phase != NULL) +
+	const bool again = r && r->attempts > 1;
+	unsigned keys = 3 + (o->retry_after_ms != 0) + (r != NULL) + (o->worker != 0) + again + (o->phase != NULL) +
 			(o->cause.len != 0);
 
 	msgpack_pack_map(pk, keys);
@@ -66,10 +68,12 @@ static void pack_error_map(msgpack_packer *pk, const struct outcome *o, const ch
 	pack_kv_text(pk, "executed", executed_name(o->executed));
 	if (o->retry_after_ms)
 		pack_kv_uint(pk, "retry_after_ms", o->retry_after_ms);
-	if (pool)
-		pack_kv_text(pk, "pool", pool);
+	if (r)
+		pack_kv_text(pk, "pool", r->pool->settings->name);
 	if (o->worker)
 		pack_kv_uint(pk, "worker", o->worker);
+	if (again)
+		pack_kv_uint(pk, "attempts", r->attempts);
 	if (o->phase)
 		pack_kv_text(pk, "phase", o->phase);
 	if (o->cause.len) {
@@ -86,7 +90,7 @@ static void pack_error_text(msgpack_packer *pk, const struct outcome *o)
 	pack_text(pk, text);
 }
 
-static void send_error(struct client *c, const uint64_t *id, const struct outcome *o, const char *pool)
+static void send_error(struct client *c, const uint64_t *id, const struct outcome *o, const struct request *r)
 {
 	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
 	msgpack_packer pk;
@@ -94,7 +98,7 @@ static void send_error(struct client *c, const uint64_t *id, const struct outcom
 
 	put_head(&buf, &pk, id);
 	if (c->speaks)
-		pack_error_map(&pk, o, pool);
+		pack_error_map(&pk, o, r);
 	else
 		pack_error_text(&pk, o);
 	msgpack_pack_nil(&pk);
@@ -138,7 +142,7 @@ static void send_with_meta(struct client *c, const struct request *r, const stru
 void reply_finished(struct client *c, const struct request *r, const struct outcome *o)
 {
 	if (o->code != ERROR_NONE)
-		send_error(c, &r->key.id, o, r->pool->settings->name);
+		send_error(c, &r->key.id, o, r);
 	else if (r->want_meta && r->kind == REQUEST_EXECUTE)
 		send_with_meta(c, r, o);
 	else

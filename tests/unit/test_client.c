@@ -341,7 +341,7 @@ START_TEST(execute_sends_its_options_and_a_deadline)
 	{
 		struct world w = world_greeted();
 		struct pypool_options options = {
-			.pool = "big", .lease = 7, .timeout_ms = 2000, .queue_timeout_ms = 500, .meta = 1
+			.pool = "big", .lease = 7, .timeout_ms = 2000, .queue_timeout_ms = 500, .meta = 1, .idempotent = 1
 		};
 		struct pypool_span map, v;
 		struct outcome o = { 0 };
@@ -361,6 +361,8 @@ START_TEST(execute_sends_its_options_and_a_deadline)
 		ck_assert_int_eq(n, 2000);
 		ck_assert_int_eq(pypool_get_key(map, "lease", &v), 0);
 		ck_assert_int_eq(pypool_get_key(map, "meta", &v), 0);
+		ck_assert_int_eq(pypool_get_key(map, "idempotent", &v), 0);
+		ck_assert(v.size == 1 && *(const uint8_t *)v.data == 0xc3);
 		ck_assert_int_eq(pypool_get_key(map, "traceparent", &v), -ENOENT);
 		ck_assert_int_gt(pypool_timeout_ms(w.p), 2000); /* the daemon's own word comes first */
 		world_free(&w);

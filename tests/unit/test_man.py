@@ -140,3 +140,13 @@ def test_what_the_package_of_the_worker_exports_is_in_its_page() -> None:
     assert exported is not None
     for name in set(re.findall(r'"(\w+)"', exported[1])) - {"Context"}:
         assert f"*{name}*" in source("pypool_worker.7"), name
+
+
+def test_libpypool_describes_each_option_of_a_call() -> None:
+    header = (ROOT / "client" / "pypool.h").read_text()
+    body = re.search(r"^struct pypool_options \{\n(.*?)^\};", header, re.DOTALL | re.MULTILINE)
+    assert body is not None
+    fields = re.findall(r"^\t[^;]*?(\w+);", body[1], re.MULTILINE)
+    assert len(fields) >= 8
+    described = re.findall(r"^\|\[ _(\w+)_$", source("libpypool.3"), re.MULTILINE)
+    assert [name for name in fields if name not in described] == []

@@ -43,6 +43,7 @@ def test_execute_sends_what_the_protocol_names(serve: Serve, make: Make) -> None
                 "timeout_ms": 1500,
                 "queue_timeout_ms": 1,
                 "meta": True,
+                "idempotent": True,
             },
         ):
             number, sent = peer.request("execute")
@@ -53,7 +54,8 @@ def test_execute_sends_what_the_protocol_names(serve: Serve, make: Make) -> None
         assert client.execute("add", 2, 3) == "ok"
         assert client.execute("add", a=2, target=3) == "ok"
         assert client.execute("f") == "ok"
-        options = {"pool": "p", "lease": 7, "timeout": 1.5, "queue_timeout": 0.0001, "meta": True}
+        options = {"pool": "p", "lease": 7, "timeout": 1.5, "queue_timeout": 0.0001, "meta": True,
+                   "idempotent": True}
         assert client.execute("f", None, **options) == "ok"
 
 

@@ -92,16 +92,18 @@ class AsyncClient:
         queue_timeout: float | None = None,
         lease: int | AsyncLease | None = None,
         meta: bool = False,
+        idempotent: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Call a handler with positional or keyword arguments and return its result. Raises PypoolError.
 
         timeout: seconds until the answer, waiting for a worker included. queue_timeout: the most of it that may go by
         before a worker starts. lease: run on this leased worker. meta: return {value, meta} instead.
+        idempotent: it may be run a second time if its worker is lost and its handler is marked so too.
         """
         number = lease.id if isinstance(lease, AsyncLease) else lease
         limit = self.timeout if timeout is None else timeout
-        sent = params.execute(target, args, kwargs, pool, limit, queue_timeout, number, meta)
+        sent = params.execute(target, args, kwargs, pool, limit, queue_timeout, number, meta, idempotent)
         return await self._request("execute", sent, params.patience(limit))
 
     async def call(self, method: str, /, *, timeout: float | None = None, **kwargs: Any) -> Any:
@@ -243,7 +245,7 @@ class AsyncLease:
     ) -> Any:
         """AsyncClient.execute() on this worker."""
         limit = self.client.timeout if timeout is None else timeout
-        sent = params.execute(target, args, kwargs, None, limit, queue_timeout, self.id, meta)
+        sent = params.execute(target, args, kwargs, None, limit, queue_timeout, self.id, meta, False)
         return await self.client._request("execute", sent, params.patience(limit))
 
     async def checkin(self) -> None:

@@ -133,16 +133,18 @@ class Client:
         queue_timeout: float | None = None,
         lease: int | Lease | None = None,
         meta: bool = False,
+        idempotent: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Call a handler with positional or keyword arguments and return its result. Raises PypoolError.
 
         timeout: seconds until the answer, waiting for a worker included. queue_timeout: the most of it that may go by
         before a worker starts. lease: run on this leased worker. meta: return {value, meta} instead.
+        idempotent: it may be run a second time if its worker is lost and its handler is marked so too.
         """
         number = lease.id if isinstance(lease, Lease) else lease
         limit = self.timeout if timeout is None else timeout
-        sent = params.execute(target, args, kwargs, pool, limit, queue_timeout, number, meta)
+        sent = params.execute(target, args, kwargs, pool, limit, queue_timeout, number, meta, idempotent)
         return self._request("execute", sent, params.patience(limit))
 
     def submit(
@@ -155,12 +157,13 @@ class Client:
         queue_timeout: float | None = None,
         lease: int | Lease | None = None,
         meta: bool = False,
+        idempotent: bool = False,
         **kwargs: Any,
     ) -> Pending:
         """Start what execute() does, without waiting. Many calls may be in flight; result() waits for one of them."""
         number = lease.id if isinstance(lease, Lease) else lease
         limit = self.timeout if timeout is None else timeout
-        sent = params.execute(target, args, kwargs, pool, limit, queue_timeout, number, meta)
+        sent = params.execute(target, args, kwargs, pool, limit, queue_timeout, number, meta, idempotent)
         with self._turn(self._usable()) as link:
             return self._submit(link, "execute", sent, params.patience(limit))
 
@@ -288,7 +291,7 @@ class Lease:
     ) -> Any:
         """Client.execute() on this worker."""
         limit = self.client.timeout if timeout is None else timeout
-        sent = params.execute(target, args, kwargs, None, limit, queue_timeout, self.id, meta)
+        sent = params.execute(target, args, kwargs, None, limit, queue_timeout, self.id, meta, False)
         return self.client._request("execute", sent, params.patience(limit))
 
     def checkin(self) -> None:

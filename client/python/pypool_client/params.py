@@ -49,6 +49,7 @@ def execute(
     queue_timeout: float | None,
     lease: int | None,
     meta: bool,
+    idempotent: bool,
 ) -> dict[str, Any]:
     return without_none(
         target=target,
@@ -58,6 +59,7 @@ def execute(
         timeout_ms=milliseconds("timeout", timeout),
         queue_timeout_ms=milliseconds("queue_timeout", queue_timeout),
         meta=meta or None,
+        idempotent=idempotent or None,
     )
 
 
