@@ -86,7 +86,7 @@ def test_it_is_not_run_again_unless_both_sides_say_so(
     start_daemon: StartDaemon, ledger: Path, target: str, asked: bool
 ) -> None:
     with start(start_daemon).client() as c:
-        error = c.fail_execute(target, str(ledger), **({"idempotent": True} if asked else {}))
+        error = c.fail_execute(target, str(ledger), idempotent=asked)
         assert (error.code, error.executed) == ("worker_died", "maybe") and "attempts" not in error.fields
         assert ("not marked with @expose(idempotent=True)" in error.message) == asked
         wait_workers(c, "idle", 2)

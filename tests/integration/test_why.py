@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.support.client import Client
 from tests.support.daemon import Daemon, pool
-from tests.support.scenes import wait_queued, wait_running
+from tests.support.scenes import wait_queued, wait_running, wait_workers
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
@@ -158,3 +159,34 @@ def test_what_is_not_one_of_three_is_refused_with_what_is_accepted(start_daemon:
     assert daemon.ctl("why", "call").returncode == 2
     assert daemon.ctl("why", "lease", "1").returncode == 2
     assert daemon.ctl("why", "other").returncode == 1
+
+
+def test_a_call_that_is_held_back_is_told_so_with_and_without_a_lease(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon({"default": pool("again", 3, poison_kills=2)})
+    ledger = str(tmp_path / "ledger")
+    with daemon.client() as c:
+        lease = c.call("checkout", type="anonymous")["lease"]
+        assert c.fail_execute("dies_then_hangs", ledger).code == "worker_died"
+        wait_workers(c, "idle", 2)
+        runs = c.start_execute("dies_then_hangs", ledger, timeout_ms=30000)
+        wait_running(c, "dies_then_hangs")
+        ways: list[dict[str, Any]] = [{}, {"lease": lease}]
+        held = [c.start_execute("dies_then_hangs", ledger, timeout_ms=30000, queue_timeout_ms=3000, **way) for way in ways]
+        wait_queued(c, 2)
+        for call in calls_of(c, "queued"):
+            told = c.call("why", call=call["call"])
+            assert (told["state"], told["held"], told["ahead"], told["start_ms"]) == ("queued", 1, 0, None)
+            shown = daemon.ctl("why", "call", str(call["call"])).stdout
+            assert "held back: with these arguments it has killed 1 worker" in shown
+        for number in held:
+            error = c.wait_error(number)
+            assert (error.code, error.executed) == ("queue_timeout", "never")
+            assert "dies_then_hangs was held back for " in error.message
+            assert ": with these arguments it has killed 1 worker, last: worker " in error.message
+            assert error.cause["kills"] == 1 and "SIGKILL" in error.cause["last"][0]["what"]
+        assert c.call("cancel", id=runs) is True
+        assert c.wait_error(runs).code == "cancelled"
+        c.call("checkin", lease=lease)
+        wait_workers(c, "idle", 3)
