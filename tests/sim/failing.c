@@ -49,6 +49,12 @@ void *__wrap_reallocarray(void *p, size_t n, size_t size)
 	return fails() ? NULL : __real_reallocarray(p, n, size);
 }
 
+void failing_arm(uint64_t n)
+{
+	count.n = 0;
+	count.fails = n;
+}
+
 /* A process that does the run with its n-th allocation failing; its last words go to `words`. */
 static int run_apart(bool (*run)(uint64_t seed), uint64_t seed, uint64_t n, int words)
 {
@@ -61,8 +67,7 @@ static int run_apart(bool (*run)(uint64_t seed), uint64_t seed, uint64_t n, int 
 		(void)dup2(words, STDERR_FILENO);
 		log_close();
 		log_open(LOG_FORMAT_TEXT, LOG_LEVEL_ERROR); /* it keeps a descriptor of its own */
-		count.n = 0;
-		count.fails = n;
+		failing_arm(n);
 		if (!run(seed)) {
 			(void)fflush(stdout);
 			_exit(1);
@@ -97,8 +102,9 @@ bool failing_try_all(bool (*run)(uint64_t seed), uint64_t seed, uint64_t *n_trie
 		*n_aborted += clean;
 		if (!clean && status != 0) {
 			printf("sim: seed %llu: allocation %llu fails: neither a clean abort nor a good run (status "
-			       "0x%x)\n",
-			       (unsigned long long)seed, (unsigned long long)n, (unsigned)status);
+			       "0x%x)\nsim: again: build/tests/sim --seed %llu --failing %llu\n",
+			       (unsigned long long)seed, (unsigned long long)n, (unsigned)status, (unsigned long long)seed,
+			       (unsigned long long)n);
 			return false;
 		}
 	}

@@ -4,6 +4,7 @@
  *   sim                     many random walks, each from its seed, each of 1,000 steps, and failing allocations
  *   sim --seed N            that walk alone (and, with more --steps than one has, the next ones)
  *   sim --seed N --only L   the steps of L alone, as in 3,17-19: tests/sim/minimise finds the fewest that fail
+ *   sim --seed N --failing K   its short walk with the K-th allocation failing, in this process; all: each of them in turn
  *   sim --small [NAME]      the small worlds of small.c, complete; --path P: one way through one; --audit: see small.h
  */
 #include <getopt.h>
@@ -34,13 +35,15 @@ struct options {
 	uint64_t seed, steps;
 	bool fixed; /* the seeds that each run without a seed has */
 	const char *only; /* steps, NULL: all */
+	const char *failing; /* the number of an allocation, or "all"; NULL: none */
 	bool small, audited;
 	const char *name, *path;
 };
 
 static void usage(void)
 {
-	(void)fprintf(stderr, "usage: sim [--seed N] [--steps N] [--only STEPS] | sim --small [NAME [--path P]] [--audit]\n");
+	(void)fprintf(stderr, "usage: sim [--seed N] [--steps N] [--only STEPS] | sim --seed N --failing K|all\n"
+			      "       sim --small [NAME [--path P]] [--audit]\n");
 	exit(2);
 }
 
@@ -82,14 +85,11 @@ static bool list_has(const char *list, uint64_t n)
 	return found;
 }
 
-static void print_violation(const struct world *w, const char *only)
+static void print_violation(const struct world *w)
 {
-	printf("sim: seed %llu, step %llu: %s\nsim: the last events (again: build/tests/sim --seed %llu%s%s):\n",
-	       (unsigned long long)w->seed, (unsigned long long)w->step, w->violation, (unsigned long long)w->seed,
-	       only ? " --only " : "", only ? only : "");
+	printf("sim: seed %llu, step %llu: %s\nsim: the last events:\n", (unsigned long long)w->seed,
+	       (unsigned long long)w->step, w->violation);
 	trace_print(&w->trace);
-	if (!only)
-		printf("sim: fewer steps: tests/sim/minimise %llu\n", (unsigned long long)w->seed);
 }
 
 /* False: a violation; the world is left as it is. */
@@ -112,7 +112,11 @@ static bool run_world(uint64_t seed, const char *only, struct total *t)
 	if (!w->violation[0])
 		walk_end(w);
 	if (w->violation[0]) {
-		print_violation(w, only);
+		print_violation(w);
+		printf("sim: again: build/tests/sim --seed %llu%s%s\n", (unsigned long long)seed, only ? " --only " : "",
+		       only ? only : "");
+		if (!only)
+			printf("sim: fewer steps: tests/sim/minimise %llu\n", (unsigned long long)seed);
 		t->failed++;
 		return false;
 	}
@@ -129,7 +133,7 @@ static bool run_short_world(uint64_t seed)
 	if (!w->violation[0])
 		walk_end(w);
 	if (w->violation[0]) {
-		print_violation(w, NULL);
+		print_violation(w);
 		return false;
 	}
 	world_free(w);
@@ -137,11 +141,11 @@ static bool run_short_world(uint64_t seed)
 }
 
 /* Fault 98. */
-static void run_failing(uint64_t seed, struct total *t)
+static void run_failing(uint64_t seed, unsigned n_seeds, struct total *t)
 {
 	uint64_t n = 0, aborted = 0;
 
-	for (uint64_t i = 0; i < FAILING_SEEDS; i++)
+	for (unsigned i = 0; i < n_seeds; i++)
 		t->failed += !failing_try_all(run_short_world, seed + i, &n, &aborted);
 	printf("sim: %llu allocations failed, one in a run: %llu clean aborts, %llu runs went on\n",
 	       (unsigned long long)n, (unsigned long long)aborted, (unsigned long long)(n - aborted));
@@ -186,7 +190,7 @@ static int run_walks(const struct options *o)
 	printf("sim: seed %llu\n", (unsigned long long)o->seed);
 	run_worlds(o, &t);
 	if (o->fixed && !t.failed)
-		run_failing(o->seed, &t);
+		run_failing(o->seed, FAILING_SEEDS, &t);
 	printf("sim: %llu steps, %llu turns of the loop, %llu requests answered (%llu with success), %llu workers "
 	       "started, %.1f s\n",
 	       (unsigned long long)t.steps, (unsigned long long)t.turns, (unsigned long long)t.answers,
@@ -195,11 +199,33 @@ static int run_walks(const struct options *o)
 	return t.failed ? 1 : 0;
 }
 
+/* In this process, for a debugger. */
+static int run_one_failing(uint64_t seed, uint64_t n)
+{
+	bool good;
+
+	failing_arm(n);
+	good = run_short_world(seed);
+	printf("sim: %s\n", good ? "a good run" : "failed");
+	return good ? 0 : 1;
+}
+
+static int run_short(const struct options *o)
+{
+	struct total t = { 0 };
+
+	if (strcmp(o->failing, "all") != 0)
+		return run_one_failing(o->seed, parse_whole(o->failing));
+	run_failing(o->seed, 1, &t);
+	return t.failed ? 1 : 0;
+}
+
 static void parse_options(struct options *o, int argc, char **argv)
 {
 	static const struct option known[] = {
 		{ "seed", required_argument, NULL, 's' }, { "steps", required_argument, NULL, 'n' },
-		{ "only", required_argument, NULL, 'o' }, { "small", no_argument, NULL, 'w' },
+		{ "only", required_argument, NULL, 'o' }, { "failing", required_argument, NULL, 'f' },
+		{ "small", no_argument, NULL, 'w' },
 		{ "path", required_argument, NULL, 'p' }, { "audit", no_argument, NULL, 'a' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -212,6 +238,8 @@ static void parse_options(struct options *o, int argc, char **argv)
 			o->steps = parse_whole(optarg);
 		else if (c == 'o')
 			o->only = optarg;
+		else if (c == 'f')
+			o->failing = optarg;
 		else if (c == 'w')
 			o->small = true;
 		else if (c == 'a')
@@ -222,7 +250,7 @@ static void parse_options(struct options *o, int argc, char **argv)
 			usage();
 	}
 	o->name = optind < argc ? argv[optind++] : NULL;
-	if (optind < argc || (o->name && !o->small) || (o->path && !o->name) || (o->only && o->fixed))
+	if (optind < argc || (o->name && !o->small) || (o->path && !o->name) || ((o->only || o->failing) && o->fixed))
 		usage();
 	if (!o->steps)
 		o->steps = o->fixed ? STEPS_BY_DEFAULT : STEPS_OF_A_WORLD;
@@ -235,7 +263,10 @@ int main(int argc, char **argv)
 
 	parse_options(&o, argc, argv);
 	log_open(LOG_FORMAT_TEXT, LOG_LEVEL_ERROR);
-	status = o.small ? small_run(o.name, o.path, o.audited) : run_walks(&o);
+	if (o.failing)
+		status = run_short(&o);
+	else
+		status = o.small ? small_run(o.name, o.path, o.audited) : run_walks(&o);
 	(void)fflush(stdout);
 	if (status)
 		_exit(status); /* the failed world is left as it is, and is no leak */
