@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any, Callable, Tuple, Union
+from typing import Any, Callable, Dict, Tuple, Union
 
 from pypool_worker.errors import ProtocolError
 
@@ -43,6 +43,30 @@ class Codec:
         """One whole value. Length limits are the frame's own; ValueError, TypeError (a key that cannot be one)."""
         return self._unpackb(frame, raw=False, strict_map_key=False)
 
+    def pack_before(self, before: Tuple[Any, ...], value: Any, after: bytes) -> Tuple[bytes, bytes, bytes]:
+        """The array of `before`, `value` and `after`, which is packed already. Raises whatever the value provokes."""
+        count = (0x90 + len(before) + 2).to_bytes(1, "big")
+        return count + b"".join(map(self._pack, before)), self.pack([value])[1:], after
+
+    def pack_raw_map(self, packed: Dict[str, bytes]) -> bytes:
+        """A map of values that are packed already."""
+        head: bytes = self._msgpack.Packer().pack_map_header(len(packed))
+        return head + b"".join([part for key, value in packed.items() for part in (self._pack(key), value)])
+
+    def unpack_apart(self, frame: Buffer, path: Tuple[str, ...], fields: Dict[str, Any]) -> Any:
+        """`[.., .., .., [fields]]`, the map at `path` in fields left in pieces: its keys, and bytes for each value.
+
+        Raises what unpack() raises; `fields` has what came before then. Copies the frame: for those few that need it.
+        """
+        unpacker = self._msgpack.Unpacker(raw=False, strict_map_key=False)
+        unpacker.feed(frame)
+        message = [unpacker.unpack() for _ in range(unpacker.read_array_header() - 1)]
+        if unpacker.read_array_header() != 1:
+            raise ValueError("more than one map of params")
+        _map_apart(unpacker, frame, path, fields)
+        message.append([fields])
+        return message
+
     def unpack_head(self, frame: Buffer) -> Tuple[Any, Any]:
         """The first two elements of an array whose rest cannot be read."""
         unpacker = self._msgpack.Unpacker(raw=False)
@@ -52,6 +76,20 @@ class Codec:
             return unpacker.unpack(), unpacker.unpack()
         except Exception as exc:
             raise ProtocolError(f"a frame that is no message: {exc}") from None
+
+
+def _map_apart(unpacker: Any, frame: Buffer, path: Tuple[str, ...], found: Dict[Any, Any]) -> Dict[Any, Any]:
+    for _ in range(unpacker.read_map_header()):
+        key = unpacker.unpack()
+        begin = unpacker.tell()
+        if not path:
+            unpacker.skip()
+            found[key] = bytes(frame[begin:unpacker.tell()])
+        elif key == path[0]:
+            found[key] = _map_apart(unpacker, frame, path[1:], {})
+        else:
+            found[key] = unpacker.unpack()
+    return found
 
 
 def load_codec(fallback: str) -> Codec:

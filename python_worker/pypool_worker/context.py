@@ -5,10 +5,15 @@ import time
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, MutableMapping, Optional
 
+from pypool_worker.codec import Codec
+from pypool_worker.copies import Copy
+from pypool_worker.session import Session
+
 if TYPE_CHECKING:
     import logging
 
     CallLog = logging.LoggerAdapter[logging.Logger]
+
 
 class Context:
     """One call, from dispatch to reply. Handlers get it by `current()`; it stays readable after the call."""
@@ -26,11 +31,44 @@ class Context:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     @property
+    def session(self) -> Session:
+        """The values of the session in which the call runs. RuntimeError when it runs in none."""
+        raise RuntimeError("this call runs in no session: its caller gave none (execute with the key session)")
+
+    @property
     def log(self) -> CallLog:
         """A logger whose lines go to stderr, which pypoold keeps by call; each begins with the call's number."""
         if self._log is None:
             self._log = _make_log(self.call_id)
         return self._log
+
+
+class SessionContext(Context):
+    """Of a call that runs in a session. Handlers that do not ask for the session's values cost nothing of them."""
+
+    __slots__ = ("_copy", "_codec", "_session")
+
+    def __init__(self, call_id: int, deadline_ns: Optional[int], traceparent: Optional[str], copy: Copy, codec: Codec,
+                 session: Optional[Session] = None) -> None:
+        Context.__init__(self, call_id, deadline_ns, traceparent)
+        self._copy = copy
+        self._codec = codec
+        self._session = session
+
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            self._session = Session(self._copy, self._codec)
+        return self._session
+
+    def touched(self) -> Optional[Session]:
+        """The session if the handler has asked for it. For the runner."""
+        return self._session
+
+    def end(self) -> None:
+        """The call is over: for the runner."""
+        if self._session is not None:
+            self._session.close()
 
 
 _current: ContextVar[Context] = ContextVar("pypool_worker.current")

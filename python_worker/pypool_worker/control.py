@@ -39,12 +39,14 @@ class Init:
 class Control:
     """The worker's end. Methods are for the main thread; the thread reads, answers pings and obeys."""
 
-    def __init__(self, fd: int, codec: Codec, on_stop: Callable[[], None]) -> None:
-        """`on_stop` is called once, in the thread."""
+    def __init__(self, fd: int, codec: Codec, on_stop: Callable[[], None],
+                 on_forget: Callable[[int, int], None]) -> None:
+        """Both are called in the thread, `on_stop` once; `on_forget` with a session and how often it was sent."""
         self._fd = fd
         self._codec = codec
         self._thread_codec = codec.another()
         self._on_stop = on_stop
+        self._on_forget = on_forget
         self._init: Optional[Init] = None
         self._news = threading.Event()
         self.stopping = False
@@ -75,11 +77,12 @@ class Control:
     def failed(self, phase: str, failure: Dict[str, Any]) -> None:
         self._send(self._codec, "failed", {"phase": phase, **failure})
 
-    def ready(self, targets: List[str], idempotent: List[str]) -> None:
+    def ready(self, targets: List[str], idempotent: List[str], session_close: bool) -> None:
         """More targets than a packet holds are left out of the lists; they can be called nevertheless."""
         again = _fitting(idempotent, PACKET_MAX // 2)
         listed = _fitting(targets, PACKET_MAX - 200 - _size(again))
-        self._send(self._codec, "ready", {"targets": listed, "idempotent": again, "t_ns": time.monotonic_ns()})
+        self._send(self._codec, "ready", {"targets": listed, "idempotent": again, "session_close": session_close,
+                                          "t_ns": time.monotonic_ns()})
 
     def abandon(self) -> None:
         """In a forked child: the channel belongs to the worker."""
@@ -109,6 +112,8 @@ class Control:
         elif kind == 2 and name == "init":
             self._init = Init(fields)
             self._news.set()
+        elif kind == 2 and name == "forget":
+            self._on_forget(*_numbers(fields, "session", "send"))
         elif kind == 2 and name == "stop" and not self.stopping:
             self.stopping = True
             self._on_stop()
@@ -119,6 +124,13 @@ def _die(exc: BaseException) -> NoReturn:
     expected = isinstance(exc, (ProtocolError, OSError))
     complain(f"the control channel failed: {exc if expected else traceback.format_exc()}")
     os._exit(1)
+
+
+def _numbers(fields: Dict[str, Any], *keys: str) -> List[int]:
+    found = [fields.get(key) for key in keys]
+    if any(type(number) is not int for number in found):
+        raise ProtocolError(f"a control packet without {' and '.join(keys)}")
+    return found  # type: ignore[return-value]  # mypy does not see what any() has seen
 
 
 def _size(names: List[str]) -> int:

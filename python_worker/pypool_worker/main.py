@@ -8,8 +8,10 @@ from typing import Optional
 
 from pypool_worker.bootstrap import Bootstrap, InitFailed, run_stop_hooks
 from pypool_worker.channel import Channel
+from pypool_worker.closing import close_all
 from pypool_worker.codec import Codec, load_codec
 from pypool_worker.control import Control, Init
+from pypool_worker.copies import Copies
 from pypool_worker.dump import Dump
 from pypool_worker.errors import ProtocolError
 from pypool_worker.fork import guard_forks
@@ -36,7 +38,8 @@ class Worker:
         self._interrupt = Interrupt(map_page(PAGE))
         self._dump = Dump(DUMP)
         self._channel = Channel(CALLS)
-        self._control = Control(CONTROL, codec, on_stop=self._channel.stop_reading)
+        self._copies = Copies()
+        self._control = Control(CONTROL, codec, self._channel.stop_reading, self._copies.forget)
         self._pid = os.getpid()
 
     def run(self, started_ns: int) -> int:
@@ -59,8 +62,11 @@ class Worker:
         if targets is None:
             return 0
         if not self._control.stopping:
-            self._control.ready(targets.names(), targets.idempotent())
-            self._serve(Runner(self._channel, self._codec, targets, self._interrupt, self._dump, init.max_reply))
+            hooks = registry.session_close_hooks
+            self._control.ready(targets.names(), targets.idempotent(), bool(hooks))
+            self._serve(Runner(self._channel, self._codec, targets, self._interrupt, self._dump, init.max_reply,
+                               self._copies, hooks))
+            close_all(hooks, self._copies.bound(), self._codec)
         run_stop_hooks(registry)
         release_output()
         return 0

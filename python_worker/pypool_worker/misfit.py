@@ -3,7 +3,9 @@ from __future__ import annotations
 
 from typing import Any, List, Optional, Tuple
 
-DEPTH_MAX = 510  # what msgpack's packer manages, less the message around the value
+MESSAGE_DEPTH_MAX = 511  # what msgpack's packer manages
+DEPTH_MAX = MESSAGE_DEPTH_MAX - 1  # less the message around the value
+RESULT = "result"
 VISITED_MAX = 1_000_000
 KEY_MAX = 60
 PATH_MAX = 120
@@ -24,29 +26,33 @@ _HINTS = {
 Path = Optional[Tuple[Any, Any]]  # (path of the container, key in it): shares its beginning with its neighbours
 
 
-def describe_misfit(value: Any, error: BaseException) -> str:
-    """Why packing `value` raised `error`, in one sentence that names the place. Never raises."""
+def describe_misfit(value: Any, error: BaseException, root: str = RESULT, depth_max: int = DEPTH_MAX) -> str:
+    """Why packing `value` raised `error`, in one sentence that names the place, from `root` on. Never raises."""
     try:
-        found = _find(value)
+        found = _find(value, root, depth_max)
     except BaseException:
         found = None
-    return found or f"the result cannot be encoded: {type(error).__name__}: {_short(error, KEY_MAX * 4)}"
+    if found and root != RESULT:
+        found = found.replace("; return ", "; store ")
+    whole = "the result" if root == RESULT else root
+    return found or f"{whole} cannot be encoded: {type(error).__name__}: {_short(error, KEY_MAX * 4)}"
 
 
-def _find(value: Any) -> Optional[str]:
+def _find(value: Any, root: str, depth_max: int) -> Optional[str]:
     waiting: List[Tuple[Any, Path, int]] = [(value, None, 0)]
     visited = 0
     while waiting and visited < VISITED_MAX:
         item, path, depth = waiting.pop()
         visited += 1
         if isinstance(item, (list, tuple, dict)) and not _is_msgpack_own(item):
-            if depth > DEPTH_MAX:
-                return f"{_spoken(path)} is nested deeper than {DEPTH_MAX} levels, or the result contains itself"
+            if depth > depth_max:
+                whole = "the result" if root == RESULT else "it"
+                return f"{_spoken(root, path)} is nested deeper than {depth_max} levels, or {whole} contains itself"
             waiting.extend(_children(item, path, depth + 1))
             continue
         reason = _reason(item)
         if reason is not None:
-            return f"{_spoken(path)} {reason}"
+            return f"{_spoken(root, path)} {reason}"
     return None
 
 
@@ -99,22 +105,23 @@ def _general_hint(item: Any) -> Optional[str]:
     return None
 
 
-def _spoken(path: Path) -> str:
+def _spoken(root: str, path: Path) -> str:
     steps: List[str] = []
-    prefix = "result"
+    prefix = root
     while path is not None:
         path, key = path
         if isinstance(key, _Key):
-            prefix = f"the key {_short(key.key, KEY_MAX)} of result"
+            prefix = f"the key {_short(key.key, KEY_MAX)} of {root}"
         else:
-            steps.append(f"[{_quoted(key)}]")
+            steps.append(f"[{quoted(key)}]")
     text = "".join(reversed(steps))
     if len(text) > PATH_MAX:
         text = f"{text[:PATH_MAX // 2]}...{text[-PATH_MAX // 2:]}"
     return prefix + text
 
 
-def _quoted(key: Any) -> str:
+def quoted(key: Any) -> str:
+    """As it stands in a path, cut when it is long."""
     if isinstance(key, str):
         inner = key if len(key) <= KEY_MAX else key[:KEY_MAX] + "..."
         return '"' + inner.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -8,9 +8,11 @@ import os
 from typing import Any, Callable, List, Optional, TypeVar, Union, overload
 
 from pypool_worker.output import complain
+from pypool_worker.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 Hook = TypeVar("Hook", bound=Callable[[], Any])
+SessionHook = TypeVar("SessionHook", bound=Callable[[Session], Any])
 
 NAME_MAX = 200
 
@@ -49,6 +51,7 @@ class Registry:
         self.handlers: List[Handler] = []
         self.start_hooks: List[Callable[[], Any]] = []
         self.stop_hooks: List[Callable[[], Any]] = []
+        self.session_close_hooks: List[Callable[[Session], Any]] = []
         self._sealed = False
 
     def seal(self) -> None:
@@ -99,20 +102,29 @@ def expose(function: Optional[F] = None, *, name: Optional[str] = None, stream: 
 
 def on_start(hook: Hook) -> Hook:
     """Runs the function once per worker, after the imports and before the first call. An exception fails the worker."""
-    registry.start_hooks.append(_checked_hook(hook, "on_start"))
+    _check_hook(hook, "on_start")
+    registry.start_hooks.append(hook)
     return hook
 
 
 def on_stop(hook: Hook) -> Hook:
     """Runs the function when the worker is told to leave, last registered first. Not after a crash or a kill."""
-    registry.stop_hooks.append(_checked_hook(hook, "on_stop"))
+    _check_hook(hook, "on_stop")
+    registry.stop_hooks.append(hook)
     return hook
 
 
-def _checked_hook(hook: Hook, what: str) -> Hook:
+def on_session_close(hook: SessionHook) -> SessionHook:
+    """Runs the function with the session, whose values it may read, when the session is closed, and when the worker that
+    it is bound to is told to leave; last registered first. Not after a crash or a kill."""
+    _check_hook(hook, "on_session_close", "a function that takes the session")
+    registry.session_close_hooks.append(hook)
+    return hook
+
+
+def _check_hook(hook: object, what: str, goes_on: str = "a function without arguments") -> None:
     if not callable(hook):
-        raise TypeError(f"@{what} goes on a function without arguments, not on {type(hook).__name__}")
-    return hook
+        raise TypeError(f"@{what} goes on {goes_on}, not on {type(hook).__name__}")
 
 
 def _refuse_unusable(function: Callable[..., Any]) -> None:

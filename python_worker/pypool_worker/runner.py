@@ -10,18 +10,22 @@ from typing import Any, Dict, Optional, Tuple
 
 from pypool_worker import context
 from pypool_worker.channel import FRAME_MAX, Channel
+from pypool_worker.closing import Hooks, closing_session, run_close_hooks
 from pypool_worker.codec import Codec
+from pypool_worker.context import SessionContext
+from pypool_worker.copies import Copies, MissingCopy
 from pypool_worker.dump import Dump
 from pypool_worker.errors import BadRequest, CallCancelled, DeadlineExceeded
-from pypool_worker.failure import TRACEBACK_MAX, Failure
+from pypool_worker.failure import TRACEBACK_MAX
+from pypool_worker.fault import BRIEF, Fault, raised, refused
 from pypool_worker.interrupt import Interrupt
 from pypool_worker.misfit import describe_misfit
 from pypool_worker.output import flush_output
 from pypool_worker.registry import Handler
-from pypool_worker.request import Request, Unreadable, unpack_call
+from pypool_worker.request import EXECUTE, Request, Unreadable, unpack_call
+from pypool_worker.session import Session, SessionMisfit
 from pypool_worker.targets import Targets
 
-BRIEF = 200
 LARGE = 1 << 16  # bytes of that length are written from where they are: packing would copy them twice
 
 Reply = Tuple[bytes, ...]  # the parts of one message
@@ -31,12 +35,14 @@ class Runner:
     """Serves the call channel until its end."""
 
     def __init__(self, channel: Channel, codec: Codec, targets: Targets, interrupt: Interrupt, dump: Dump,
-                 max_reply: int) -> None:
+                 max_reply: int, copies: Copies, close_hooks: Hooks) -> None:
         self._channel = channel
         self._codec = codec
         self._targets = targets
         self._interrupt = interrupt
         self._dump = dump
+        self._copies = copies
+        self._close_hooks = close_hooks
         self._max_reply = min(max_reply or FRAME_MAX, FRAME_MAX)
         self._traceback_max = min(TRACEBACK_MAX, max(BRIEF, self._max_reply // 4))
 
@@ -51,31 +57,48 @@ class Runner:
         if frame is None:
             return False
         try:
-            call, fields = unpack_call(self._codec, frame)
+            call, method, fields = unpack_call(self._codec, frame)
         except Unreadable as exc:
-            reply = self._pack_error(exc.call, "bad_request", str(exc))
+            self._keep_session_of(exc)
+            reply = self._pack_fault(exc.call, Fault("bad_request", str(exc)))
         else:
             del frame  # a large one is not kept beside its arguments
-            reply = self._answer(call, fields)
+            reply = self._answer(call, fields) if method == EXECUTE else self._close_session(call, fields)
         flush_output()
         self._channel.send(*reply)
         return True
 
     def _answer(self, call: int, fields: Dict[str, Any]) -> Reply:
+        copy = None
         try:
+            if "session" in fields:
+                copy = self._copies.take(fields["session"])
             request = Request(call, fields)
         except BadRequest as exc:
-            return self._pack_error(call, "bad_request", str(exc))
+            return self._pack_fault(call, Fault("bad_request", str(exc)))
+        except MissingCopy as exc:
+            return self._pack_fault(call, Fault("internal", str(exc)))
         handler = self._targets.find(request.target)
         if handler is None:
-            return self._pack_error(call, "unknown_target", self._targets.explain_unknown(request.target))
+            return self._pack_fault(call, Fault("unknown_target", self._targets.explain_unknown(request.target)))
+        if copy is not None:
+            return self._answer_in_session(
+                request, handler, SessionContext(call, request.deadline_ns, request.traceparent, copy, self._codec))
         token = context.enter(context.Context(call, request.deadline_ns, request.traceparent))
         try:
             return self._run(request, handler)
         finally:
             context.leave(token)
 
-    def _run(self, request: Request, handler: Handler) -> Reply:
+    def _answer_in_session(self, request: Request, handler: Handler, ctx: SessionContext) -> Reply:
+        token = context.enter(ctx)
+        try:
+            return self._run(request, handler, ctx)
+        finally:
+            context.leave(token)
+            ctx.end()
+
+    def _run(self, request: Request, handler: Handler, ctx: Optional[SessionContext] = None) -> Reply:
         started = time.monotonic_ns()
         try:
             try:
@@ -85,10 +108,15 @@ class Runner:
                 self._interrupt.disarm()
         except BaseException as exc:
             self._interrupt.disarm()  # the line above may have been cut short by a signal handler of the user's
-            return self._pack_exception(request, handler, exc, _micros_since(started))
+            run_us = _micros_since(started)
+            return self._pack_fault(request.call, raised(exc, request.target, handler, self._traceback_max), run_us)
         finally:
             self._dump.renew()
-        return self._pack_value(request.call, handler, value, _micros_since(started))
+        run_us = _micros_since(started)
+        session = ctx.touched() if ctx is not None else None
+        if session is not None:
+            return self._pack_with_changes(request.call, handler, value, run_us, session)
+        return self._pack_value(request.call, handler, value, run_us)
 
     def _pack_value(self, call: int, handler: Handler, value: Any, run_us: int) -> Reply:
         meta = {"run_us": run_us}
@@ -98,45 +126,83 @@ class Runner:
             else:
                 reply = (self._codec.pack([1, call, None, value, meta]),)
         except BaseException as exc:  # packing looks into objects of the user's
-            return self._pack_misfit(call, "unserializable", handler, describe_misfit(value, exc), run_us)
+            return self._pack_fault(call, refused("unserializable", describe_misfit(value, exc), handler), run_us)
         size = sum(map(len, reply))
         if size > self._max_reply:
-            told = f"the result takes {size} bytes, and max_reply of the pool allows {self._max_reply}"
-            return self._pack_misfit(call, "too_large", handler, told, run_us)
+            told = f"the result takes {self._over(size)}"
+            return self._pack_fault(call, refused("too_large", told, handler), run_us)
         return reply
 
-    def _pack_misfit(self, call: int, code: str, handler: Handler, told: str, run_us: int) -> Reply:
-        cause = {"file": handler.file, "line": handler.line} if handler.file is not None else None
-        return self._pack_error(call, code, f"{told}; {handler.brief()}", cause, run_us)
-
-    def _pack_exception(self, request: Request, handler: Handler, exc: BaseException, run_us: int) -> Reply:
+    def _pack_with_changes(self, call: int, handler: Handler, value: Any, run_us: int, session: Session) -> Reply:
+        """Of a call that has asked for its session: what it wrote goes along, and is kept if the reply is sent."""
         try:
-            return self._tell(request, handler, exc, run_us)
-        except BaseException:  # an exception whose own attributes raise, or no memory left to describe it
-            return self._pack_error(request.call, "app_error", "an exception that cannot be described", None, run_us)
+            changed, deleted = session.changes()
+        except SessionMisfit as exc:
+            return self._pack_fault(call, refused("unserializable", str(exc), handler), run_us)
+        if not changed and not deleted:
+            return self._pack_value(call, handler, value, run_us)
+        written = {}
+        if changed:
+            written["set"] = self._codec.pack_raw_map(changed)
+        if deleted:
+            written["del"] = self._codec.pack(deleted)
+        meta = self._codec.pack_raw_map({"run_us": self._codec.pack(run_us),
+                                         "session": self._codec.pack_raw_map(written)})
+        try:
+            reply = self._codec.pack_before((1, call, None), value, meta)
+        except BaseException as exc:
+            return self._pack_fault(call, refused("unserializable", describe_misfit(value, exc), handler), run_us)
+        size = sum(map(len, reply))
+        if size > self._max_reply:
+            told = f"the result and what goes into session {session.name!r} take {self._over(size)}"
+            return self._pack_fault(call, refused("too_large", told, handler), run_us)
+        session.keep(changed, deleted)
+        return reply
 
-    def _tell(self, request: Request, handler: Handler, exc: BaseException, run_us: int) -> Reply:
-        failure = Failure(exc, self._traceback_max)
-        failure.look_for_hint(exc)
-        if isinstance(exc, CallCancelled):
-            told = f"cancelled in {request.target}{failure.where(': ')}"
-            return self._pack_error(request.call, "cancelled", told, None, run_us)
-        if isinstance(exc, DeadlineExceeded):
-            told = f"deadline exceeded in {request.target}{failure.where(': ')}"
-            return self._pack_error(request.call, "deadline_exceeded", told, None, run_us)
-        if failure.file is None:  # it never came into the handler: wrong arguments
-            failure.file, failure.line = handler.file, handler.line
-        return self._pack_error(request.call, "app_error", failure.summary(), failure.as_map(), run_us)
+    def _close_session(self, call: int, fields: Dict[str, Any]) -> Reply:
+        started = time.monotonic_ns()
+        told = fields.get("session")
+        try:
+            copy = self._copies.take(told)
+        except BadRequest as exc:
+            return self._pack_fault(call, Fault("bad_request", str(exc)))
+        except MissingCopy as exc:
+            return self._pack_fault(call, Fault("internal", str(exc)))
+        self._copies.drop(told)
+        ctx = SessionContext(call, None, None, copy, self._codec, closing_session(copy, self._codec))
+        token = context.enter(ctx)
+        try:
+            try:
+                self._interrupt.arm(call)
+                run_close_hooks(self._close_hooks, ctx.session, (CallCancelled, DeadlineExceeded))
+            finally:
+                self._interrupt.disarm()
+        except BaseException as exc:
+            self._interrupt.disarm()
+            fault = raised(exc, "a hook of on_session_close", None, self._traceback_max)
+            return self._pack_fault(call, fault, _micros_since(started))
+        finally:
+            self._dump.renew()
+            context.leave(token)
+        return (self._codec.pack([1, call, None, None, {"run_us": _micros_since(started)}]),)
 
-    def _pack_error(self, call: int, code: str, message: str, cause: Optional[Dict[str, Any]] = None,
-                    run_us: int = 0) -> Reply:
-        error: Dict[str, Any] = {"code": code, "message": message.encode("utf-8", "backslashreplace").decode()}
-        if cause is not None:
-            error["cause"] = cause
-        reply = self._codec.pack([1, call, error, None, {"run_us": run_us}])
-        if len(reply) <= self._max_reply:
-            return (reply,)
-        return (self._codec.pack([1, call, {"code": code, "message": message[:BRIEF]}, None, {"run_us": run_us}]),)
+    def _keep_session_of(self, unreadable: Unreadable) -> None:
+        """The daemon counts what it has sent as held here, also when the rest of the call was no good."""
+        if unreadable.session is not None:
+            try:
+                self._copies.take(unreadable.session)
+            except (BadRequest, MissingCopy):
+                pass  # told by the next call, if there is one
+
+    def _pack_fault(self, call: int, fault: Fault, run_us: int = 0) -> Reply:
+        meta = {"run_us": run_us}
+        reply = self._codec.pack([1, call, fault.as_map(), None, meta])
+        if len(reply) > self._max_reply:
+            reply = self._codec.pack([1, call, fault.brief().as_map(), None, meta])
+        return (reply,)
+
+    def _over(self, size: int) -> str:
+        return f"{size} bytes, and max_reply of the pool allows {self._max_reply}"
 
 
 def _micros_since(started_ns: int) -> int:

@@ -150,6 +150,21 @@ class WorkerHarness:
         assert reply.call == sent
         return reply
 
+    def in_session(self, target: str, *args: Any, number: int = 1, name: str = "s", send: int = 1, bound: bool = True,
+                   values: Optional[Dict[str, Any]] = None) -> Reply:
+        sent = self.request(target, list(args), session=session(number, name, send, bound, values))
+        reply = self.receive()
+        assert reply.call == sent
+        return reply
+
+    def close_session(self, number: int = 1, name: str = "s", values: Optional[Dict[str, Any]] = None) -> Reply:
+        self._last_call += 1
+        told = {"session": session(number, name, 2, values=values)}
+        self.send_raw(msgpack.packb([0, self._last_call, "session_close", [told]]))
+        reply = self.receive()
+        assert reply.call == self._last_call
+        return reply
+
     # What the daemon does to a running call
 
     def interrupt(self, call: int, reason: int) -> None:
@@ -238,6 +253,15 @@ class WorkerHarness:
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         return thread
+
+
+def session(number: int = 1, name: str = "s", send: int = 1, bound: bool = True,
+            values: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    """The key `session` of a call. values: None when the worker's copy is current."""
+    told: Dict[str, Any] = {"id": number, "name": name, "send": send, "bound": bound}
+    if values is not None:
+        told["values"] = values
+    return told
 
 
 def install_worker(directory: str) -> str:

@@ -136,7 +136,7 @@ def test_the_page_of_the_library_names_only_functions_that_there_are() -> None:
 
 def test_what_the_package_of_the_worker_exports_is_in_its_page() -> None:
     package = (ROOT / "python_worker" / "pypool_worker" / "__init__.py").read_text()
-    exported = re.search(r"^__all__ = \[(.*)\]$", package, re.MULTILINE)
+    exported = re.search(r"^__all__ = \[(.*?)\]$", package, re.MULTILINE | re.DOTALL)
     assert exported is not None
     for name in set(re.findall(r'"(\w+)"', exported[1])) - {"Context"}:
         assert f"*{name}*" in source("pypool_worker.7"), name

@@ -5,11 +5,11 @@ import json
 import os
 import pathlib
 import re
-from typing import Iterator, List, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 import pytest
 
-from tests.support.worker_harness import ROOT, WorkerHarness
+from tests.support.worker_harness import ROOT, Reply, WorkerHarness, session
 
 PAGE = os.path.join(ROOT, "docs", "worker.md")
 
@@ -73,16 +73,30 @@ def test_every_block_of_the_page_is_an_example() -> None:
         assert file.read().count("```") == 4 * len(examples()) > 0
 
 
+def called_as_written(worker: WorkerHarness, line: str, sessions: Dict[str, int]) -> Reply:
+    """`close session NAME`, or `TARGET [ARGS] [in session NAME]`; the sessions that there are, by name."""
+    called, _, name = line.partition(" in session ")
+    if called.startswith("close session "):
+        name = called.rpartition(" ")[2]
+        return worker.close_session(sessions.pop(name), name)
+    target, _, args = called.partition(" ")
+    fields = {}
+    if name:
+        known = name in sessions
+        fields["session"] = session(sessions.setdefault(name, len(sessions) + 1), name, values=None if known else {})
+    worker.request(target, json.loads(args) if args else None, **fields)
+    return worker.receive()
+
+
 @pytest.mark.parametrize("code,calls", examples())
 def test_the_examples_of_the_page_do_what_it_says(tmp_path: pathlib.Path, code: str, calls: str) -> None:
     (tmp_path / "example.py").write_text(code, encoding="utf-8")
     with WorkerHarness("example", path=[str(tmp_path)]) as worker:
         worker.start()
+        sessions: Dict[str, int] = {}
         for line in calls.splitlines():
             called, expected = line.split(" → ")
-            target, _, args = called.partition(" ")
-            worker.request(target, json.loads(args) if args else None)
-            reply = worker.receive()
+            reply = called_as_written(worker, called, sessions)
             if reply.error is None:
                 assert reply.value == json.loads(expected), line
             else:

@@ -27,6 +27,11 @@ def work(python: str, run_worker: str, codec: str) -> None:
         assert worker.receive().code == "bad_request"
         worker.send_raw(b"\x94\x00\x09\xa7execute\x91\x82\xa6target\xa4echo\xa4args" + b"\x91" * 3000 + b"\xc0")
         assert worker.receive().code == "bad_request"
+        put = worker.in_session("put", "b", [1, "ü"], values={"a": 2 ** 63})
+        assert put.meta["session"] == {"set": {"b": [1, "ü"]}}
+        assert worker.in_session("put", "c", b"x" * 2000).error is None
+        assert worker.in_session("values").value == {"a": 2 ** 63, "b": [1, "ü"], "c": b"x" * 2000}
+        assert worker.in_session("values", values={"d": "x" * 2000}).value == {"d": "x" * 2000}
         for target, args in (("sleep", [60]), ("busy_python", [60])):
             call = worker.request(target, args)
             worker.wait_for_frame(target)

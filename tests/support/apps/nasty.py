@@ -187,6 +187,19 @@ def context() -> Any:
     return {"call_id": ctx.call_id, "deadline": ctx.deadline, "remaining": ctx.remaining(), "trace": ctx.traceparent}
 
 
+@expose
+def put(key: str, value: Any) -> int:
+    """Writes into the session. Returns how many keys it has then."""
+    current().session[key] = value
+    return len(current().session)
+
+
+@expose
+def values() -> Any:
+    """Those of the session."""
+    return dict(current().session)
+
+
 @on_stop
 def say_goodbye() -> None:
     print("goodbye from on_stop")
