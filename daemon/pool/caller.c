@@ -26,8 +26,7 @@ void caller_gone(struct caller *c)
 		request_abandon(c->requests);
 	while (c->leases)
 		lease_end(c->leases, LEASE_END_OWNER_GONE);
-	lane_free_all(c->lanes);
-	c->lanes = NULL;
+	lane_free_all(c);
 	free(c->ended);
 	c->ended = NULL;
 	if (c->n_requests || c->body_bytes || c->n_leases)

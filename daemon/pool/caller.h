@@ -39,7 +39,7 @@ struct caller {
 	size_t body_bytes;        /* of its requests that are not finished */
 	struct lease *leases;     /* list; borrows: lease_end() unlinks */
 	unsigned n_leases;
-	struct lane *lanes;       /* owns: its places in the queues of pools */
+	struct lane *lanes;       /* list; borrows: its places in queues, which own them */
 	struct caller_ended_lease *ended; /* owns: ring of CALLER_ENDED_LEASES, or NULL */
 	unsigned n_ended;
 };

@@ -404,6 +404,7 @@ struct pool *pool_free(struct pool *p)
 		LOG_BUG("a pool ends with work in it");
 	DL_FOREACH_SAFE (p->dead, w, next)
 		worker_free(w);
+	queue_deinit(&p->queue);
 	supply_deinit(p);
 	poison_deinit(p);
 	free(p->idempotent);

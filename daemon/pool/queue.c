@@ -1,7 +1,5 @@
 #include "daemon/pool/queue.h"
 
-#include <limits.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <utlist.h>
 
@@ -10,111 +8,190 @@
 #include "daemon/pool/caller.h"
 #include "daemon/pool/request.h"
 
-static struct lane *lane_get(struct caller *c, const struct queue *q)
+static struct share *share_get(struct queue *q, const struct account *a)
+{
+	struct share *s;
+
+	HASH_FIND_PTR(q->shares, &a, s);
+	if (!s) {
+		s = MEM_NEW(struct share);
+		s->account = a;
+		HASH_ADD_PTR(q->shares, account, s);
+	}
+	return s;
+}
+
+static struct lane *lane_get(struct queue *q, struct caller *c)
 {
 	struct lane *lane;
 
-	for (lane = c->lanes; lane; lane = lane->sibling) {
-		if (lane->queue == q)
-			return lane;
-	}
+	HASH_FIND_PTR(q->lanes, &c, lane);
+	if (lane)
+		return lane;
 	lane = MEM_NEW(struct lane);
 	lane->queue = q;
-	lane->sibling = c->lanes;
-	c->lanes = lane;
+	lane->caller = c;
+	lane->share = share_get(q, c->account);
+	lane->share->n_lanes++;
+	HASH_ADD_PTR(q->lanes, caller, lane);
+	DL_APPEND2(c->lanes, lane, caller_prev, caller_next);
 	return lane;
+}
+
+static void lane_free(struct lane *lane)
+{
+	struct queue *q = lane->queue;
+	struct share *s = lane->share;
+
+	if (lane->first)
+		LOG_BUG("a lane is freed with requests in it");
+	HASH_DEL(q->lanes, lane);
+	DL_DELETE2(lane->caller->lanes, lane, caller_prev, caller_next);
+	free(lane);
+	if (--s->n_lanes)
+		return;
+	HASH_DEL(q->shares, s);
+	free(s);
+}
+
+void lane_free_all(struct caller *c)
+{
+	while (c->lanes)
+		lane_free(c->lanes);
+}
+
+void queue_deinit(struct queue *q)
+{
+	while (q->lanes)
+		lane_free(q->lanes);
+}
+
+static void queue_count(struct queue *q, struct lane *lane, int one)
+{
+	lane->count += (unsigned)one;
+	lane->share->count += (unsigned)one;
+	q->count += (unsigned)one;
 }
 
 void queue_push(struct queue *q, struct request *r)
 {
-	struct lane *lane = lane_get(r->caller, q);
+	struct lane *lane = lane_get(q, r->caller);
+	struct share *s = lane->share;
 
-	if (!lane->first)
-		DL_APPEND(q->ring, lane);
+	if (!s->count)
+		DL_APPEND(q->ring, s);
+	if (!lane->count)
+		DL_APPEND(s->ring, lane);
 	r->lane = lane;
 	DL_APPEND2(lane->first, r, lane_prev, lane_next);
-	q->count++;
+	queue_count(q, lane, 1);
 }
 
 void queue_push_front(struct queue *q, struct request *r)
 {
-	struct lane *lane = lane_get(r->caller, q);
+	struct lane *lane = lane_get(q, r->caller);
+	struct share *s = lane->share;
 
-	if (lane->first)
-		DL_DELETE(q->ring, lane);
-	DL_PREPEND(q->ring, lane);
+	if (s->count)
+		DL_DELETE(q->ring, s);
+	if (lane->count)
+		DL_DELETE(s->ring, lane);
+	DL_PREPEND(q->ring, s);
+	DL_PREPEND(s->ring, lane);
 	r->lane = lane;
 	DL_PREPEND2(lane->first, r, lane_prev, lane_next);
-	q->count++;
+	queue_count(q, lane, 1);
+}
+
+/* The lane stays, even when it is empty. */
+static void queue_take_out(struct queue *q, struct request *r)
+{
+	struct lane *lane = r->lane;
+	struct share *s = lane->share;
+
+	DL_DELETE2(lane->first, r, lane_prev, lane_next);
+	r->lane = NULL;
+	queue_count(q, lane, -1);
+	if (!lane->count) {
+		DL_DELETE(s->ring, lane);
+		lane->prev = lane->next = NULL;
+	}
+	if (!s->count) {
+		DL_DELETE(q->ring, s);
+		s->prev = s->next = NULL;
+	}
 }
 
 void queue_remove(struct queue *q, struct request *r)
 {
 	struct lane *lane = r->lane;
 
-	DL_DELETE2(lane->first, r, lane_prev, lane_next);
-	r->lane = NULL;
-	if (!lane->first) {
-		DL_DELETE(q->ring, lane);
-		lane->prev = lane->next = NULL;
-	}
-	q->count--;
+	queue_take_out(q, r);
+	if (q->transient && !lane->count)
+		lane_free(lane);
 }
 
 struct request *queue_pop(struct queue *q)
 {
-	struct lane *lane = q->ring;
+	struct share *s = q->ring;
 	struct request *r;
+	struct lane *lane;
 
-	if (!lane)
+	if (!s)
 		return NULL;
+	lane = s->ring;
 	r = lane->first;
-	queue_remove(q, r);
-	if (lane->first) { /* the next caller's turn */
-		DL_DELETE(q->ring, lane);
-		DL_APPEND(q->ring, lane);
+	if (s->count > 1) { /* the next uid's turn */
+		DL_DELETE(q->ring, s);
+		DL_APPEND(q->ring, s);
 	}
+	if (lane->count > 1) { /* the next caller's turn */
+		DL_DELETE(s->ring, lane);
+		DL_APPEND(s->ring, lane);
+	}
+	queue_remove(q, r);
 	return r;
 }
 
 struct request *queue_any(const struct queue *q)
 {
-	return q->ring ? q->ring->first : NULL;
+	return q->ring ? q->ring->ring->first : NULL;
 }
 
-/* At most `limit` of them are counted. */
-static unsigned lane_count(const struct lane *lane, const struct request *until, unsigned limit)
+static unsigned at_most(unsigned n, unsigned limit)
 {
-	unsigned n = 0;
+	return n < limit ? n : limit;
+}
 
-	for (const struct request *r = lane->first; r && r != until && n < limit; r = r->lane_next)
-		n++;
+/* How many of r's share are served before r; own: how many are before it in its lane. */
+static unsigned share_ahead(const struct share *s, const struct request *r, unsigned own)
+{
+	unsigned n = own;
+	bool passed = false;
+
+	for (const struct lane *lane = s->ring; lane; lane = lane->next) {
+		if (lane == r->lane)
+			passed = true;
+		else
+			n += at_most(lane->count, own + !passed); /* its turns before that of r */
+	}
 	return n;
 }
 
 unsigned queue_ahead(const struct queue *q, const struct request *r, unsigned *in_lane)
 {
-	unsigned n, own = lane_count(r->lane, r, UINT_MAX);
+	unsigned n, own = 0, in_share;
 	bool passed = false;
 
-	n = *in_lane = own;
-	for (const struct lane *lane = q->ring; lane; lane = lane->next) {
-		if (lane == r->lane)
+	for (const struct request *o = r->lane->first; o && o != r; o = o->lane_next)
+		own++;
+	n = in_share = share_ahead(r->lane->share, r, own);
+	for (const struct share *s = q->ring; s; s = s->next) {
+		if (s == r->lane->share)
 			passed = true;
 		else
-			n += lane_count(lane, NULL, own + !passed); /* its turns before that of r */
+			n += at_most(s->count, in_share + !passed);
 	}
+	*in_lane = own;
 	return n;
-}
-
-void lane_free_all(struct lane *lanes)
-{
-	while (lanes) {
-		struct lane *next = lanes->sibling;
-
-		if (lanes->first)
-			LOG_BUG("a lane is freed with requests in it");
-		free(lanes);
-		lanes = next;
-	}
 }

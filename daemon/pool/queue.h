@@ -1,28 +1,56 @@
 /*
- * The waiting requests of one pool: round robin over callers, first in first out within one. Each caller has a lane, owned by
- * the caller and kept for its next request. All operations are O(1).
+ * Waiting requests: round robin over uids, within a uid over its callers, first in first out within one caller. So many
+ * connections give a uid no more than one does. A pool has a queue, and so has a worker for what it alone may run.
+ *
+ * A caller has a lane in each queue where it has something, and the lanes of one uid make its share. Queues own both; the
+ * caller only lists its lanes, to leave them all when it goes. In a queue that lasts, a lane stays for the caller's next
+ * request; in a transient one it goes when it is empty. All operations are O(1).
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/base/hash.h"
+
+struct account;
 struct caller;
 struct request;
+struct share;
 
 struct lane {
-	const struct queue *queue; /* borrows: compared only */
+	struct queue *queue;       /* borrows: owns the lane */
+	struct share *share;       /* borrows: goes after its last lane */
+	struct caller *caller;     /* borrows: lane_free_all() when it goes */
 	struct request *first;     /* list; borrows */
-	struct lane *prev, *next;  /* ring of lanes with requests; NULL while the lane is empty */
-	struct lane *sibling;      /* the caller's next lane */
-};
-
-struct queue {
-	struct lane *ring; /* its head is served next */
 	unsigned count;
+	struct lane *prev, *next;  /* ring of lanes with requests of one share; NULL while the lane is empty */
+	struct lane *caller_prev, *caller_next;
+	UT_hash_handle hh;
 };
 
+struct share {
+	const struct account *account; /* borrows: compared only */
+	struct lane *ring;         /* its head is served next */
+	unsigned count;            /* requests */
+	unsigned n_lanes;          /* with the empty ones */
+	struct share *prev, *next; /* ring of shares with requests */
+	UT_hash_handle hh;
+};
+
+/* All zero: an empty queue that lasts. */
+struct queue {
+	struct share *ring;   /* its head is served next */
+	unsigned count;
+	bool transient;       /* it will end before its callers: keeps nothing of them that is empty */
+	struct lane *lanes;   /* uthash by caller; owns */
+	struct share *shares; /* uthash by account; owns */
+};
+
+/* It must be empty. */
+void queue_deinit(struct queue *q);
 void queue_push(struct queue *q, struct request *r);
-/* Before all others of its caller, whose turn is next: it was served before and has come back. */
+/* Before all others of its caller, whose turn is next, and its uid's: it was served before and has come back. */
 void queue_push_front(struct queue *q, struct request *r);
 /* NULL when empty. */
 struct request *queue_pop(struct queue *q);
@@ -33,5 +61,5 @@ struct request *queue_any(const struct queue *q);
 /* How many would be served before r, which must be in q, if nothing came and nothing left; *in_lane: those of its own
  * caller. */
 unsigned queue_ahead(const struct queue *q, const struct request *r, unsigned *in_lane);
-/* Lanes of a caller that has nothing queued any more. */
-void lane_free_all(struct lane *lanes);
+/* The lanes of a caller that has nothing queued any more. */
+void lane_free_all(struct caller *c);

@@ -170,6 +170,41 @@ static void check_requests(struct world *w)
 	      "the registry has other requests than the pool", n);
 }
 
+/* --- the queue --- */
+
+static unsigned check_lane(struct world *w, const struct share *s, const struct lane *lane)
+{
+	const struct request *r;
+	unsigned n = 0;
+
+	CHECK(w, lane->share == s && lane->caller->account == s->account, "a lane in another uid's share", lane->caller->id);
+	DL_FOREACH2(lane->first, r, lane_next)
+	{
+		CHECK(w, r->lane == lane && r->caller == lane->caller, "a request in another caller's lane", r->call);
+		n++;
+	}
+	CHECK(w, n && n == lane->count, "a lane's requests are miscounted", lane->caller->id);
+	return n;
+}
+
+static void check_queue(struct world *w)
+{
+	const struct queue *q = &w->stage.pool->queue;
+	const struct share *s;
+	const struct lane *lane;
+	unsigned all = 0;
+
+	DL_FOREACH(q->ring, s) {
+		unsigned n = 0;
+
+		DL_FOREACH(s->ring, lane)
+			n += check_lane(w, s, lane);
+		CHECK(w, n && n == s->count, "a share's requests are miscounted", s->account->uid);
+		all += n;
+	}
+	CHECK(w, all == q->count, "the queue's requests are miscounted", all);
+}
+
 /* --- callers and leases --- */
 
 static unsigned check_caller(struct world *w, const struct caller *c)
@@ -298,6 +333,7 @@ void invariants_check(struct world *w)
 {
 	check_workers(w);
 	check_requests(w);
+	check_queue(w);
 	check_callers(w);
 	check_timers(w);
 	check_progress(w);

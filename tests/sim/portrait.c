@@ -102,13 +102,17 @@ static void put_request(struct hasher *h, const struct request *r)
 
 static void put_queue(struct hasher *h, const struct queue *q)
 {
+	const struct share *s;
 	const struct lane *lane;
 	const struct request *r;
 
 	put(h, q->count);
-	DL_FOREACH (q->ring, lane) {
-		DL_FOREACH2 (lane->first, r, lane_next)
-			put(h, r->call);
+	DL_FOREACH (q->ring, s) {
+		put(h, s->count);
+		DL_FOREACH (s->ring, lane) {
+			DL_FOREACH2 (lane->first, r, lane_next)
+				put(h, r->call);
+		}
 	}
 }
 

@@ -134,10 +134,12 @@ def deep(depth: int) -> List[Any]:
 
 
 @expose
-def append_line(path: str, text: str) -> int:
-    """Atomic: the ledger of tests that count executions."""
+def append_line(path: str, text: str, seconds: float = 0.0) -> int:
+    """Atomic: the ledger of tests that count executions. Takes some time afterwards."""
     with open(path, "a", encoding="utf-8") as file:
-        return file.write(text + "\n")
+        written = file.write(text + "\n")
+    time.sleep(seconds)
+    return written
 
 
 @expose
