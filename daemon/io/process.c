@@ -33,6 +33,8 @@
 #define DUMP_BYTES (64 * 1024)
 #define LAST_BYTES (2 * DUMP_BYTES) /* what was read of a dump, and a full pipe */
 #define DUMP_END 0x0c
+#define DUMP_PAUSE NS_PER_MS
+#define DUMPS_AGAIN_MAX 8
 #define DUMP_FATAL "Fatal Python error: " /* how faulthandler begins, of a signal that kills */
 
 /* --- output --- */
@@ -240,7 +242,20 @@ static void process_keep_dump(struct process *p, const uint8_t *data, size_t n)
 	p->dump_len += n;
 }
 
-/* True: the byte that ends the dump was there. An end before any text is that of an earlier dump that came too late. */
+/* An end before any text: that of an earlier dump that came too late, or the signal met faulthandler while it hands the last
+ * one on to Python's handler, which takes its place for that long and writes no text. A signal sent at once would meet the
+ * same; and not for ever, since the process may have put another handler there. */
+static void process_dump_again(struct process *p)
+{
+	uint64_t at = loop_now(p->loop) + DUMP_PAUSE;
+
+	if (p->dumps_again < DUMPS_AGAIN_MAX && at < p->dump_until) {
+		p->dumps_again++;
+		loop_timer_set(&p->dump_timer, at);
+	}
+}
+
+/* True: the byte that ends the dump was there. */
 static bool process_take_dump(struct process *p, const uint8_t *data, size_t n)
 {
 	const uint8_t *end;
@@ -249,6 +264,7 @@ static bool process_take_dump(struct process *p, const uint8_t *data, size_t n)
 		process_keep_dump(p, data, (size_t)(end - data));
 		if (process_clean_dump(p).len > 0)
 			return true;
+		process_dump_again(p);
 		n -= (size_t)(end + 1 - data);
 		data = end + 1;
 	}
@@ -291,8 +307,14 @@ static void process_on_dump(struct loop_io *io, int events)
 static void process_on_dump_timer(struct loop_timer *t)
 {
 	struct process *p = container_of(t, struct process, dump_timer);
+	bool complete = process_read_dump(p);
 
-	process_end_dump(p, process_read_dump(p));
+	if (complete || loop_now(p->loop) >= p->dump_until) {
+		process_end_dump(p, complete);
+	} else {
+		(void)process_signal(p, SIGUSR2); /* it fails when it is dead, which ends the dump */
+		loop_timer_set(t, p->dump_until);
+	}
 }
 
 void process_drain_dump(struct process *p)
@@ -308,13 +330,15 @@ void process_dump(struct process *p, uint64_t timeout)
 	(void)process_read_dump(p); /* leftovers */
 	p->dump_text = mem_new(DUMP_BYTES);
 	p->dump_len = 0;
+	p->dumps_again = 0;
 	p->dumping = true;
 	/* when it cannot be asked, the answer still does not come during this call */
 	if (p->dump.fd < 0 || process_signal(p, SIGUSR2) < 0)
 		timeout = 0;
 	else
 		loop_io_watch(&p->dump, LOOP_READ);
-	loop_timer_set(&p->dump_timer, loop_now(p->loop) + timeout);
+	p->dump_until = loop_now(p->loop) + timeout;
+	loop_timer_set(&p->dump_timer, p->dump_until);
 }
 
 /* Reads the pipe of a dead process to its end, or until buf is full. */

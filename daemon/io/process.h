@@ -66,6 +66,8 @@ struct process {
 	struct loop_timer dump_timer;
 	char *dump_text; /* owns */
 	size_t dump_len;
+	uint64_t dump_until;  /* ns */
+	unsigned dumps_again; /* how often the dump that is on was asked for again */
 	bool dumping;
 	bool oversized; /* it has sent a control packet over PROCESS_CONTROL_MAX */
 	char *fatal; /* owns: what was written to the dump pipe when a fatal signal came; once it has exited, or NULL */

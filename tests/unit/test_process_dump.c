@@ -38,6 +38,23 @@ static void on_dump_huge(int signo)
 		;
 }
 
+/* As when the signal meets faulthandler while it hands on the last one: twice an end without a text. */
+static void on_dump_bare(int signo)
+{
+	static unsigned n;
+
+	if (++n <= 2)
+		(void)!write(5, "\x0c", 1);
+	else
+		on_dump(signo);
+}
+
+static void on_dump_never(int signo)
+{
+	(void)signo;
+	(void)!write(5, "\x0c", 1);
+}
+
 static void helper_dump_with(void (*handler)(int))
 {
 	static const char old[] = "Stack that is old\x0c more of it";
@@ -67,6 +84,16 @@ static void helper_dump_die(void)
 static void helper_dump_huge(void)
 {
 	helper_dump_with(on_dump_huge);
+}
+
+static void helper_dump_bare(void)
+{
+	helper_dump_with(on_dump_bare);
+}
+
+static void helper_dump_never(void)
+{
+	helper_dump_with(on_dump_never);
 }
 
 static void start_dumper(struct child *c, const char *name)
@@ -170,6 +197,36 @@ START_TEST(process_dump_that_is_on_is_dropped_with_the_process)
 	}
 END_TEST
 
+START_TEST(process_dump_whose_end_came_without_a_text_is_asked_for_again)
+	{
+		struct child c;
+
+		start_dumper(&c, "dump-bare");
+		process_dump(&c.process, 10 * NS_PER_S);
+		io_run(child_loop);
+		ck_assert_uint_eq(c.dumps, 1);
+		ck_assert(c.dump_complete);
+		ck_assert_str_eq(c.dump, "Stack (most recent call first):\n  File \"x.py\", line 1\n");
+		ck_assert_uint_eq(c.process.dumps_again, 2);
+		child_kill(&c);
+	}
+END_TEST
+
+START_TEST(process_dump_is_not_asked_for_again_without_end)
+	{
+		struct child c;
+
+		start_dumper(&c, "dump-never");
+		process_dump(&c.process, 300 * NS_PER_MS);
+		io_run(child_loop);
+		ck_assert_uint_eq(c.dumps, 1);
+		ck_assert(!c.dump_complete);
+		ck_assert_uint_eq(c.dump_len, 0);
+		ck_assert_uint_eq(c.process.dumps_again, 8);
+		child_kill(&c);
+	}
+END_TEST
+
 int main(int argc, char **argv)
 {
 	static const struct child_helper helpers[] = {
@@ -177,6 +234,8 @@ int main(int argc, char **argv)
 		{ "dump-cut", helper_dump_cut },
 		{ "dump-die", helper_dump_die },
 		{ "dump-huge", helper_dump_huge },
+		{ "dump-bare", helper_dump_bare },
+		{ "dump-never", helper_dump_never },
 		{ NULL, NULL },
 	};
 
@@ -185,5 +244,7 @@ int main(int argc, char **argv)
 	return SUITE_RUN("process dump", child_setup, child_teardown, process_dump_is_cleaned_and_ends_at_its_last_byte,
 			 process_dump_that_does_not_end_is_what_has_come,
 			 process_dump_of_a_dying_process_comes_before_its_exit, process_dump_is_bounded,
-			 process_dump_that_is_on_is_dropped_with_the_process);
+			 process_dump_that_is_on_is_dropped_with_the_process,
+			 process_dump_whose_end_came_without_a_text_is_asked_for_again,
+			 process_dump_is_not_asked_for_again_without_end);
 }
