@@ -33,7 +33,8 @@ enum role {
 	X(clients, "clients", OBSERVE, 0, "connections")                                                                  \
 	X(queue, "queue", OBSERVE, K(POOL), "calls that wait or run")                                                     \
 	X(logs, "logs", OBSERVE, K(POOL) | K(WORKER) | K(LINES), "last output lines of workers, living and lately dead")	\
-	X(why, "why", OBSERVE, K(CALL) | K(WORKER) | K(POOL), "what a call, a worker or a pool is doing, and why")
+	X(why, "why", OBSERVE, K(CALL) | K(WORKER) | K(POOL), "what a call, a worker or a pool is doing, and why")         \
+	X(worker_stack, "worker.stack", ADMIN, K(WORKER), "the Python stack of a worker as it is now")
 
 enum method {
 #define X(ident, name, role, keys, doc) METHOD_##ident,

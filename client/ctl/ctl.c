@@ -1,6 +1,7 @@
 /* Options that all commands share, and the connection. */
 #include "client/ctl/ctl.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -71,6 +72,15 @@ bool ctl_options(struct ctl *ctl, int argc, char **argv, const char **pool, int 
 	else
 		return true;
 	return false;
+}
+
+bool ctl_number(const char *text, uint64_t *v)
+{
+	char *end;
+
+	errno = 0;
+	*v = strtoull(text, &end, 10);
+	return *text >= '0' && *text <= '9' && *end == '\0' && errno == 0;
 }
 
 int ctl_connect(struct ctl *ctl)

@@ -3,6 +3,7 @@
 
 #include <getopt.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "client/pypool.h"
@@ -40,6 +41,8 @@ int ctl_option(struct ctl *ctl, int argc, char **argv, const char *letters, cons
 bool ctl_options(struct ctl *ctl, int argc, char **argv, const char **pool, int *exit);
 /* Complains on stderr and returns CTL_USAGE. */
 int ctl_usage(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A whole decimal number. */
+bool ctl_number(const char *text, uint64_t *v);
 /* CTL_OK or CTL_CANNOT_CONNECT, which is told on stderr. */
 int ctl_connect(struct ctl *ctl);
 /* Connects if need be and asks; failure is told on stderr. On CTL_OK *reply is the caller's. params as pypool_call(). */
@@ -67,6 +70,7 @@ int command_clients(struct ctl *ctl, int argc, char **argv);
 int command_queue(struct ctl *ctl, int argc, char **argv);
 int command_logs(struct ctl *ctl, int argc, char **argv);
 int command_why(struct ctl *ctl, int argc, char **argv);
+int command_stack(struct ctl *ctl, int argc, char **argv);
 int command_call(struct ctl *ctl, int argc, char **argv);
 int command_ping(struct ctl *ctl, int argc, char **argv);
 int command_version(struct ctl *ctl, int argc, char **argv);

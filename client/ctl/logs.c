@@ -1,5 +1,4 @@
 /* pypoolctl logs: what workers printed. One line each, so that grep and tail work. */
-#include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -20,15 +19,6 @@ struct logs_filter {
 	bool has_lines;
 };
 
-static bool logs_number(const char *text, uint64_t *v)
-{
-	char *end;
-
-	errno = 0;
-	*v = strtoull(text, &end, 10);
-	return *text >= '0' && *text <= '9' && *end == '\0' && errno == 0;
-}
-
 /* 0: go on. Else -1, and *exit is set. */
 static int logs_options(struct ctl *ctl, int argc, char **argv, struct logs_filter *f, int *exit)
 {
@@ -43,9 +33,9 @@ static int logs_options(struct ctl *ctl, int argc, char **argv, struct logs_filt
 	while ((c = ctl_option(ctl, argc, argv, "hn:", options)) != -1) {
 		if (c == OPTION_POOL) {
 			f->pool = optarg;
-		} else if (c == OPTION_WORKER && logs_number(optarg, &f->worker)) {
+		} else if (c == OPTION_WORKER && ctl_number(optarg, &f->worker)) {
 			f->has_worker = true;
-		} else if (c == 'n' && logs_number(optarg, &f->lines)) {
+		} else if (c == 'n' && ctl_number(optarg, &f->lines)) {
 			f->has_lines = true;
 		} else {
 			*exit = c == 'h'   ? CTL_OK

@@ -1,5 +1,4 @@
 /* pypoolctl why: what a call, a worker or a pool is doing, laid out for people. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,15 +14,6 @@ struct why_subject {
 	bool guessed; /* the kind was not said */
 };
 
-static bool why_number(const char *text, uint64_t *v)
-{
-	char *end;
-
-	errno = 0;
-	*v = strtoull(text, &end, 10);
-	return *text >= '0' && *text <= '9' && *end == '\0' && errno == 0;
-}
-
 static bool why_is_kind(const char *word)
 {
 	return strcmp(word, "call") == 0 || strcmp(word, "worker") == 0 || strcmp(word, "pool") == 0;
@@ -36,9 +26,9 @@ static void why_guess(struct why_subject *s, const char *word)
 
 	s->name = word;
 	s->guessed = true;
-	if (why_number(word, &s->number))
+	if (ctl_number(word, &s->number))
 		s->kind = "call";
-	else if (slash && why_number(slash + 1, &s->number))
+	else if (slash && ctl_number(slash + 1, &s->number))
 		s->kind = "worker";
 	else
 		s->kind = "pool";
@@ -59,7 +49,7 @@ static int why_parse(const struct ctl *ctl, int argc, char **argv, struct why_su
 		return ctl_usage(ctl, "which %s?", argv[0]);
 	s->kind = argv[0];
 	s->name = argv[1];
-	if (strcmp(s->kind, "pool") != 0 && !why_number(s->name, &s->number))
+	if (strcmp(s->kind, "pool") != 0 && !ctl_number(s->name, &s->number))
 		return ctl_usage(ctl, "a %s has a number, got '%s'", s->kind, s->name);
 	return 0;
 }

@@ -1,4 +1,5 @@
-/* What pypoolctl why prints: one file for each kind of thing that it explains, and the words that they share. */
+/* What pypoolctl why prints: one file for each kind of thing that it explains, and the words that they share, also with
+ * pypoolctl stack. */
 #pragma once
 
 #include "client/ctl/cell.h"
@@ -23,5 +24,7 @@ void why_label(const char *label);
 void why_line(const char *label, const char *before, struct span map, const char *key, cell_fn *text, const char *after);
 /* "1 call", "2 calls" */
 void why_plural(uint64_t n, const char *one, const char *many);
+/* The line about the call that a worker runs, if it does. */
+void why_print_slot(struct span worker);
 /* UNIX ms as "11:40:02". */
 void why_clock(uint64_t ms);

@@ -46,7 +46,7 @@ static void why_print_output(struct span worker)
 		}
 }
 
-static void why_print_slot(struct span worker)
+void why_print_slot(struct span worker)
 {
 	struct span call = cell_of(worker, "call");
 

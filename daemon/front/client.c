@@ -6,6 +6,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/front/access.h"
+#include "daemon/front/peek.h"
 #include "daemon/front/reply.h"
 #include "daemon/front/router.h"
 #include "daemon/front/server.h"
@@ -18,6 +19,13 @@ static void client_release(struct loop_grave *g)
 	free(container_of(g, struct client, grave));
 }
 
+/* Cancels what it has. */
+static void client_give_up(struct client *c)
+{
+	caller_gone(&c->caller);
+	peek_drop_all(c);
+}
+
 static void client_end(struct client *c)
 {
 	struct server *s = c->server;
@@ -25,7 +33,7 @@ static void client_end(struct client *c)
 	if (c->gone)
 		return;
 	c->gone = true;
-	caller_gone(&c->caller);
+	client_give_up(c);
 	loop_task_cancel(s->loop, &c->settle);
 	LOG(DEBUG, "client.end", KV("client", c->caller.id), KV("ms", (loop_now(s->loop) - c->since) / NS_PER_MS));
 	account_remove_connection(c->account);
@@ -43,14 +51,14 @@ void client_close(struct client *c)
 
 void client_close_flushed(struct client *c)
 {
-	caller_gone(&c->caller);
+	client_give_up(c);
 	stream_close_flushed(&c->stream, FLUSH_TIME);
 }
 
 /* A half-closed client goes when it has got everything, however slowly it reads: only the daemon's end cuts that short. */
 static void client_maybe_done(struct client *c)
 {
-	if (!c->half || c->caller.n_requests || !stream_is_open(&c->stream))
+	if (!c->half || c->caller.n_requests || c->peeks || !stream_is_open(&c->stream))
 		return;
 	caller_gone(&c->caller);
 	stream_close_flushed(&c->stream, LOOP_NEVER);
@@ -110,6 +118,17 @@ static void client_settle(struct loop_task *t)
 	client_maybe_done(c);
 }
 
+void client_note_reply(struct client *c)
+{
+	if (c->half || c->stream.paused)
+		loop_defer(c->server->loop, &c->settle);
+}
+
+bool client_has_id(const struct client *c, uint64_t id)
+{
+	return registry_find_by_id(c->server->registry, c->caller.id, id) || peek_is_on(c, id);
+}
+
 static void client_on_finished(struct caller *caller, const struct request *r, const struct outcome *o)
 {
 	struct client *c = container_of(caller, struct client, caller);
@@ -117,8 +136,7 @@ static void client_on_finished(struct caller *caller, const struct request *r, c
 	if (o->abandoned)
 		return;
 	reply_finished(c, r, o);
-	if (c->half || c->stream.paused)
-		loop_defer(c->server->loop, &c->settle);
+	client_note_reply(c);
 }
 
 static const struct caller_ops caller_ops = { .finished = client_on_finished };

@@ -7,6 +7,7 @@
 #include "proto/methods.h"
 
 struct account;
+struct peek;
 struct server;
 
 struct client {
@@ -21,6 +22,8 @@ struct client {
 	bool gone;      /* ended; waits for the end of the turn */
 	char name[64];  /* as it told in hello; "" */
 	uint64_t since; /* ns */
+	struct peek *peeks; /* list; owns: stacks that it waits for */
+	unsigned n_peeks;
 	struct client *prev, *next;
 	struct loop_task settle;
 	struct loop_grave grave;
@@ -32,6 +35,10 @@ struct client *client_new(struct server *s, int fd, const struct listener_peer *
 void client_close(struct client *c);
 /* Cancels what it has, writes what waits, then closes. */
 void client_close_flushed(struct client *c);
+/* Is a request under that id in flight? */
+bool client_has_id(const struct client *c, uint64_t id);
+/* A reply that was owed has been sent. */
+void client_note_reply(struct client *c);
 /* After output: when the uid has too much that nobody reads, the connection that has most of it goes. */
 void client_mind_output(struct client *c);
 /* Stops reading while it is over its budget of bytes, and goes on when half of it is free. */

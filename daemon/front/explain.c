@@ -201,23 +201,11 @@ static void pack_worker(struct view *v, const struct worker *w)
 	pack_last_lines(v, w);
 }
 
-static const struct worker *find_in(const struct worker *list, uint64_t id)
-{
-	while (list && list->id != id)
-		list = list->next;
-	return list;
-}
-
 static void explain_worker(struct view *v, uint64_t id)
 {
 	const struct server *s = v->q->client->server;
-	const struct worker *w = NULL;
+	const struct worker *w = server_find_worker(s, id);
 
-	for (unsigned i = 0; i < s->n_pools && !w; i++) {
-		w = find_in(s->pools[i]->workers, id);
-		if (!w)
-			w = find_in(s->pools[i]->dead, id);
-	}
 	if (w)
 		pack_worker(v, w);
 	else

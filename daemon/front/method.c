@@ -100,7 +100,7 @@ static void submit(const struct query *q, struct pool *p, const struct request_s
 	const struct account *a = c->caller.account;
 	struct outcome o;
 
-	if (registry_find_by_id(c->server->registry, c->caller.id, q->id)) {
+	if (client_has_id(c, q->id)) {
 		query_fail(q, ERROR_DUPLICATE_ID, "request id %llu is in flight on this connection already",
 			   (unsigned long long)q->id);
 	} else if (!account_may_submit(a, spec->body.span.len, &o) ||

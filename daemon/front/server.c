@@ -107,6 +107,25 @@ struct pool *server_find_pool(const struct server *s, struct span name)
 	return NULL;
 }
 
+static struct worker *find_in(struct worker *list, uint64_t id)
+{
+	while (list && list->id != id)
+		list = list->next;
+	return list;
+}
+
+struct worker *server_find_worker(const struct server *s, uint64_t id)
+{
+	struct worker *w = NULL;
+
+	for (unsigned i = 0; i < s->n_pools && !w; i++) {
+		w = find_in(s->pools[i]->workers, id);
+		if (!w)
+			w = find_in(s->pools[i]->dead, id);
+	}
+	return w;
+}
+
 const char *server_pool_list(const struct server *s, char *out, size_t size)
 {
 	size_t used = 0;

@@ -47,6 +47,8 @@ void server_deinit(struct server *s);
 void server_note_client(struct server *s);
 /* NULL when there is none of that name. */
 struct pool *server_find_pool(const struct server *s, struct span name);
+/* Living or lately dead; NULL when it is not known. */
+struct worker *server_find_worker(const struct server *s, uint64_t id);
 /* "default, other": for messages. Returns out. */
 const char *server_pool_list(const struct server *s, char *out, size_t size);
 const char *server_end_name(enum stream_end why);

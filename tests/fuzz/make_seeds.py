@@ -16,7 +16,7 @@ C_READY, C_REPLY, C_ERROR, C_PRINT, C_STACK, C_EXIT = 11, 12, 13, 14, 15, 16
 W_READY, W_REPLY, W_ERROR, W_RAW, W_WRITE, W_FRAME, W_CONTROL, W_TELL, W_PRINT, W_STACK = range(10)
 W_CLOSE, W_EXIT, W_SETTLE, W_PASS, W_FREEZE, W_REQUEST, W_LEAVE, W_WRONG = range(10, 18)
 HELLO, EXECUTE, CHECKOUT, CHECKIN, CANCEL = 0, 2, 3, 4, 5
-METHODS = 12
+WORKER_STACK, METHODS = 13, 14
 
 
 def vectors() -> list[bytes]:
@@ -61,6 +61,7 @@ def connection_seeds(messages: list[bytes]) -> list[bytes]:
     leased = step(C_REQUEST, 0) + request(EXECUTE, 3, 9, 0, 1)
     checkin = step(C_REQUEST, 0) + request(CHECKIN, 4, 1, 1)
     cancel = step(C_REQUEST, 0) + request(CANCEL, 5, 1, 1)
+    peek = step(C_REQUEST, 0) + request(WORKER_STACK, 1, 1, 1)
     settle, one_second = step(C_SETTLE), step(C_PASS, 20)
     stories = [
         ready + execute + settle + step(C_REPLY, 0) + settle,
@@ -78,6 +79,10 @@ def connection_seeds(messages: list[bytes]) -> list[bytes]:
         ready + execute + settle + step(C_FREEZE, 24) + step(C_REPLY, 0) + settle,
         ready + step(C_PRINT, 0, 1) + chunk(b"out\n") + execute + settle + step(C_ERROR, 0, 28) + chunk(b"no") + settle,
         settle + step(C_EXIT, 0, 1) + settle + execute + settle + one_second,
+        ready + peek + peek + settle + step(C_STACK, 0) + chunk(b"stack\n") + step(C_PASS, 20) + settle,
+        ready + execute + settle + peek + step(C_HALF, 0) + step(C_REPLY, 0) + settle + one_second,
+        ready + execute + settle + peek + settle + step(C_EXIT, 0, 200) + settle,
+        ready + peek + settle + step(C_LEAVE, 0) + settle + one_second,
     ]
     stories += [ready + step(C_REQUEST, 0) + request(m, 6, 255, *range(1, 9)) + settle for m in range(METHODS)]
     return seeds + [bytes([size]) + story for story in stories for size in (0, 3)]

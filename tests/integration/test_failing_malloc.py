@@ -89,6 +89,11 @@ def leases(c: Client) -> None:
 def looks(c: Client) -> None:
     for method in ("ping", "status", "pools", "workers", "clients", "queue", "logs"):
         expect(c, c.start(method), lambda got: isinstance(got, (str, dict, list)))
+    answer = c.wait(c.start("worker.stack", worker=1))
+    if answer.error is None:
+        assert answer.result["worker"] == 1
+    else:
+        assert CallError(answer.error).code in ("bad_request", "overloaded"), answer  # it is dead, or there is no memory
 
 
 def load(daemon: Daemon) -> None:

@@ -119,6 +119,53 @@ START_TEST(whoever_has_no_role_is_denied_and_told_which_one_it_takes)
 	}
 END_TEST
 
+START_TEST(a_stack_is_shown_to_admins_only)
+	{
+		struct desk d;
+		char answer[1024];
+
+		desk_init(&d);
+		d.server.clients->role = ROLE_OBSERVE;
+		ck_assert_ptr_nonnull(
+			strstr(desk_tell(&d, SPAN_LIT("\x94\x00\x01\xacworker.stack\x91\x81\xa6worker\x01"), answer),
+			       "denied: worker.stack needs the role admin"));
+		desk_deinit(&d);
+	}
+END_TEST
+
+START_TEST(a_stack_is_that_of_a_worker)
+	{
+		struct desk d;
+		char answer[1024];
+
+		desk_init(&d);
+		ck_assert_ptr_nonnull(strstr(desk_tell(&d, SPAN_LIT("\x94\x00\x01\xacworker.stack\x90"), answer),
+					     "bad_request: worker.stack needs worker: the number of a worker"));
+		desk_deinit(&d);
+	}
+END_TEST
+
+START_TEST(a_worker_that_never_was_and_one_that_is_forgotten_have_no_stack)
+	{
+		static const char *const expected[] = { "there has been no worker 0 yet",
+							"worker 3 is dead and not known any more",
+							"there has been no worker 4 yet" };
+		static const uint8_t numbers[] = { 0, 3, 4 };
+
+		for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+			char message[] = "\x94\x00\x01\xacworker.stack\x91\x81\xa6worker\x01", answer[1024];
+			struct desk d;
+
+			desk_init(&d);
+			d.registry.last_worker = 3;
+			message[sizeof(message) - 2] = (char)numbers[i];
+			ck_assert_ptr_nonnull(strstr(desk_tell(&d, (struct span){ (uint8_t *)message, sizeof(message) - 1 }, answer),
+						     expected[i]));
+			desk_deinit(&d);
+		}
+	}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("method");
@@ -129,6 +176,9 @@ int main(void)
 	tcase_add_test(t, hello_that_is_refused_frees_only_what_it_has);
 	tcase_add_test(t, logs_of_an_unknown_pool_free_only_what_they_have);
 	tcase_add_test(t, whoever_has_no_role_is_denied_and_told_which_one_it_takes);
+	tcase_add_test(t, a_stack_is_shown_to_admins_only);
+	tcase_add_test(t, a_stack_is_that_of_a_worker);
+	tcase_add_test(t, a_worker_that_never_was_and_one_that_is_forgotten_have_no_stack);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);

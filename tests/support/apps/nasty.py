@@ -202,6 +202,18 @@ def values() -> Any:
     return dict(current().session)
 
 
+@expose
+def hide(seconds: float) -> float:
+    """Sleeps, and takes no signal that asks for its stack. Prints when that is so."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    print("hidden", flush=True)
+    try:
+        time.sleep(seconds)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return seconds
+
+
 @on_stop
 def say_goodbye() -> None:
     print("goodbye from on_stop")
