@@ -266,6 +266,20 @@ void log_write(enum log_level level, const char *event, const struct log_field *
 	log_emit(&the_log, level, event, fields, n);
 }
 
+void log_skip(enum log_level level, const char *event, uint64_t n)
+{
+	int64_t second = log_second();
+	struct log_rate *rate;
+
+	if (!log_enabled(level))
+		return;
+	log_rates_tell(&the_log, second);
+	rate = log_rate_find(&the_log, event, second);
+	if (rate)
+		rate->over += n;
+	the_log.limited += n;
+}
+
 void log_bug(const char *what, const char *file, int line)
 {
 	const struct log_field fields[] = { KV("what", what), KV("file", file), KV("line", line) };

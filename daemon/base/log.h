@@ -86,6 +86,8 @@ void log_set_journal_socket(const char *path);
 bool log_enabled(enum log_level level);
 /* Records are limited per event name and second (1,000, DEBUG excepted); what is over is counted and summed up. */
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t n);
+/* n records of that event cannot be made any more: they count as over the limit. */
+void log_skip(enum log_level level, const char *event, uint64_t n);
 void log_bug(const char *what, const char *file, int line);
 /* Records dropped since the start: by a full sink, and by the rate limit. */
 uint64_t log_dropped(void);

@@ -144,6 +144,8 @@ static void worker_on_output(struct process *proc)
 
 	/* a line that is held back for its end is logged when it has ended */
 	while (w->logged_lines < tail_mark(proc->tail) && tail_next(proc->tail, w->logged_lines, &line)) {
+		if (line.number > w->logged_lines) /* more came at once than the tail keeps */
+			log_skip(LOG_LEVEL_INFO, "worker.output", line.number - w->logged_lines);
 		w->logged_lines = line.number + 1;
 		LOG(INFO, "worker.output", KV("pool", w->pool->settings->name), KV("worker", w->id),
 		    KV("pid", proc->pid), KV("source", line.source == TAIL_STDERR ? "stderr" : "stdout"),

@@ -312,6 +312,24 @@ START_TEST(fault_120_error_flood_is_limited_per_event_and_summed_up)
 }
 END_TEST
 
+START_TEST(log_counts_records_that_could_not_be_made)
+{
+	const char *got;
+
+	sink_pipe(&the_sink);
+	log_open(LOG_FORMAT_TEXT, LOG_LEVEL_WARN);
+	log_skip(LOG_LEVEL_INFO, "chatter", 7); /* nobody would have read them */
+	ck_assert_uint_eq(log_limited(), 0);
+	log_skip(LOG_LEVEL_WARN, "flood", 5);
+	ck_assert_uint_eq(log_limited(), 5);
+	LOG(WARN, "flood");
+	log_close();
+	got = sink_read(&the_sink);
+	ck_assert_uint_eq(count(got, "warning flood\n"), 1);
+	ck_assert_uint_eq(count(got, "warning log.limited event=flood n=5\n"), 1);
+}
+END_TEST
+
 START_TEST(log_of_debug_is_not_limited)
 {
 	sink_pipe(&the_sink);
@@ -453,6 +471,7 @@ int main(void)
 	tcase_add_test(t, log_to_a_socket_neither_blocks_nor_raises_sigpipe);
 	tcase_add_test(t, log_appends_to_a_file_that_others_write_too);
 	tcase_add_test(t, fault_120_error_flood_is_limited_per_event_and_summed_up);
+	tcase_add_test(t, log_counts_records_that_could_not_be_made);
 	tcase_add_test(t, log_of_debug_is_not_limited);
 	tcase_add_test(t, log_bug_is_logged_and_counted);
 	tcase_add_test(t, log_speaks_to_the_journal_when_stderr_is_its_stream);
