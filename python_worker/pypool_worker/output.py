@@ -2,14 +2,45 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from typing import Any, Optional
+
+
+class _Pipe(io.FileIO):
+    """A pipe that is waited for, whatever flags its descriptor has.
+
+    O_NONBLOCK is easily set by one call, asyncio does it, and then stays: each later print() of more than the pipe takes
+    would fail with BlockingIOError and lose what it had to say.
+    """
+
+    def write(self, data: Any, /) -> int:
+        """All of it: without a buffer in between nobody asks how much was written."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while rest:
+            written: Optional[int] = super().write(rest)
+            if written is None:
+                os.set_blocking(self.fileno(), True)
+            else:
+                rest = rest[written:]
+        return size
+
+
+def _rebuilt(stream: Any) -> Any:
+    """The same on a _Pipe. What user code, or nobody, has put there stays."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    raw = _Pipe(stream.fileno(), "wb", closefd=False)
+    through = stream.write_through  # PYTHONUNBUFFERED
+    buffer: Any = raw if through else io.BufferedWriter(raw)
+    return io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True, write_through=through)
 
 
 def configure_output() -> None:
     """Whole lines leave at once, and no text can fail to be written."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    sys.stdout = sys.__stdout__ = _rebuilt(sys.stdout)
+    sys.stderr = sys.__stderr__ = _rebuilt(sys.stderr)
 
 
 def flush_output() -> None:
