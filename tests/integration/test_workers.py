@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support import procfs
 from tests.support.client import Client
-from tests.support.daemon import SLOW, Daemon, pool
+from tests.support.daemon import APPS, ROOT, SLOW, Daemon, pool
 from tests.support.scenes import (
     assert_prompt,
     lines,
@@ -238,6 +239,47 @@ def test_fault_43_death_is_decided_by_the_exit_although_a_grandchild_keeps_the_p
         assert wait_dead(c, worker["worker"])["exit"] == "was killed by signal 9 (SIGKILL) from outside of pypoold"
     family = grandchild
     eventually(lambda: not family.is_alive(), "what the worker had started is gone too", 2 * SLOW)
+
+
+def test_fault_44_stdio_made_non_blocking_costs_no_worker_and_no_line_that_is_not_counted(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon({"default": pool("nasty", 1)}, log_level="info")
+    n = 10_000
+    with daemon.client() as c:
+        before = pool_of(c)["spawned"]
+        pid = c.execute("pid")
+        for _ in range(3):
+            c.execute("unblock_stdio")
+            assert c.execute("number_lines", n) == n
+        kept = [line["text"].split()[1] for line in c.call("logs", lines=5000)]
+        assert kept == [str(i) for i in range(n - len(kept), n)] and len(kept) >= 100
+        assert c.execute("pid") == pid and pool_of(c)["spawned"] == before
+        logged = len(re.findall(r'worker\.output .* text="line \d+ x{80}"$', daemon.log(), re.MULTILINE))
+        assert logged > 0 and logged + c.call("status")["log_dropped"] == 3 * n
+
+
+def test_fault_49_a_handler_that_calls_its_own_full_pool_fails_in_time(start_daemon: StartDaemon) -> None:
+    """Without a timeout of its own: what bounds it is the queue_timeout of the pool."""
+    settings = pool("calls_back", 2, queue_timeout="1s")
+    daemon = start_daemon({"default": {**settings, "path": [str(APPS), str(ROOT / "client" / "python")]}})
+    path = str(daemon.socket)
+    with daemon.client() as c:
+        assert c.execute("descend", path, 1) == ["descend"], "a second worker is free"
+        began = now()
+        numbers = [c.start_execute("descend", path, 9) for _ in range(6)]
+        wait_running(c, "descend", 2)
+        answers = [c.wait(number).value() for number in numbers[:2]]
+        assert 1.0 <= now() - began < 3.0 * SLOW
+        for answer in answers:
+            assert answer[:2] == ["queue_timeout", "never"]
+            assert re.search(r"2 of 2 busy \(pid \d+: descend for ", answer[2]), answer
+        for number in numbers[2:]:
+            reply = c.wait(number)
+            assert reply.error is None or reply.error["code"] == "queue_timeout"
+        assert now() - began < 6.0 * SLOW
+        assert c.call("queue") == []
+        assert c.execute("descend", path, 0) == [] and pool_of(c)["spawned"] == 2
 
 
 def test_a_grandchild_of_a_worker_that_lives_is_left_alone(start_daemon: StartDaemon) -> None:

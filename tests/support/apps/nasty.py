@@ -76,6 +76,21 @@ def noisy(nbytes: int) -> int:
 
 
 @expose
+def unblock_stdio() -> None:
+    """What asyncio does to a pipe that it is given."""
+    for fd in (0, 1, 2):
+        os.set_blocking(fd, False)
+
+
+@expose
+def number_lines(n: int) -> int:
+    """That many lines on stdout, each with its number."""
+    for i in range(n):
+        print(f"line {i} " + "x" * 80)
+    return n
+
+
+@expose
 def print_then(value: Any = None) -> Any:
     """Text on both outputs, the last without a newline, then the value."""
     print("printed on stdout")
