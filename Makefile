@@ -247,10 +247,11 @@ check: ## install what is missing, build, and run all tests (10 minutes at most)
 	@+$(MAKE) $(JOBS) all tests
 	@+.ci/check headers layers unit python sim fuzz integration diagnosis chaos
 
-check-full: ## check, then the same under sanitizers, a round under valgrind, and lint
+# Each of these suites may take longer than all of check.
+check-full: ## check, then the long runs, the same under sanitizers, a round under valgrind, and lint (PYPOOL_SUITE_LIMIT=10800 s)
 	@+$(MAKE) check
 	@.ci/deps build check lint lint-all
-	@+.ci/check small-worlds chaos-long faults asan valgrind
+	@+PYPOOL_SUITE_LIMIT=$${PYPOOL_SUITE_LIMIT:-10800} .ci/check small-worlds chaos-long faults asan valgrind
 	@+$(MAKE) lint
 
 HEADER_OK := $(HEADERS:%=$(BUILD)/headers/%.ok)
