@@ -182,7 +182,7 @@ START_TEST(an_answer_of_an_old_worker_does_not_end_the_try_of_a_start)
 
 		scene_begin_breaking(&sc, 2);
 		sim_stage_start(&sc.stage);
-		l = scene_lease(&sc, &sc.one, 1, 0);
+		l = scene_lease(&sc, &sc.one, 1, 60 * S);
 		sc.stage.machine.script.init = SIM_INIT_FAILED;
 		sim_child_die(sim_machine_find(&sc.stage.machine, sc.stage.pool->idle->proc.pid), 1, 0);
 		scene_pass(&sc, 5 * S);
