@@ -17,14 +17,16 @@ static int execute_check(struct pypool *p, struct pypool_span s, bool array_too,
 {
 	struct span check = span_of(s), head = check;
 	enum cursor_status status;
+	uint64_t place;
 	uint32_t n;
 
 	if (s.size == 0)
 		return 0;
-	status = cursor_check(check);
+	status = cursor_check_place(check, &place);
 	if (status != CURSOR_DONE)
-		return handle_fail(p, -EINVAL, "bad_argument", PYPOOL_NEVER, "%s: not one MessagePack value: %s", what,
-				   cursor_status_text(status));
+		return handle_fail(p, -EINVAL, "bad_argument", PYPOOL_NEVER,
+				   "%s: not one MessagePack value: %s (byte %llu of it)", what,
+				   cursor_status_text(status), (unsigned long long)place);
 	if (mp_read_map(&head, &n) || (array_too && mp_read_array(&head, &n)))
 		return 0;
 	return handle_fail(p, -EINVAL, "bad_argument", PYPOOL_NEVER, "%s: a %s, but it must be %s", what,

@@ -198,6 +198,7 @@ static size_t transport_take_frames(struct pypool *p)
 	size_t at = 0, need = FRAME_PREFIX;
 
 	while (at < p->in_len && p->fd >= 0) {
+		char text[FRAME_TEXT];
 		struct frame frame;
 		enum frame_status status = frame_next(&p->reader, p->in + at, p->in_len - at, &frame);
 		bool alone;
@@ -207,7 +208,7 @@ static size_t transport_take_frames(struct pypool *p)
 			break;
 		}
 		if (status != FRAME_READY) {
-			transport_lose_bad(p, frame_status_text(&p->reader, status));
+			transport_lose_bad(p, frame_status_text(&p->reader, status, text));
 			return 0;
 		}
 		alone = at == 0 && frame.taken == p->in_len && frame.taken >= TRANSPORT_STEAL_BYTES;

@@ -212,6 +212,13 @@ enum cursor_status cursor_feed(struct cursor *c, const uint8_t *data, size_t len
 
 enum cursor_status cursor_check(struct span s)
 {
+	uint64_t place;
+
+	return cursor_check_place(s, &place);
+}
+
+enum cursor_status cursor_check_place(struct span s, uint64_t *place)
+{
 	struct cursor c;
 	size_t used;
 	enum cursor_status status;
@@ -219,7 +226,9 @@ enum cursor_status cursor_check(struct span s)
 	cursor_init(&c, s.len);
 	status = cursor_feed(&c, s.p, s.len, &used);
 	if (status == CURSOR_DONE && used < s.len)
-		return CURSOR_INVALID;
+		status = CURSOR_INVALID;
+	if (status != CURSOR_DONE)
+		*place = cursor_place(&c, s.len);
 	return status;
 }
 

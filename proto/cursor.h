@@ -33,9 +33,16 @@ struct cursor {
 void cursor_init(struct cursor *c, uint64_t limit);
 /* Walks on over data; *used is how many bytes of it belong to the value (all of them on CURSOR_MORE). */
 enum cursor_status cursor_feed(struct cursor *c, const uint8_t *data, size_t len, size_t *used);
+/* After what it has refused: at which byte of the value the header begins that is wrong, however it was fed. */
+static inline uint64_t cursor_place(const struct cursor *c, uint64_t limit)
+{
+	return limit - c->left; /* that header has not been taken */
+}
 /* Exactly one value that fills all of s? Cut, or promising more than s holds, which is the same here: CURSOR_TOO_MANY;
  * nothing at all: CURSOR_MORE; bytes after it: CURSOR_INVALID. */
 enum cursor_status cursor_check(struct span s);
+/* The same. *place: the byte of s at which it is wrong; unchanged when it is not. */
+enum cursor_status cursor_check_place(struct span s, uint64_t *place);
 /* A sentence for people, such as "nested deeper than 512". Static. */
 const char *cursor_status_text(enum cursor_status status);
 

@@ -1,5 +1,6 @@
 #include "proto/frame.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 void frame_reader_init(struct frame_reader *r, enum frame_mode mode, uint32_t max_frame)
@@ -38,9 +39,10 @@ static enum frame_mode mode_of(uint8_t first)
 	return FRAME_UNKNOWN;
 }
 
-static enum frame_status frame_bad(struct frame_reader *r, enum cursor_status why)
+static enum frame_status frame_bad(struct frame_reader *r, enum cursor_status why, uint64_t place)
 {
 	r->why = why;
+	r->place = place;
 	return FRAME_BAD;
 }
 
@@ -59,6 +61,7 @@ static enum frame_status frame_more(struct frame *out, size_t need)
 static enum frame_status frame_next_prefixed(struct frame_reader *r, const uint8_t *data, size_t len, struct frame *out)
 {
 	enum cursor_status status;
+	uint64_t place;
 	uint32_t n;
 
 	if (len < FRAME_PREFIX)
@@ -70,9 +73,9 @@ static enum frame_status frame_next_prefixed(struct frame_reader *r, const uint8
 		return FRAME_TOO_LARGE;
 	if (len - FRAME_PREFIX < n)
 		return frame_more(out, FRAME_PREFIX + (size_t)n);
-	status = cursor_check((struct span){ .p = data + FRAME_PREFIX, .len = n });
+	status = cursor_check_place((struct span){ .p = data + FRAME_PREFIX, .len = n }, &place);
 	if (status != CURSOR_DONE)
-		return frame_bad(r, status);
+		return frame_bad(r, status, place);
 	return frame_ready(out, data + FRAME_PREFIX, n, FRAME_PREFIX + (size_t)n);
 }
 
@@ -94,11 +97,12 @@ static enum frame_status frame_next_bare(struct frame_reader *r, const uint8_t *
 	struct cursor fresh, *c = r->partial;
 	enum cursor_status status;
 	size_t used, total;
+	uint64_t place;
 
 	if (len == 0)
 		return frame_more(out, 1);
 	if (!is_array_header(data[0]))
-		return frame_bad(r, CURSOR_DONE);
+		return frame_bad(r, CURSOR_DONE, 0);
 	if (!c) {
 		cursor_init(&fresh, r->max_frame);
 		c = &fresh;
@@ -107,11 +111,12 @@ static enum frame_status frame_next_bare(struct frame_reader *r, const uint8_t *
 	total = r->scanned + used;
 	if (status == CURSOR_MORE)
 		return frame_keep(r, c, total, out);
+	place = cursor_place(c, r->max_frame);
 	frame_reader_forget(r);
 	if (status == CURSOR_TOO_MANY)
 		return FRAME_TOO_LARGE;
 	if (status != CURSOR_DONE)
-		return frame_bad(r, status);
+		return frame_bad(r, status, place);
 	return frame_ready(out, data, total, total);
 }
 
@@ -129,7 +134,7 @@ enum frame_status frame_next(struct frame_reader *r, const uint8_t *data, size_t
 	return FRAME_FOREIGN;
 }
 
-const char *frame_status_text(const struct frame_reader *r, enum frame_status status)
+static const char *status_words(const struct frame_reader *r, enum frame_status status)
 {
 	switch (status) {
 	case FRAME_READY:
@@ -149,6 +154,17 @@ const char *frame_status_text(const struct frame_reader *r, enum frame_status st
 		return "out of memory";
 	}
 	return "unknown";
+}
+
+const char *frame_status_text(const struct frame_reader *r, enum frame_status status, char out[FRAME_TEXT])
+{
+	const char *words = status_words(r, status);
+
+	if (status == FRAME_BAD)
+		(void)snprintf(out, FRAME_TEXT, "%s (byte %llu of the message)", words, (unsigned long long)r->place);
+	else
+		(void)snprintf(out, FRAME_TEXT, "%s", words);
+	return out;
 }
 
 void frame_put_prefix(uint8_t out[FRAME_PREFIX], uint32_t len)

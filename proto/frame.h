@@ -31,6 +31,7 @@ struct frame_reader {
 	enum frame_mode mode;
 	uint32_t max_frame;     /* bytes of one message */
 	enum cursor_status why; /* of FRAME_BAD */
+	uint64_t place;         /* of FRAME_BAD: the byte of the message at which it is wrong */
 	struct cursor *partial; /* owns: bare framing only, while a message is cut */
 	size_t scanned;         /* bytes of the current message that `partial` has seen */
 };
@@ -46,7 +47,8 @@ void frame_reader_init(struct frame_reader *r, enum frame_mode mode, uint32_t ma
 void frame_reader_deinit(struct frame_reader *r);
 /* data: all bytes received from the start of the current message on. Calls again with more bytes must repeat the old. */
 enum frame_status frame_next(struct frame_reader *r, const uint8_t *data, size_t len, struct frame *out);
-/* A sentence for people about the last FRAME_EMPTY, FRAME_TOO_LARGE or FRAME_BAD. Static. */
-const char *frame_status_text(const struct frame_reader *r, enum frame_status status);
+#define FRAME_TEXT 128
+/* A sentence for people about the last FRAME_EMPTY, FRAME_TOO_LARGE or FRAME_BAD. Returns out. */
+const char *frame_status_text(const struct frame_reader *r, enum frame_status status, char out[FRAME_TEXT]);
 /* Writes the prefix of a message of len bytes. */
 void frame_put_prefix(uint8_t out[FRAME_PREFIX], uint32_t len);

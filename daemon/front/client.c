@@ -179,12 +179,13 @@ static void client_refuse(struct client *c, enum error_code code, const char *me
 static void client_refuse_frame(struct client *c)
 {
 	enum frame_status bad = c->stream.bad;
-	const char *text = frame_status_text(&c->stream.reader, bad);
+	char text[FRAME_TEXT];
 
 	if (bad == FRAME_FOREIGN) {
 		client_close(c);
 		return;
 	}
+	(void)frame_status_text(&c->stream.reader, bad, text);
 	LOG(INFO, "client.bad_frame", KV("client", c->caller.id), KV("reason", text));
 	client_refuse(c,
 		      bad == FRAME_TOO_LARGE ? ERROR_TOO_LARGE

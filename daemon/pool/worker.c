@@ -316,9 +316,10 @@ static void worker_on_frame(struct stream *s, struct slice *body)
 static void worker_on_ended(struct stream *s, enum stream_end why)
 {
 	struct worker *w = container_of(s, struct worker, calls);
+	char text[FRAME_TEXT];
 
 	if (why == STREAM_END_FRAME)
-		slot_break(w, frame_status_text(&s->reader, s->bad));
+		slot_break(w, frame_status_text(&s->reader, s->bad, text));
 	else if (why == STREAM_END_MEMORY)
 		slot_starve(w);
 	/* closed: not dead yet, the exit status is still owed; a worker that closed it and lives is found below */

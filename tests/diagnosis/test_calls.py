@@ -113,7 +113,7 @@ def test_argument_that_is_not_msgpack(start_daemon: StartDaemon) -> None:
         c.send_bytes(c.frame(b"\x94\x00\x14\xa7execute\x91\x82\xa6target\xa5price\xa4args\x91\xc1"))
         check(
             c.wait_error(None), "bad_msgpack", "never",
-            "not MessagePack: the byte 0xc1 in it, or bytes after its end",
+            r"not MessagePack: the byte 0xc1 in it, or bytes after its end \(byte 32 of the message\)",
         )
         c.wait_closed()
 

@@ -92,6 +92,7 @@ struct reading {
 	unsigned n;
 	enum frame_status status;
 	enum cursor_status why;
+	uint64_t place;
 };
 
 /* Reads as daemon/io/stream.c does. seed 0: at once. */
@@ -99,6 +100,7 @@ static void read_frames(struct reading *out, struct span s, enum frame_mode mode
 {
 	struct frame_reader r;
 	struct frame f;
+	char text[FRAME_TEXT];
 	size_t start = 0, end = 0, need = 0;
 
 	*out = (struct reading){ .status = FRAME_MORE };
@@ -122,7 +124,9 @@ static void read_frames(struct reading *out, struct span s, enum frame_mode mode
 		}
 	}
 	out->why = out->status == FRAME_BAD ? r.why : CURSOR_DONE;
-	MUST(frame_status_text(&r, out->status)[0], "no text");
+	out->place = out->status == FRAME_BAD ? r.place : 0;
+	MUST(out->place <= s.len - start, "wrong at a byte that did not come");
+	MUST(frame_status_text(&r, out->status, text)[0], "no text");
 	frame_reader_deinit(&r);
 }
 
@@ -137,9 +141,12 @@ static void check_frames(struct span s, enum frame_mode mode, uint32_t max_frame
 	MUST(whole.n == cut.n, "at once %u frames, in pieces %u", whole.n, cut.n);
 	for (unsigned i = 0; i < whole.n; i++)
 		MUST(whole.starts[i] == cut.starts[i] && whole.lens[i] == cut.lens[i], "frame %u differs", i);
-	if (whole.n < FRAMES_MAX)
-		MUST(whole.status == cut.status && whole.why == cut.why, "at once %d/%d, in pieces %d/%d", whole.status,
-		     whole.why, cut.status, cut.why);
+	if (whole.n == FRAMES_MAX)
+		return;
+	MUST(whole.status == cut.status && whole.why == cut.why, "at once %d/%d, in pieces %d/%d", whole.status,
+	     whole.why, cut.status, cut.why);
+	MUST(whole.place == cut.place, "at once wrong at byte %llu, in pieces at %llu", (unsigned long long)whole.place,
+	     (unsigned long long)cut.place);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

@@ -209,11 +209,12 @@ static void puppet_parse(struct puppet *p)
 
 	while (p->in_len) {
 		enum frame_status status = frame_next(&p->reader, p->in, p->in_len, &f);
+		char text[FRAME_TEXT];
 
 		if (status == FRAME_MORE)
 			return;
 		MUST(status == FRAME_READY, "the daemon sends a worker what is no frame: %s",
-		     frame_status_text(&p->reader, status));
+		     frame_status_text(&p->reader, status, text));
 		puppet_take_call(p, f.body);
 		p->in_len -= f.taken;
 		memmove(p->in, p->in + f.taken, p->in_len);

@@ -148,11 +148,12 @@ static unsigned parse_got(struct user *u)
 		frame_reader_init(&u->in_reader, u->out_reader.mode, FRAME_MAX_LIMIT);
 	while (u->in_len) {
 		enum frame_status status = frame_next(&u->in_reader, u->in, u->in_len, &f);
+		char text[FRAME_TEXT];
 
 		if (status == FRAME_MORE)
 			break;
 		MUST(status == FRAME_READY, "the daemon sends a client what is no frame: %s",
-		     frame_status_text(&u->in_reader, status));
+		     frame_status_text(&u->in_reader, status, text));
 		note_answered(u, f.body);
 		buffer_drop(u->in, &u->in_len, f.taken);
 		n++;

@@ -271,22 +271,25 @@ def test_fault_9_millions_of_tiny_elements_are_forwarded_and_never_decoded(daemo
         assert memory(daemon, "VmHWM") - before < 5 * count
 
 
+# what is wrong, and at which byte
 BAD = {
-    "0xc1": b"\x94\x00\x07\xa4ping\x91\x81\xa1x\xc1",
-    "a truncated uint64": b"\x94\x00\xcf\x00\x00",
-    "a truncated str8": b"\x94\x00\x07\xd9\x20ping",
-    "a truncated ext": b"\x94\x00\x07\xa4ping\x91\xc9\x00",
-    "an object after the message": b"\x94\x00\x07\xa4ping\x90\xc0",
-    "an element missing": b"\x94\x00\x07\xa4ping",
+    "0xc1": (b"\x94\x00\x07\xa4ping\x91\x81\xa1x\xc1", 12),
+    "a truncated uint64": (b"\x94\x00\xcf\x00\x00", 2),
+    "a truncated str8": (b"\x94\x00\x07\xd9\x20ping", 3),
+    "a truncated ext": (b"\x94\x00\x07\xa4ping\x91\xc9\x00", 9),
+    "an object after the message": (b"\x94\x00\x07\xa4ping\x90\xc0", 9),
+    "an element missing": (b"\x94\x00\x07\xa4ping", 3),
 }
 
 
 @pytest.mark.parametrize("what", BAD)
 def test_fault_10_what_is_no_messagepack_is_refused_and_the_connection_closed(daemon: Daemon, what: str) -> None:
     with daemon.client() as other, daemon.client() as c:
-        c.send_bytes(c.frame(BAD[what]))
+        data, place = BAD[what]
+        c.send_bytes(c.frame(data))
         error = refused(c)
         assert (error.code, error.executed) == ("bad_msgpack", "never")
+        assert error.message.endswith(f"(byte {place} of the message)"), error.message
         assert other.call("ping") == "pong"
 
 

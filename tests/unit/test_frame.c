@@ -213,6 +213,7 @@ END_TEST
 START_TEST(fault_8_too_deep_is_bad_and_says_depth)
 	{
 		uint8_t data[600];
+		char text[FRAME_TEXT];
 		struct frame_reader r;
 		struct frame f;
 
@@ -221,7 +222,9 @@ START_TEST(fault_8_too_deep_is_bad_and_says_depth)
 		frame_reader_init(&r, FRAME_UNKNOWN, MAX);
 		ck_assert_int_eq(frame_next(&r, data, sizeof(data), &f), FRAME_BAD);
 		ck_assert_int_eq(r.why, CURSOR_TOO_DEEP);
-		ck_assert_ptr_nonnull(strstr(frame_status_text(&r, FRAME_BAD), "depth"));
+		ck_assert_uint_eq(r.place, 512);
+		ck_assert_str_eq(frame_status_text(&r, FRAME_BAD, text),
+				 "depth: values are nested deeper than 512 (byte 512 of the message)");
 		frame_reader_deinit(&r);
 	}
 END_TEST
@@ -235,17 +238,54 @@ START_TEST(fault_10_c1_truncated_and_trailing_are_bad)
 	}
 END_TEST
 
+/* In pieces of one byte, so that headers are cut. */
+static uint64_t place_of(struct span s)
+{
+	enum frame_status status = FRAME_MORE;
+	struct frame_reader r;
+	struct frame f;
+
+	frame_reader_init(&r, FRAME_UNKNOWN, MAX);
+	for (size_t n = 1; n <= s.len && status == FRAME_MORE; n++)
+		status = frame_next(&r, s.p, n, &f);
+	ck_assert_int_eq(status, FRAME_BAD);
+	frame_reader_deinit(&r);
+	return r.place;
+}
+
+START_TEST(bad_is_told_with_the_byte_of_the_message)
+	{
+		struct span after = BYTES(0x93, 0x02, 0xa1, 'x', 0x90, 0x94, 0x00, 0xc1);
+		struct frame_reader r;
+		struct frame f;
+
+		ck_assert_uint_eq(place_of(BYTES(0x94, 0x00, 0xc1)), 2);
+		ck_assert_uint_eq(place_of(BYTES(0x94, 0x00, 0xcd, 0x01, 0x02, 0xda, 0x00, 0x02, 'x', 'y', 0xc1)), 10);
+		ck_assert_uint_eq(place_of(BYTES(0, 0, 0, 3, 0x92, 0x00, 0xc1)), 2);
+		ck_assert_uint_eq(place_of(BYTES(0, 0, 0, 4, 0x92, 0x00, 0xcd, 0x01)), 2); /* the value that is cut */
+		ck_assert_uint_eq(place_of(BYTES(0, 0, 0, 7, 0x94, 0x00, 0x07, 0xda, 0x00, 0x09, 'x')), 3);
+		ck_assert_uint_eq(place_of(BYTES(0, 0, 0, 5, 0xdd, 0x10, 0x00, 0x00, 0x00)), 0);
+		ck_assert_uint_eq(place_of(BYTES(0, 0, 0, 3, 0x91, 0x01, 0xc0)), 2); /* after its end */
+		frame_reader_init(&r, FRAME_UNKNOWN, MAX);
+		ck_assert_int_eq(next(&r, after, &f), FRAME_READY);
+		ck_assert_int_eq(frame_next(&r, after.p + 5, 3, &f), FRAME_BAD);
+		ck_assert_uint_eq(r.place, 2); /* of that message, not of the connection */
+		frame_reader_deinit(&r);
+	}
+END_TEST
+
 START_TEST(every_bare_message_must_be_an_array)
 	{
 		struct frame_reader r;
 		struct frame f;
 		struct span s = BYTES(0x93, 0x02, 0xa1, 'x', 0x90, 0x05);
+		char text[FRAME_TEXT];
 
 		frame_reader_init(&r, FRAME_UNKNOWN, MAX);
 		ck_assert_int_eq(next(&r, s, &f), FRAME_READY);
 		ck_assert_uint_eq(f.taken, 5);
 		ck_assert_int_eq(frame_next(&r, s.p + 5, 1, &f), FRAME_BAD);
-		ck_assert_str_eq(frame_status_text(&r, FRAME_BAD), "a message must be an array");
+		ck_assert_str_eq(frame_status_text(&r, FRAME_BAD, text), "a message must be an array (byte 0 of the message)");
 		frame_reader_deinit(&r);
 	}
 END_TEST
@@ -291,6 +331,7 @@ int main(void)
 	tcase_add_test(t, fault_2_6_claims_cost_no_memory);
 	tcase_add_test(t, fault_8_too_deep_is_bad_and_says_depth);
 	tcase_add_test(t, fault_10_c1_truncated_and_trailing_are_bad);
+	tcase_add_test(t, bad_is_told_with_the_byte_of_the_message);
 	tcase_add_test(t, every_bare_message_must_be_an_array);
 	tcase_add_test(t, a_later_bare_message_may_be_an_array_of_any_length);
 	tcase_add_test(t, the_prefix_is_big_endian);
