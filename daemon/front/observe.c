@@ -60,7 +60,7 @@ static void pack_calls(msgpack_packer *pk, struct server *s)
 
 static void pack_pool_short(msgpack_packer *pk, const struct pool *p)
 {
-	msgpack_pack_map(pk, 8);
+	msgpack_pack_map(pk, 9);
 	pack_kv_text(pk, "name", p->settings->name);
 	pack_kv_text(pk, "state", pool_state_name(p));
 	pack_kv_uint(pk, "workers", pool_living(p));
@@ -68,6 +68,7 @@ static void pack_pool_short(msgpack_packer *pk, const struct pool *p)
 	pack_kv_uint(pk, "busy", p->in_state[WORKER_BUSY]);
 	pack_kv_uint(pk, "starting", p->in_state[WORKER_STARTING] + p->in_state[WORKER_INITIALIZING]);
 	pack_kv_uint(pk, "queued", p->queue.count);
+	pack_kv_text(pk, "recorder", recorder_state_name(p));
 	view_pack_failure(pk, p);
 }
 

@@ -11,7 +11,27 @@
 #define FORMAT 1
 #define RECORDS_MAX 100
 #define BYTES_MAX (UINT64_C(256) * 1024 * 1024)
+#define RETRY_AFTER (60 * NS_PER_S)
 #define PER_SECOND_MAX 20 /* a storm of failures is many times the same one: the loop has better things to do */
+
+/* The directory, if it is asked for and has not failed a moment ago. False: there is none. */
+static bool recorder_open(struct pool *p)
+{
+	const struct pool_settings *s = p->settings;
+	struct recorder *rec = &p->recorder;
+
+	if (rec->archive.fd >= 0)
+		return true;
+	if (!rec->archive.path || loop_now(p->loop) < rec->retry)
+		return false;
+	if (archive_open(&rec->archive) < 0) {
+		rec->retry = loop_now(p->loop) + RETRY_AFTER;
+		return false;
+	}
+	rec->retry = 0;
+	LOG(INFO, "recorder.open", KV("pool", s->name), KV("path", s->record_failures));
+	return true;
+}
 
 void recorder_init(struct pool *p)
 {
@@ -22,8 +42,7 @@ void recorder_init(struct pool *p)
 		return;
 	}
 	archive_init(&p->recorder.archive, s->record_failures, s->name, RECORDS_MAX, BYTES_MAX);
-	if (archive_open(&p->recorder.archive) == 0)
-		LOG(INFO, "recorder.open", KV("pool", s->name), KV("path", s->record_failures));
+	(void)recorder_open(p); /* now, so that what is wrong with it is known early */
 }
 
 void recorder_deinit(struct pool *p)
@@ -33,7 +52,18 @@ void recorder_deinit(struct pool *p)
 
 bool recorder_is_on(const struct pool *p)
 {
-	return p->recorder.archive.path != NULL;
+	return p->recorder.archive.fd >= 0;
+}
+
+const char *recorder_state_name(const struct pool *p)
+{
+	return recorder_is_on(p) ? "on" : p->recorder.archive.path ? "unusable" : "off";
+}
+
+/* It was off when the call was sent, and the arguments are gone. */
+static bool recorder_is_late(const struct request *r)
+{
+	return r->body_bytes && !r->body.span.len;
 }
 
 static bool recorder_wants(const struct request *r, const struct outcome *o)
@@ -145,7 +175,7 @@ void recorder_note(const struct request *r, const struct outcome *o)
 	msgpack_packer pk;
 	uint64_t now;
 
-	if (!recorder_is_on(r->pool) || !recorder_wants(r, o) || !recorder_admits(rec, r->pool))
+	if (!recorder_wants(r, o) || !recorder_open(r->pool) || recorder_is_late(r) || !recorder_admits(rec, r->pool))
 		return;
 	now = wall_ms();
 	packed_begin(&buf, &pk);

@@ -132,6 +132,7 @@ def test_a_directory_that_others_may_change_is_refused_and_calls_go_on(
             assert c.fail_execute("fail", pool=name).code == "app_error"
             assert c.execute("echo", 2, pool=name) == 2
         daemon.wait_log("archive.failed.*others may write")
+        assert [p["recorder"] for p in c.call("status")["pools"]] == ["unusable", "unusable"]
     assert files(directory) == [] and files(tmp_path / "target") == []
 
 

@@ -211,6 +211,7 @@ START_TEST(a_directory_that_cannot_be_used_hurts_no_call)
 
 		recording_begin(&sc, true);
 		ck_assert_int_eq(rmdir(dir), 0);
+		close(sc.stage.pool->recorder.archive.fd);
 		sc.stage.pool->recorder.archive.fd = -1; /* as if it could not be opened at the start */
 		ck_assert_int_eq(symlink("/tmp", dir), 0);
 		sim_execute(&sc.one, 1, 0, 0);
@@ -222,7 +223,70 @@ START_TEST(a_directory_that_cannot_be_used_hurts_no_call)
 	}
 END_TEST
 
+/* A call that fails. */
+static void fail_one(struct scene *sc, uint64_t id)
+{
+	sim_execute(&sc->one, id, 0, 0);
+	scene_pass(sc, 0);
+	sim_child_reply_error(scene_child(sc), scene_child(sc)->call, "app_error", "again");
+	scene_pass(sc, 0);
+	ck_told(&sc->one, id, ERROR_APP_ERROR, EXECUTED_YES);
+}
+
+START_TEST(an_unusable_directory_turns_it_off_and_is_tried_again_a_minute_later)
+	{
+		uint8_t data[4096];
+		struct scene sc;
+		struct pool *p;
+		size_t len;
+
+		recording_begin(&sc, true);
+		p = sc.stage.pool;
+		ck_assert_str_eq(recorder_state_name(p), "on");
+		close(p->recorder.archive.fd);
+		p->recorder.archive.fd = -1;
+		ck_assert_int_eq(chmod(dir, 0777), 0); /* others may write to it */
+		fail_one(&sc, 1);
+		ck_assert(!recorder_is_on(p));
+		ck_assert_str_eq(recorder_state_name(p), "unusable");
+		ck_assert_uint_eq(p->recorder.archive.n_failures, 0); /* told in the log */
+		ck_assert_int_eq(chmod(dir, 0700), 0);
+		scene_pass(&sc, 59 * S);
+		fail_one(&sc, 2);
+		ck_assert(!recorder_is_on(p));
+		ck_assert_uint_eq(records(data, sizeof(data), &len), 0);
+		scene_pass(&sc, S);
+		fail_one(&sc, 3);
+		ck_assert_str_eq(recorder_state_name(p), "on");
+		ck_assert_uint_eq(records(data, sizeof(data), &len), 1);
+		recording_end(&sc);
+	}
+END_TEST
+
+START_TEST(a_call_whose_arguments_were_dropped_while_it_was_off_is_not_recorded)
+	{
+		uint8_t data[4096];
+		struct scene sc;
+		struct request *r;
+		size_t len;
+
+		recording_begin(&sc, true);
+		sim_execute(&sc.one, 1, 0, 0);
+		scene_pass(&sc, 0);
+		r = scene_worker(&sc)->slot.request;
+		ck_assert_uint_gt(r->body_bytes, 0);
+		r->args = (struct span){ 0 };
+		slice_clear(&r->body); /* as slot_start() does with a large one */
+		sim_child_reply_error(scene_child(&sc), scene_child(&sc)->call, "app_error", "again");
+		scene_pass(&sc, 0);
+		ck_assert_uint_eq(records(data, sizeof(data), &len), 0);
+		recording_end(&sc);
+	}
+END_TEST
+
 RUN_SUITE("recorder", a_call_whose_worker_died_is_one_map_with_all_that_a_worker_is_given,
 	  what_a_handler_raised_is_recorded_and_what_succeeds_or_never_ran_is_not, a_deadline_while_it_runs_is_recorded,
 	  nothing_is_recorded_when_it_is_off, a_storm_of_failures_is_sampled,
-	  a_directory_that_cannot_be_used_hurts_no_call)
+	  a_directory_that_cannot_be_used_hurts_no_call,
+	  an_unusable_directory_turns_it_off_and_is_tried_again_a_minute_later,
+	  a_call_whose_arguments_were_dropped_while_it_was_off_is_not_recorded)
