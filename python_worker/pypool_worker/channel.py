@@ -1,27 +1,45 @@
 """The call channel: messages behind a length of 4 bytes, on a blocking stream socket."""
 from __future__ import annotations
 
+import _socket  # not socket, which takes long to import
 import os
+import struct
+import time
 from typing import Optional
 
 from pypool_worker.errors import ProtocolError
 
 HEADER = 4
+LENGTH = struct.Struct(">I")
 FRAME_MAX = 0x04FFFFFF
 BUFFER_SIZE = 64 * 1024
 JOIN_MAX = 64 * 1024
 KEEP_MAX = 4 << 20  # a buffer that is made anew is faulted in page by page, which costs more than reading into it
 
 
+class BadLength(ProtocolError):
+    """A frame that announces a length that cannot be."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"a frame of length {size}")
+        self.size = size
+
+
 class Channel:
     """Reads and writes whole frames. Main thread only, except stop_reading().
 
     It keeps the number of the descriptor and no socket object: nothing of it is closed behind our back.
+
+    `filled_ns`: when the last frame was read, on the clock of time.monotonic_ns(), if it did not come alone; else 0:
+    just now.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._view = memoryview(bytearray(BUFFER_SIZE))
+        self.filled_ns = 0
+        self._buffer = bytearray(BUFFER_SIZE)
+        self._view = memoryview(self._buffer)
+        self._whole = [self._view]
         self._large = memoryview(b"")
         self._start = 0
         self._end = 0
@@ -29,28 +47,32 @@ class Channel:
     def receive(self) -> Optional[memoryview]:
         """The next frame, valid until the next call of this; None at the end. Blocks.
 
-        Raises ProtocolError for a length that cannot be and for an end inside a frame, OSError when the socket is gone.
+        Raises BadLength, ProtocolError for an end inside a frame, OSError when the socket is gone.
         """
-        while True:
-            have = self._end - self._start
-            if have >= HEADER:
-                size = self._size()
-                if have >= HEADER + size:
-                    return self._take(size)
-                if HEADER + size > BUFFER_SIZE:
-                    return self._receive_large(size)
-            if self._start:
-                self._view[:have] = self._view[self._start:self._end]
-                self._start, self._end = 0, have
-            if not self._fill(self._view[have:]):
-                if have:
-                    raise ProtocolError("the call channel ended inside a frame")
+        begin, end = self._start, self._end
+        filled = begin == end
+        if filled:
+            begin, end = 0, os.readv(self._fd, self._whole)
+            if not end:
                 return None
+        body = begin + HEADER
+        if body < end:
+            rest = body + LENGTH.unpack_from(self._buffer, begin)[0]
+            if body < rest <= end:
+                self._start, self._end = rest, end
+                if filled:
+                    self.filled_ns = 0 if rest == end else time.monotonic_ns()
+                return self._view[body:rest]
+        self._start, self._end = begin, end
+        return self._receive_in_pieces()
 
     def send(self, *parts: bytes) -> None:
         """Writes one frame made of those. Blocks until all of it is written; OSError when the socket is gone."""
+        if len(parts) == 1 and len(parts[0]) <= JOIN_MAX:
+            self.send_small(parts[0])
+            return
         size = sum(map(len, parts))
-        header = size.to_bytes(HEADER, "big")
+        header = LENGTH.pack(size)
         if size <= JOIN_MAX:
             self._write_all(memoryview(header + b"".join(parts)))
             return
@@ -60,37 +82,63 @@ class Channel:
                 self._write_all(memoryview(part)[written:])
             written = max(0, written - len(part))
 
+    def send_small(self, body: bytes) -> None:
+        """The same for a small frame that is there as a whole."""
+        frame = LENGTH.pack(len(body)) + body
+        written = os.write(self._fd, frame)
+        if written < len(frame):
+            self._write_all(memoryview(frame)[written:])
+
     def stop_reading(self) -> None:
         """What has arrived is still received, then the end; the way out stays open. From any thread."""
-        import socket  # here: needed once, at the end of a worker's life
-
-        sock = socket.socket(fileno=self._fd)
+        sock = _socket.socket(fileno=self._fd)
         try:
-            sock.shutdown(socket.SHUT_RD)
+            sock.shutdown(_socket.SHUT_RD)
         finally:
             sock.detach()
+            os.set_blocking(self._fd, True)  # after socket.setdefaulttimeout() a socket object has made it the contrary
 
-    def abandon(self) -> None:
-        """In a forked child: the channel belongs to the worker."""
-        self._fd = -1
+    def close(self) -> None:
+        """Both ways, also for those who hold a copy of the descriptor; what was not read goes with it."""
+        fd = self.abandon()
+        try:
+            sock = _socket.socket(fileno=fd)
+        except OSError:
+            return  # user code closed it, or put something else in its place
+        try:
+            sock.shutdown(_socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other end is gone
+        finally:
+            sock.close()
 
-    def _size(self) -> int:
-        size = int.from_bytes(self._view[self._start:self._start + HEADER], "big")
-        if not 0 < size <= FRAME_MAX:
-            raise ProtocolError(f"a frame of length {size}")
-        return size
+    def abandon(self) -> int:
+        """In a forked child: the channel belongs to the worker. Returns the descriptor, which is as open as it was."""
+        fd, self._fd = self._fd, -1
+        return fd
 
-    def _take(self, size: int) -> memoryview:
-        begin = self._start + HEADER
-        self._start = begin + size
-        if self._start == self._end:
-            self._start = self._end = 0
-        return self._view[begin:begin + size]
-
-    def _fill(self, room: memoryview) -> int:
-        got = os.readv(self._fd, [room])
-        self._end += got
-        return got
+    def _receive_in_pieces(self) -> memoryview:
+        """A frame of which only a part is in the buffer, or one that cannot be."""
+        while True:
+            begin, end = self._start, self._end
+            have = end - begin
+            if have >= HEADER:
+                size: int = LENGTH.unpack_from(self._buffer, begin)[0]
+                if not 0 < size <= FRAME_MAX:
+                    raise BadLength(size)
+                if HEADER + size > BUFFER_SIZE:
+                    return self._receive_large(size)
+                if have >= HEADER + size:
+                    self._start = begin + HEADER + size
+                    self.filled_ns = 0 if self._start == end else time.monotonic_ns()
+                    return self._view[begin + HEADER:self._start]
+            if begin:
+                self._view[:have] = self._view[begin:end]
+                self._start, self._end = 0, have
+            got = os.readv(self._fd, [self._view[have:]])
+            if not got:
+                raise ProtocolError("the call channel ended inside a frame")
+            self._end += got
 
     def _receive_large(self, size: int) -> memoryview:
         frame = self._large[:size]
@@ -100,7 +148,7 @@ class Channel:
                 self._large = frame
         have = self._end - self._start - HEADER
         frame[:have] = self._view[self._start + HEADER:self._end]
-        self._start = self._end = 0
+        self._start = self._end = self.filled_ns = 0
         while have < size:
             got = os.readv(self._fd, [frame[have:]])
             if not got:

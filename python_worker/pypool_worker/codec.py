@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import ModuleType
 from typing import Any, Callable, Dict, Tuple, Union
 
@@ -18,40 +19,43 @@ class Codec:
 
     def __init__(self, msgpack: ModuleType) -> None:
         self._msgpack = msgpack
-        self._unpackb: Callable[..., Any] = msgpack.unpackb
+        # One whole value. Length limits are the frame's own; ValueError, TypeError (a key that cannot be one).
+        self.unpack: Callable[[Buffer], Any] = partial(msgpack.unpackb, raw=False, strict_map_key=False)
         self.name = "c" if "_cmsgpack" in str(msgpack.Packer.__module__) else "python"
-        self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
+        self.pack_small: Callable[[Any], bytes] = msgpack.Packer().pack
 
     def another(self) -> Codec:
         """For another thread."""
         return Codec(self._msgpack)
 
     def pack(self, value: Any) -> bytes:
-        """Raises whatever the value provokes; the codec stays usable."""
-        packed = self._pack(value)
+        """Raises whatever the value provokes; the codec stays usable. pack_small() is the same for what is known to be
+        small, or for whoever calls trim() with what came out."""
+        packed = self.pack_small(value)
         if len(packed) > PACKER_KEEP:
-            self._pack = self._msgpack.Packer().pack  # its buffer has grown as large as the value
+            self.trim(packed)
         return packed
 
-    def pack_around(self, before: Tuple[Any, ...], value: bytes, after: Any) -> Tuple[bytes, bytes, bytes]:
-        """The array of `before`, `value` and `after`, in three parts: `value` is not copied. From 64 KiB to 4 GiB."""
-        count = (0x90 + len(before) + 2).to_bytes(1, "big")
-        head = count + b"".join(map(self._pack, before)) + BIN_32 + len(value).to_bytes(4, "big")
-        return head, value, self._pack(after)
+    def trim(self, packed: bytes) -> None:
+        """The packer's buffer has grown as large as this."""
+        if len(packed) > PACKER_KEEP:
+            self.pack_small = self._msgpack.Packer().pack
 
-    def unpack(self, frame: Buffer) -> Any:
-        """One whole value. Length limits are the frame's own; ValueError, TypeError (a key that cannot be one)."""
-        return self._unpackb(frame, raw=False, strict_map_key=False)
+    def pack_around(self, before: Tuple[Any, ...], value: bytes, after: Tuple[Any, ...]) -> Tuple[bytes, bytes, bytes]:
+        """The array of `before`, `value` and `after`, in three parts: `value` is not copied. From 64 KiB to 4 GiB."""
+        count = (0x90 + len(before) + 1 + len(after)).to_bytes(1, "big")
+        head = count + b"".join(map(self.pack_small, before)) + BIN_32 + len(value).to_bytes(4, "big")
+        return head, value, b"".join(map(self.pack_small, after))
 
     def pack_before(self, before: Tuple[Any, ...], value: Any, after: bytes) -> Tuple[bytes, bytes, bytes]:
         """The array of `before`, `value` and `after`, which is packed already. Raises whatever the value provokes."""
         count = (0x90 + len(before) + 2).to_bytes(1, "big")
-        return count + b"".join(map(self._pack, before)), self.pack([value])[1:], after
+        return count + b"".join(map(self.pack_small, before)), self.pack([value])[1:], after
 
     def pack_raw_map(self, packed: Dict[str, bytes]) -> bytes:
         """A map of values that are packed already."""
         head: bytes = self._msgpack.Packer().pack_map_header(len(packed))
-        return head + b"".join([part for key, value in packed.items() for part in (self._pack(key), value)])
+        return head + b"".join([part for key, value in packed.items() for part in (self.pack_small(key), value)])
 
     def unpack_apart(self, frame: Buffer, path: Tuple[str, ...], fields: Dict[str, Any]) -> Any:
         """`[.., .., .., [fields]]`, the map at `path` in fields left in pieces: its keys, and bytes for each value.
@@ -66,6 +70,14 @@ class Codec:
         _map_apart(unpacker, frame, path, fields)
         message.append([fields])
         return message
+
+    def check(self, frame: Buffer) -> None:
+        """Raises an exception when the bytes are not one well-formed value, whatever Python can make of it."""
+        unpacker = self._msgpack.Unpacker()
+        unpacker.feed(frame)
+        unpacker.skip()
+        if unpacker.tell() != len(frame):
+            raise ValueError("it ends before its frame")
 
     def unpack_head(self, frame: Buffer) -> Tuple[Any, Any]:
         """The first two elements of an array whose rest cannot be read."""

@@ -71,6 +71,17 @@ class SessionContext(Context):
             self._session.close()
 
 
+class DirectContext(Context):
+    """Of a call in a direct lease."""
+
+    __slots__ = ()
+
+    @property
+    def session(self) -> Session:
+        raise RuntimeError("session values are not to be had in direct calls: they live in the daemon, which takes no "
+                           "part in these")
+
+
 _current: ContextVar[Context] = ContextVar("pypool_worker.current")
 
 

@@ -1,12 +1,14 @@
 """The control channel: one message a packet, served by a thread of its own, also while a call or an import runs."""
 from __future__ import annotations
 
+import _socket  # not socket, which takes long to import
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, List, NoReturn, Optional
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
 from pypool_worker.codec import Codec
 from pypool_worker.errors import ProtocolError
@@ -15,6 +17,8 @@ from pypool_worker.output import complain
 PACKET_MAX = 64 * 1024
 TEXT_MAX = 30 * 1024  # of a traceback in a packet
 TARGETS_MAX = 1000
+FD_SIZE = 4
+FDS_ROOM = _socket.CMSG_SPACE(4 * FD_SIZE)  # one is expected: more are seen, and closed
 
 
 class Init:
@@ -39,14 +43,17 @@ class Init:
 class Control:
     """The worker's end. Methods are for the main thread; the thread reads, answers pings and obeys."""
 
-    def __init__(self, fd: int, codec: Codec, on_stop: Callable[[], None],
-                 on_forget: Callable[[int, int], None]) -> None:
-        """Both are called in the thread, `on_stop` once; `on_forget` with a session and how often it was sent."""
+    def __init__(self, fd: int, codec: Codec, on_stop: Callable[[], None], on_forget: Callable[[int, int], None],
+                 on_channel: Callable[[int, int], None]) -> None:
+        """All are called in the thread, `on_stop` once; `on_forget` with a session and how often it was sent,
+        `on_channel` with a lease and a descriptor, which is the callee's from then on."""
         self._fd = fd
+        self._socket = _socket.socket(fileno=fd)
         self._codec = codec
         self._thread_codec = codec.another()
         self._on_stop = on_stop
         self._on_forget = on_forget
+        self._on_channel = on_channel
         self._init: Optional[Init] = None
         self._news = threading.Event()
         self.stopping = False
@@ -87,6 +94,7 @@ class Control:
     def abandon(self) -> None:
         """In a forked child: the channel belongs to the worker."""
         self._fd = -1
+        self._socket.detach()
 
     def _send(self, codec: Codec, name: str, fields: Dict[str, Any]) -> None:
         os.write(self._fd, codec.pack([2, name, [fields]]))
@@ -94,14 +102,20 @@ class Control:
     def _run(self) -> None:
         try:
             while True:
-                packet = os.read(self._fd, PACKET_MAX)
+                packet, ancillary, flags, _ = self._socket.recvmsg(PACKET_MAX, FDS_ROOM, _socket.MSG_CMSG_CLOEXEC)
                 if not packet:
                     os._exit(1)  # the daemon is gone, and with it whoever waits for what runs here
-                self._obey(packet)
+                fds = _descriptors(ancillary)
+                try:
+                    self._obey(packet, fds, bool(flags & _socket.MSG_CTRUNC))
+                finally:
+                    for fd in fds:  # those that nobody took
+                        os.close(fd)
         except BaseException as exc:
             _die(exc)
 
-    def _obey(self, packet: bytes) -> None:
+    def _obey(self, packet: bytes, fds: List[int], cut: bool) -> None:
+        """Takes out of `fds` what it keeps. `cut`: there were more."""
         try:
             kind, name, params = self._thread_codec.unpack(packet)
             fields: Dict[str, Any] = params[0] if params else {}
@@ -112,6 +126,12 @@ class Control:
         elif kind == 2 and name == "init":
             self._init = Init(fields)
             self._news.set()
+        elif kind == 2 and name == "channel":
+            lease = _numbers(fields, "lease")[0]
+            if len(fds) != 1 or cut:
+                more = " and more" if cut else ""
+                raise ProtocolError(f"a channel with {len(fds)}{more} descriptors in place of one")
+            self._on_channel(lease, fds.pop())
         elif kind == 2 and name == "forget":
             self._on_forget(*_numbers(fields, "session", "send"))
         elif kind == 2 and name == "stop" and not self.stopping:
@@ -124,6 +144,15 @@ def _die(exc: BaseException) -> NoReturn:
     expected = isinstance(exc, (ProtocolError, OSError))
     complain(f"the control channel failed: {exc if expected else traceback.format_exc()}")
     os._exit(1)
+
+
+def _descriptors(ancillary: List[Tuple[int, int, bytes]]) -> List[int]:
+    found = []
+    for level, kind, data in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            for at in range(0, len(data) - FD_SIZE + 1, FD_SIZE):
+                found.append(int.from_bytes(data[at:at + FD_SIZE], sys.byteorder))
+    return found
 
 
 def _numbers(fields: Dict[str, Any], *keys: str) -> List[int]:

@@ -5,7 +5,7 @@ import os
 from typing import Callable, Sequence
 
 
-def guard_forks(abandon: Sequence[Callable[[], None]], fds: Sequence[int]) -> None:
+def guard_forks(abandon: Sequence[Callable[[], object]], fds: Sequence[int]) -> None:
     """In every child that os.fork() makes of this process: gives up what speaks for the worker, closes its descriptors.
 
     A child that comes back into the runner then fails at its first write; multiprocessing's children never do.

@@ -17,31 +17,40 @@ REASON_DEADLINE = 2
 
 
 class Interrupt:
-    """What is armed now, against what the daemon wants. Main thread only."""
+    """What is armed now, against what the daemon wants. Main thread only.
+
+    `armed`: the call, or 0; only to be set to 0, which is what disarm() does, where a call of it is too much.
+    """
 
     def __init__(self, page: memoryview) -> None:
         """`page`: two words of 64 bits, `wanted` and `reason`."""
         self._page = page
-        self._armed = 0
+        self.armed = 0
 
     def install(self) -> None:
         signal.signal(signal.SIGUSR1, self._on_signal)
 
     def arm(self, call: int) -> None:
         """Raises at once when the interrupt came before the call did. Only inside a `try` that disarms."""
-        self._armed = call
+        self.armed = call
         if self._page[WANTED] == call:
             self._strike()
 
     def disarm(self) -> None:
-        self._armed = 0
+        self.armed = 0
+
+    def expire(self) -> None:
+        """The time of the call that is armed is over, if one is."""
+        if self.armed:
+            self.armed = 0
+            raise DeadlineExceeded("the call is past its deadline")
 
     def _on_signal(self, _signo: int, _frame: object) -> None:
-        if self._armed and self._page[WANTED] == self._armed:
+        if self.armed and self._page[WANTED] == self.armed:
             self._strike()
 
     def _strike(self) -> NoReturn:
-        self._armed = 0
+        self.armed = 0
         if self._page[REASON] == REASON_DEADLINE:
             raise DeadlineExceeded("the call is past its deadline")
         raise CallCancelled("the caller cancelled the call")

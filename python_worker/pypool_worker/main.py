@@ -15,8 +15,10 @@ from pypool_worker.copies import Copies
 from pypool_worker.dump import Dump
 from pypool_worker.errors import ProtocolError
 from pypool_worker.fork import guard_forks
+from pypool_worker.handover import Handover
 from pypool_worker.interrupt import Interrupt, map_page
 from pypool_worker.output import complain, configure_output, flush_output, release_output
+from pypool_worker.place import Place
 from pypool_worker.registry import registry
 from pypool_worker.runner import Runner
 
@@ -39,7 +41,8 @@ class Worker:
         self._dump = Dump(DUMP)
         self._channel = Channel(CALLS)
         self._copies = Copies()
-        self._control = Control(CONTROL, codec, self._channel.stop_reading, self._copies.forget)
+        self._handover = Handover()
+        self._control = Control(CONTROL, codec, self._channel.stop_reading, self._copies.forget, self._handover.put)
         self._pid = os.getpid()
 
     def run(self, started_ns: int) -> int:
@@ -47,7 +50,7 @@ class Worker:
         self._dump.install()
         self._interrupt.install()
         signal.signal(signal.SIGINT, _leave_it_to_the_daemon)
-        guard_forks([self._channel.abandon, self._control.abandon, self._dump.abandon], FDS)
+        guard_forks([self._channel.abandon, self._control.abandon, self._dump.abandon, self._handover.abandon], FDS)
         self._control.hello(started_ns, "%d.%d.%d" % sys.version_info[:3])
         self._control.start()
         init = self._control.wait_init()
@@ -64,8 +67,8 @@ class Worker:
         if not self._control.stopping:
             hooks = registry.session_close_hooks
             self._control.ready(targets.names(), targets.idempotent(), bool(hooks))
-            self._serve(Runner(self._channel, self._codec, targets, self._interrupt, self._dump, init.max_reply,
-                               self._copies, hooks))
+            place = Place(self._codec, targets, self._interrupt, self._dump, init)
+            self._serve(Runner(self._channel, place, self._copies, hooks, self._handover))
             close_all(hooks, self._copies.bound(), self._codec)
         run_stop_hooks(registry)
         release_output()

@@ -115,8 +115,8 @@ def on_stop(hook: Hook) -> Hook:
 
 
 def on_session_close(hook: SessionHook) -> SessionHook:
-    """Runs the function with the session, whose values it may read, when the session is closed, and when the worker that
-    it is bound to is told to leave; last registered first. Not after a crash or a kill."""
+    """Runs the function with the session, whose values it may read, when the session is closed, and when the worker
+    that it is bound to is told to leave; last registered first. Not after a crash or a kill."""
     _check_hook(hook, "on_session_close", "a function that takes the session")
     registry.session_close_hooks.append(hook)
     return hook

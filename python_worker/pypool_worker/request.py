@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from pypool_worker.codec import Buffer, Codec
 from pypool_worker.errors import BadRequest, ProtocolError
 
-EXECUTE, SESSION_CLOSE = METHODS = ("execute", "session_close")
+EXECUTE, SESSION_CLOSE, DIRECT = METHODS = ("execute", "session_close", "direct")
 SESSION_VALUES = ("session", "values")
 SESSION_KEY = b"\xa7session"
 GLANCE = 1024  # bytes of a frame, within which its session begins
@@ -30,18 +30,21 @@ class Request:
             raise BadRequest("deadline_ns must be an integer")
         if self.traceparent is not None and type(self.traceparent) is not str:
             raise BadRequest("traceparent must be text")
-        self.args: List[Any] = []
-        self.kwargs: Dict[str, Any] = {}
-        args = get("args")
-        if type(args) is list:
-            self.args = args
-        elif type(args) is dict:
-            for key in args:
-                if type(key) is not str:
-                    raise BadRequest(f"args: a keyword must be text, not {type(key).__name__}")
-            self.kwargs = args
-        elif args is not None:
-            raise BadRequest(f"args must be an array (positional) or a map (keywords), not {type(args).__name__}")
+        self.args, self.kwargs = take_arguments(get("args"))
+
+
+def take_arguments(args: Any) -> Tuple[List[Any], Dict[str, Any]]:
+    """Positional ones and keywords. Raises BadRequest."""
+    if type(args) is list:
+        return args, {}
+    if args is None:
+        return [], {}
+    if type(args) is not dict:
+        raise BadRequest(f"args must be an array (positional) or a map (keywords), not {type(args).__name__}")
+    for key in args:
+        if type(key) is not str:
+            raise BadRequest(f"args: a keyword must be text, not {type(key).__name__}")
+    return [], args
 
 
 class Unreadable(BadRequest):
@@ -69,7 +72,7 @@ def unpack_call(codec: Codec, frame: Buffer) -> Tuple[int, str, Dict[str, Any]]:
         raise ProtocolError("a frame that is no request")
     _, call, method, params = message
     if method not in METHODS or type(params) is not list or len(params) != 1 or type(params[0]) is not dict:
-        raise Unreadable(call, "the worker takes execute and session_close with one map")
+        raise Unreadable(call, "the worker takes execute, session_close and direct with one map")
     fields: Dict[str, Any] = params[0]
     if not apart and "session" in fields:
         session = fields["session"]

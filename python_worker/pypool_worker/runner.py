@@ -1,4 +1,4 @@
-"""The runner: takes one call after another and answers each. The only place where handlers run.
+"""The runner: takes one call after another and answers each. Handlers run here, and in direct.py in the same way.
 
 Whatever a handler raises becomes its reply. An interrupt can rise only between arm() and disarm(), both inside
 a `try` of their own: none reaches the code that packs, reads or writes.
@@ -9,24 +9,20 @@ import time
 from typing import Any, Dict, Optional, Tuple
 
 from pypool_worker import context
-from pypool_worker.channel import FRAME_MAX, Channel
+from pypool_worker.channel import Channel
 from pypool_worker.closing import Hooks, closing_session, run_close_hooks
-from pypool_worker.codec import Codec
 from pypool_worker.context import SessionContext
 from pypool_worker.copies import Copies, MissingCopy
-from pypool_worker.dump import Dump
+from pypool_worker.direct import Direct
 from pypool_worker.errors import BadRequest, CallCancelled, DeadlineExceeded
-from pypool_worker.failure import TRACEBACK_MAX
-from pypool_worker.fault import BRIEF, Fault, raised, refused
-from pypool_worker.interrupt import Interrupt
+from pypool_worker.fault import Fault, raised, refused
+from pypool_worker.handover import Handover
 from pypool_worker.misfit import describe_misfit
 from pypool_worker.output import flush_output
+from pypool_worker.place import LARGE, Place
 from pypool_worker.registry import Handler
-from pypool_worker.request import EXECUTE, Request, Unreadable, unpack_call
+from pypool_worker.request import EXECUTE, SESSION_CLOSE, Request, Unreadable, unpack_call
 from pypool_worker.session import Session, SessionMisfit
-from pypool_worker.targets import Targets
-
-LARGE = 1 << 16  # bytes of that length are written from where they are: packing would copy them twice
 
 Reply = Tuple[bytes, ...]  # the parts of one message
 
@@ -34,17 +30,18 @@ Reply = Tuple[bytes, ...]  # the parts of one message
 class Runner:
     """Serves the call channel until its end."""
 
-    def __init__(self, channel: Channel, codec: Codec, targets: Targets, interrupt: Interrupt, dump: Dump,
-                 max_reply: int, copies: Copies, close_hooks: Hooks) -> None:
+    def __init__(self, channel: Channel, place: Place, copies: Copies, close_hooks: Hooks, handover: Handover) -> None:
         self._channel = channel
-        self._codec = codec
-        self._targets = targets
-        self._interrupt = interrupt
-        self._dump = dump
+        self._place = place
+        self._codec = place.codec
+        self._targets = place.targets
+        self._interrupt = place.interrupt
+        self._dump = place.dump
         self._copies = copies
         self._close_hooks = close_hooks
-        self._max_reply = min(max_reply or FRAME_MAX, FRAME_MAX)
-        self._traceback_max = min(TRACEBACK_MAX, max(BRIEF, self._max_reply // 4))
+        self._handover = handover
+        self._max_reply = place.max_reply
+        self._traceback_max = place.traceback_max
 
     def serve(self) -> None:
         """Blocks until the channel ends. Raises ProtocolError and OSError when the daemon cannot be served any more."""
@@ -63,7 +60,10 @@ class Runner:
             reply = self._pack_fault(exc.call, Fault("bad_request", str(exc)))
         else:
             del frame  # a large one is not kept beside its arguments
-            reply = self._answer(call, fields) if method == EXECUTE else self._close_session(call, fields)
+            if method == EXECUTE:
+                reply = self._answer(call, fields)
+            else:
+                reply = (self._close_session if method == SESSION_CLOSE else self._serve_directly)(call, fields)
         flush_output()
         self._channel.send(*reply)
         return True
@@ -122,7 +122,7 @@ class Runner:
         meta = {"run_us": run_us}
         try:
             if type(value) is bytes and LARGE <= len(value) <= self._max_reply:
-                reply: Reply = self._codec.pack_around((1, call, None), value, meta)
+                reply: Reply = self._codec.pack_around((1, call, None), value, (meta,))
             else:
                 reply = (self._codec.pack([1, call, None, value, meta]),)
         except BaseException as exc:  # packing looks into objects of the user's
@@ -185,6 +185,21 @@ class Runner:
             self._dump.renew()
             context.leave(token)
         return (self._codec.pack([1, call, None, None, {"run_us": _micros_since(started)}]),)
+
+    def _serve_directly(self, call: int, fields: Dict[str, Any]) -> Reply:
+        """Blocks until the lease is over."""
+        lease = fields.get("lease")
+        if type(lease) is not int:
+            return self._pack_fault(call, Fault("bad_request", "direct needs lease, an integer"))
+        channel = self._handover.take(lease)
+        started = time.monotonic_ns()
+        try:
+            direct = Direct(self._place, channel, call)
+            direct.serve()
+        finally:
+            self._handover.close()
+        told = {"calls": direct.calls, "errors": direct.errors}
+        return (self._codec.pack([1, call, None, told, {"run_us": _micros_since(started)}]),)
 
     def _keep_session_of(self, unreadable: Unreadable) -> None:
         """The daemon counts what it has sent as held here, also when the rest of the call was no good."""

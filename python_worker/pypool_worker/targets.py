@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Dict, Iterable, List, Optional
+from typing import Callable, Dict, Iterable, List, Optional
 
 from pypool_worker.registry import Handler
 
@@ -17,6 +17,7 @@ class Targets:
         self._app = app
         self._modules = frozenset(modules) - {app}
         self._handlers: Dict[str, Handler] = {}
+        self.find: Callable[[str], Optional[Handler]] = self._handlers.get
 
     def add(self, handlers: Iterable[Handler], importing: str) -> None:
         """Takes what was exposed while the module `importing` was imported. A listed module keeps its names to itself,
@@ -27,9 +28,6 @@ class Targets:
             taken = self._handlers.setdefault(target, handler)
             if taken.function is not handler.function:
                 raise ValueError(f"{target!r} is exposed twice: {taken.place()} and {handler.place()}")
-
-    def find(self, target: str) -> Optional[Handler]:
-        return self._handlers.get(target)
 
     def names(self) -> List[str]:
         return sorted(self._handlers)

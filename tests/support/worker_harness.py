@@ -34,6 +34,64 @@ class Reply:
         self.message: str = "" if self.error is None else self.error["message"]
 
 
+class DirectClient:
+    """The client's end of a direct lease."""
+
+    def __init__(self, sock: socket.socket, call: int) -> None:
+        self.sock = sock
+        self.call_number = call
+        self._last_id = 0
+        sock.settimeout(PATIENCE)
+
+    def __enter__(self) -> DirectClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def send_raw(self, payload: bytes) -> None:
+        self.sock.sendall(len(payload).to_bytes(4, "big") + payload)
+
+    def request(self, target: Any, args: Any = None, **fields: Any) -> int:
+        self._last_id += 1
+        told = {"target": target, **fields}
+        if args is not None:
+            told["args"] = args
+        self.send_raw(msgpack.packb([0, self._last_id, "execute", [told]]))
+        return self._last_id
+
+    def receive(self) -> List[Any]:
+        """`[1, id, error, result]`; [] at the end."""
+        head = self._exactly(4)
+        if not head:
+            return []
+        message = msgpack.unpackb(self._exactly(int.from_bytes(head, "big")), strict_map_key=False)
+        assert isinstance(message, list) and len(message) == 4 and message[0] == 1
+        return message
+
+    def call(self, target: Any, *args: Any, **fields: Any) -> Any:
+        """The result. An error is an AssertionError."""
+        sent = self.request(target, list(args), **fields)
+        _, number, error, result = self.receive()
+        assert (number, error) == (sent, None)
+        return result
+
+    def error(self, target: Any, *args: Any, **fields: Any) -> Dict[str, Any]:
+        sent = self.request(target, list(args), **fields)
+        _, number, error, result = self.receive()
+        assert number == sent and error is not None and result is None
+        return dict(error)
+
+    def _exactly(self, size: int) -> bytes:
+        got = bytearray()
+        while len(got) < size:
+            piece = self.sock.recv(size - len(got))
+            if not piece:
+                break
+            got += piece
+        return bytes(got)
+
+
 class WorkerHarness:
     """Use it as a context manager: nothing is left behind."""
 
@@ -164,6 +222,21 @@ class WorkerHarness:
         reply = self.receive()
         assert reply.call == self._last_call
         return reply
+
+    # Direct leases
+
+    def send_fds(self, name: str, fields: Dict[str, Any], fds: Sequence[int]) -> None:
+        """A control packet with descriptors, of which the worker gets copies."""
+        socket.send_fds(self.control, [msgpack.packb([2, name, [fields]])], list(fds))
+
+    def direct(self, lease: int = 1) -> DirectClient:
+        """A lease; when it is over, `receive()` has the answer to `call` of what is returned."""
+        ours, theirs = socket.socketpair()
+        self.send_fds("channel", {"lease": lease}, [theirs.fileno()])
+        theirs.close()
+        self._last_call += 1
+        self.send_raw(msgpack.packb([0, self._last_call, "direct", [{"lease": lease}]]))
+        return DirectClient(ours, self._last_call)
 
     # What the daemon does to a running call
 

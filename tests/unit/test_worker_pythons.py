@@ -32,6 +32,14 @@ def work(python: str, run_worker: str, codec: str) -> None:
         assert worker.in_session("put", "c", b"x" * 2000).error is None
         assert worker.in_session("values").value == {"a": 2 ** 63, "b": [1, "ü"], "c": b"x" * 2000}
         assert worker.in_session("values", values={"d": "x" * 2000}).value == {"d": "x" * 2000}
+        with worker.direct() as client:
+            assert client.call("echo", {"a": [2 ** 63, "ü", b"\xff" * 100_000]}) == {"a": [2 ** 63, "ü", b"\xff" * 100_000]}
+            assert client.error("sleep", 60, timeout_ms=20)["code"] == "deadline_exceeded"
+            client.send_raw(b"\x94\x00\x09\xa7execute\x91\x82\xa6target\xa4echo\xa4args" + b"\x91\xa2\xff\xfe")
+            assert client.receive()[2]["code"] == "bad_request"
+            client.send_raw(b"\xc1")
+            assert client.receive()[2]["code"] == "bad_msgpack"
+        assert worker.receive().value == {"calls": 2, "errors": 1}
         for target, args in (("sleep", [60]), ("busy_python", [60])):
             call = worker.request(target, args)
             worker.wait_for_frame(target)
