@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import checker
-from tests.chaos.history import History, read_events
+from tests.chaos.history import Event, History, read_events
 from tests.chaos.link import connect
-from tests.chaos.scenes import Client, Killer, World
+from tests.chaos.scenes import DOWN, Client, Killer, Saboteur, World
 from tests.support import procfs
 from tests.support.daemon import BUILD, SANITIZED, SLOW, Daemon, pool
 from tests.support.waiting import until_fine
@@ -33,6 +33,8 @@ HERE = Path(__file__).resolve().parent
 STUB = BUILD / "tests" / "stub_worker"
 POOLS = {"stub": 6, "flaky": 2, "python": 2, "storm": 3}
 POISON_KILLS = 2  # of the pool storm
+MAX_REQUESTS = 10
+RECYCLING_CALLS = 60  # of each caller, to see them replaced
 SURGE = 1  # workers of it that are doubled for their replacement
 UID_MAX_CALLS = 4000
 STALL_MS = 250.0  # of the daemon's loop, on a machine that is busy with everything else here
@@ -55,7 +57,8 @@ def pools(log: Path) -> dict[str, Any]:
         "flaky": {**pool("stub", POOLS["flaky"]), **limits, **flaky},
         "python": {**pool("chaos_app", POOLS["python"]), **limits, **python},
         "storm": {**pool("stub", POOLS["storm"]), **limits, **stub, "poison_kills": POISON_KILLS, "breaker_failures": 2,
-                  "breaker_reset": "100ms", "max_requests": 40},
+                  "breaker_reset": "10ms", "max_requests": MAX_REQUESTS,
+                  "environment": [*stub["environment"], f"{DOWN.decode()}{log.parent / 'down'}", "STUB_SLOW=30"]},
     }
 
 
@@ -78,7 +81,7 @@ class Run:
         self.log = self.directory / "events"
         self.daemon = Daemon(pools(self.log), log_level="info", uid_max_calls=UID_MAX_CALLS, directory=self.directory)
         self.early_rss = 0
-        self.most_children = 0
+        self.most_children = self.most_storm = 0
 
     # ---- attack
 
@@ -91,17 +94,18 @@ class Run:
         return (calls >= self.options.calls and kills >= self.options.kills) or time.monotonic() > self.until
 
     async def watch_children(self) -> None:
-        """13: never more processes than workers may be."""
+        """13: never more processes than workers may be, in all and in the pool storm."""
         while not self.is_over():
-            self.most_children = max(self.most_children, len(procfs.children(self.daemon.pid)))
-            await asyncio.sleep(0.5)
+            self.count_workers()
+            await asyncio.sleep(0.02)
 
     async def attack(self) -> None:
         world = World(str(self.daemon.socket), self.history)
         killer = Killer(self.daemon.pid, self.history, self.seed, self.options.period / 1000)
         clients = [Client(world, number, self.seed) for number in range(self.options.clients)]
+        saboteur = Saboteur(self.daemon.pid, self.directory / "down", self.history, self.seed)
         await asyncio.gather(
-            killer.run(self.is_over), self.watch_children(), *(client.run(self.is_over) for client in clients)
+            killer.run(self.is_over), saboteur.run(self.is_over), self.watch_children(), *(client.run(self.is_over) for client in clients)
         )
 
     # ---- verdict
@@ -145,6 +149,42 @@ class Run:
         await link.ended
         return iter(found)
 
+    def count_workers(self) -> None:
+        # one that died before the last of this list was made shows no environment afterwards
+        environments = [procfs.environment(pid) for pid in procfs.child_pids(self.daemon.pid)]
+        self.most_children = max(self.most_children, sum(map(bool, environments)))
+        self.most_storm = max(self.most_storm, sum(DOWN in e for e in environments))
+
+    async def probe_recycling(self) -> list[str]:
+        """As many calls at a time as storm has workers, with nobody in their way: all are used up at about the same time."""
+        link = await connect(str(self.daemon.socket), History(), "recycling", "prefixed")
+        workers: list[int] = []
+        found: list[str] = []
+        calls = int(RECYCLING_CALLS * SLOW)
+
+        async def call_again_and_again() -> None:
+            for _ in range(calls):
+                args = ["recycling", "sleep", 10]
+                asked = link.ask("execute", target="run", args=args, pool="storm", meta=True)
+                error, answer = await asyncio.wait_for(asked, 20 * SLOW)
+                if error is None:
+                    workers.append(answer["meta"]["worker"])
+                else:
+                    found.append(f"recycling: a call is lost to it: {error}")
+
+        callers = [asyncio.ensure_future(call_again_and_again()) for _ in range(POOLS["storm"])]
+        while not all(caller.done() for caller in callers):
+            self.count_workers()
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*callers)
+        link.close()
+        await link.ended
+        self.used = len(set(workers))
+        found += checker.check_recycling(workers, MAX_REQUESTS + MAX_REQUESTS // 10, calls // 2)
+        if self.most_storm > POOLS["storm"] + SURGE:
+            found.append(f"invariant 13: {self.most_storm} workers of storm at once while they are replaced")
+        return found[:TROUBLE_SHOWN]
+
     def judge(self) -> Iterator[str]:
         """All that is wrong."""
         events = read_events(self.log)
@@ -162,7 +202,16 @@ class Run:
         yield from checker.check_counters(self.history, counters)
         for p in self.pools:
             yield from checker.check_spawns(p, POOLS[p["name"]])
+        yield from self.judge_storm(events)
         yield from self.judge_process(status)
+
+    def judge_storm(self, events: list[Event]) -> Iterator[str]:
+        """13, 15: the pool with breaker and recycling."""
+        most = POOLS["storm"] + SURGE
+        if self.most_storm > most:
+            yield f"invariant 13: {self.most_storm} workers of storm at once, {most} are the most"
+        opened = next(p for p in self.pools if p["name"] == "storm")["breaker"]["opened"]
+        yield from checker.check_outages(self.history.outages, events, most, opened)
 
     def judge_process(self, status: dict[str, Any]) -> Iterator[str]:
         """10, 11, 12, 13, 17, 20: what the kernel says."""
@@ -197,6 +246,7 @@ class Run:
             self.attack_seconds = time.monotonic() - began
             until_fine(lambda: self.unrest(self.daemon.status()), REST * SLOW)
             found = list(self.judge())
+            found += asyncio.run(self.probe_recycling())
             found += asyncio.run(self.probe_quota())
             until_fine(lambda: self.unrest(self.daemon.status()), REST * SLOW)
             self.report()
@@ -214,7 +264,9 @@ class Run:
         print(f"  {calls} calls in {self.attack_seconds:.1f} s, {len(self.history.leases)} leases, {self.events} events of workers")
         print(f"  {counts['kills']} SIGKILLs, {counts['stops']} SIGSTOPs; {died} workers died")
         storm = next(p for p in self.pools if p["name"] == "storm")
-        print(f"  storm: {storm['spawned']} workers, {counts['poisoned']} poisoned, {storm['breaker']['opened']} times open")
+        print(f"  storm: {storm['spawned']} workers, {counts['poisoned']} poisoned, {storm['breaker']['opened']} times open, "
+              f"{len(self.history.outages)} outages, {self.most_storm} workers at once, "
+              f"{self.used} used up in peace")
         print(f"  ends: {self.history.summary()}")
         print(f"  deadlines met {checker.worst_times(self.history.calls)}; worst stall {self.stall_ms:.1f} ms; "
               f"RSS {self.early_rss} KiB {self.growth:+d}", flush=True)

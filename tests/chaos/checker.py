@@ -7,10 +7,11 @@ says BUG in its log, which fails the run, as does what a sanitizer prints (19) a
 from __future__ import annotations
 
 import bisect
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from tests.chaos.history import Call, Event, History, Lease, by_tag, by_worker
+from tests.chaos.history import Call, Event, History, Lease, Outage, by_tag, by_worker
 from tests.chaos.scenes import POISON
 
 # What a call may end with; anything else is a mistake of the daemon or of the run.
@@ -20,6 +21,8 @@ CODES = {
 }
 EARLY = 0.010  # the daemon counts from the turn in which it reads the request
 LATE = 1.5
+BACKOFF = 0.075  # the first pause between two failed starts, at the least
+APART = 0.05  # two failed starts that did not die together
 
 
 def check_calls(history: History, events: list[Event]) -> Iterator[str]:
@@ -60,6 +63,8 @@ def check_workers(events: list[Event]) -> Iterator[str]:
         for e in its:
             if e.letter == "R":
                 is_ready = True
+            elif e.letter == "D":
+                continue
             elif e.letter == "F":
                 yield f"invariant 11: worker {worker} has fd {e.call} open"
             elif e.letter == "B" or not is_ready:
@@ -79,6 +84,33 @@ def check_poison(events: list[Event], most: int) -> Iterator[str]:
         kills = sum(e.letter == "S" for e in its)
         if tag.startswith(POISON) and kills > most:
             yield f"invariant 15: {tag} was started {kills} times, {most} are enough"
+
+
+def check_outages(outages: list[Outage], events: list[Event], workers: int, opened: int) -> Iterator[str]:
+    """15 while no start succeeds there are as many as the back-off allows, and the breaker opens.
+
+    All may be starting when it begins; then one is tried at once, one after 75 ms at least, and each later one after twice
+    the time of the one before. Two more, if one that had just started answers a call: that ends the back-off once.
+    """
+    failed = sorted(e.time for e in events if e.letter == "D")
+    persistent = 0
+    for outage in outages:
+        its = failed[bisect.bisect_left(failed, outage.begun) : bisect.bisect_right(failed, outage.ended)]
+        allowed = workers + 4 + int(math.log2((outage.ended - outage.begun) / BACKOFF + 1))
+        if len(its) > allowed:
+            yield f"invariant 15: {len(its)} starts in {outage}, {allowed} are allowed"
+        # those that die together count once
+        persistent += sum(b - a > APART for a, b in zip(its, its[1:])) >= 2
+    if opened < persistent:
+        yield f"invariant 15: the breaker opened {opened} times in {persistent} outages with failures in a row"
+
+
+def check_recycling(workers: list[int], limit: int, patience: int) -> Iterator[str]:
+    """workers: of one call after the other in a quiet pool. One that is used up goes on only until its replacement is
+    ready: for `patience` calls at the most."""
+    for worker, n in Counter(workers).items():
+        if n > limit + patience:
+            yield f"recycling: worker {worker} has answered {n} calls in a row, {limit} are its most"
 
 
 def check_leases(history: History, events: list[Event]) -> Iterator[str]:

@@ -51,6 +51,13 @@ class Lease(NamedTuple):
         return worker == str(self.worker) or worker.startswith(f"p{self.pid}.")
 
 
+class Outage(NamedTuple):
+    """A time in which no start of a worker of the pool storm succeeds."""
+
+    begun: float
+    ended: float
+
+
 class Event(NamedTuple):
     letter: str
     worker: str
@@ -65,6 +72,7 @@ class History:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.leases: list[Lease] = []
+        self.outages: list[Outage] = []
         self.trouble: list[str] = []
         self.counts: defaultdict[str, int] = defaultdict(int)  # of kills and the like
 

@@ -9,13 +9,16 @@ import signal
 import struct
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.history import Call, History, Lease
+from tests.chaos.history import Call, History, Lease, Outage
 from tests.chaos.link import Framing, Link, connect
+from tests.support import procfs
 
 CALL_TIMEOUT = 5.0  # of the pools
+DOWN = b"STUB_DOWN="  # in the environment of the workers of the pool storm
 POISON = "poison-"  # begins the tag of a call that kills, and that is sent again and again
 PATIENCE = 30.0  # until a call that has no reply is lost
 
@@ -285,7 +288,7 @@ class Client:
         """Calls that always kill their worker, among others: each is refused when it has killed often enough."""
         link = await self.kept_link()
         calls = self.calls(link, self.rng.randrange(1, 8), "storm")
-        args = [f"{POISON}{self.rng.randrange(40)}", "die", 109]
+        args = [f"{POISON}{self.rng.randrange(8)}", "die", 109]
         asked = [link.ask("execute", target="run", args=args, pool="storm") for _ in range(self.rng.randrange(1, 4))]
         for future in asked:
             error, value = await asyncio.wait_for(future, PATIENCE)
@@ -315,8 +318,49 @@ SCENES: tuple[tuple[Callable[[Client], Awaitable[None]], int], ...] = (
     (Client.refused, 2),
     (Client.lease, 6),
     (Client.look, 1),
-    (Client.poison, 2),
+    (Client.poison, 4),
 )
+
+
+class Saboteur:
+    """Now and then all workers of the pool storm die, and as long as there is a file none can be started."""
+
+    def __init__(self, daemon: int, file: Path, history: History, seed: int) -> None:
+        self.daemon = daemon
+        self.file = file
+        self.history = history
+        self.rng = Random(f"{seed} saboteur")
+
+    async def run(self, is_over: Callable[[], bool]) -> None:
+        begin = time.monotonic() + self.rng.uniform(1.0, 3.0)
+        while not is_over():
+            if time.monotonic() < begin:
+                await asyncio.sleep(0.02)
+                continue
+            await self.cause_outage(self.rng.uniform(0.4, 0.8))
+            begin = time.monotonic() + self.rng.uniform(2.0, 5.0)  # longer than the back-off that it leads to
+
+    async def cause_outage(self, seconds: float) -> None:
+        self.file.touch()
+        begun = time.monotonic()
+        self.kill_all()
+        await asyncio.sleep(seconds)
+        ended = time.monotonic()
+        self.file.unlink()
+        self.history.outages.append(Outage(begun, ended))
+
+    def kill_all(self) -> None:
+        for pid in procfs.child_pids(self.daemon):
+            try:
+                fd = os.pidfd_open(pid)
+            except OSError:
+                continue
+            if DOWN in procfs.environment(pid):
+                try:
+                    signal.pidfd_send_signal(fd, 9)
+                except ProcessLookupError:
+                    pass
+            os.close(fd)
 
 
 class Killer:

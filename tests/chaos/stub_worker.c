@@ -5,7 +5,9 @@
  * a write: LETTER worker call tag nanoseconds, where the letter is
  *   R ready (the call is its pid)   S a call was begun   E its reply is about to be written   I it was interrupted
  *   F a file descriptor that it should not have   B bytes of a call before it was ready
+ *   D it was started during an outage (the call is its pid)
  * STUB_FLAKY=n: every n-th worker of the daemon dies before it says hello, and every n-th before it is ready.
+ * STUB_DOWN=path: as long as there is such a file, none gets as far as hello. STUB_SLOW=n: a start takes n ms.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -534,6 +536,7 @@ static void check_files(const struct stub *s)
 static void start(struct stub *s)
 {
 	const char *path = getenv("STUB_LOG"), *flaky = getenv("STUB_FLAKY");
+	const char *down = getenv("STUB_DOWN"), *slow = getenv("STUB_SLOW");
 	uint64_t every = flaky ? strtoull(flaky, NULL, 10) : 0;
 
 	s->log = open(path ? path : "/dev/null", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -544,8 +547,14 @@ static void start(struct stub *s)
 	while (!s->worker)
 		serve_control(s);
 	check_files(s);
+	if (down && access(down, F_OK) == 0) {
+		note(s, 'D', (uint64_t)getpid());
+		_exit(3);
+	}
 	if (every && s->worker % every == 1)
 		_exit(3);
+	if (slow)
+		(void)usleep((useconds_t)strtoul(slow, NULL, 10) * 1000);
 	tell("hello", "protocol", 1);
 	if (every && s->worker % every == 2)
 		_exit(3);

@@ -8,7 +8,7 @@ import msgpack
 import pytest
 
 from tests.chaos import checker
-from tests.chaos.history import Call, Event, History, Lease
+from tests.chaos.history import Call, Event, History, Lease, Outage
 from tests.chaos.link import Link
 
 
@@ -134,3 +134,23 @@ def test_a_reply_to_nobody_a_second_one_and_a_wrong_value_are_found() -> None:
 def test_a_call_that_kills_too_often_is_found() -> None:
     assert not list(checker.check_poison(events("Spoison-1 Spoison-1 Sa Sa Sa Sa"), 2))
     assert "invariant 15" in next(checker.check_poison(events("Spoison-1 Spoison-1 Spoison-1"), 2))
+
+
+def test_more_starts_than_the_back_off_allows_are_found() -> None:
+    outage = Outage(100.0, 101.0)
+    fine = [Event("D", "1", 7, "-", at) for at in (99.9, 100.01, 100.02, 100.1, 100.3, 100.6)]
+    assert not list(checker.check_outages([outage], fine, 4, 1))
+    storm = [Event("D", "1", 7, "-", 100.0 + i / 100) for i in range(40)]
+    assert "40 starts" in next(checker.check_outages([outage], storm, 4, 1))
+
+
+def test_a_breaker_that_did_not_open_is_found() -> None:
+    outages = [Outage(100.0, 101.0), Outage(200.0, 201.0)]
+    fails = [Event("D", "1", 7, "-", at) for at in (100.1, 100.2, 100.4, 200.1, 200.11, 200.2)]
+    assert not list(checker.check_outages(outages, fails, 4, 1)), "in the second they died together, but for one"
+    assert "opened 0 times in 1 outages" in next(checker.check_outages(outages, fails, 4, 0))
+
+
+def test_a_worker_that_goes_on_for_ever_is_found() -> None:
+    assert not list(checker.check_recycling([1] * 15 + [2] * 11 + [1], 11, 5))
+    assert "worker 1 has answered 17 calls" in next(checker.check_recycling([1] * 15 + [2] * 11 + [1] * 2, 11, 5))

@@ -47,6 +47,21 @@ def children(pid: int) -> list[Process]:
     return [p for p in processes() if p.parent == pid and p.state not in "ZX"]
 
 
+def child_pids(pid: int) -> list[int]:
+    """All of one moment or nearly so, dead ones too."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return [int(child) for child in f.read().split()]
+
+
+def environment(pid: int) -> bytes:
+    """As exec was given it; empty when it is dead."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as f:
+            return f.read()
+    except OSError:
+        return b""
+
+
 def descendants(pid: int) -> list[Process]:
     """Living ones."""
     by_parent: dict[int, list[Process]] = {}
