@@ -240,6 +240,8 @@ class Run:
         """The whole run; what is wrong."""
         began = time.monotonic()
         try:
+            until_fine(lambda: self.unrest(self.daemon.status()), REST * SLOW)
+            self.daemon.take_baseline()  # READY does not wait for workers of flaky that die at their start
             asyncio.run(self.attack())
             if self.daemon.process.poll() is not None:
                 return [f"invariant 20: the daemon ended: {self.daemon.process.returncode}", self.daemon.log_end()]

@@ -171,11 +171,13 @@ class Daemon:
         """Count what is open now, with no connection, as what a quiet daemon holds."""
         deadline = time.monotonic() + 1.0
         while True:
+            before = self.baseline_fds
             self.baseline_children = len(procfs.children(self.pid))
             self.baseline_fds = procfs.fd_kinds(self.pid)
-            # a worker that is just going away has lost its pipes but not yet its pidfd: look again
+            # A worker that is just going away has lost its pipes but not yet its pidfd, or neither but still has a socket,
+            # and so has a client that has just left; and this listing takes its time. Look again.
             is_whole = self.baseline_fds["pipe"] == PIPES_OF_A_WORKER * self.baseline_fds["anon_inode:[pidfd]"]
-            if is_whole or time.monotonic() > deadline:
+            if (is_whole and self.baseline_fds == before) or time.monotonic() > deadline:
                 return
             time.sleep(0.005)
 
