@@ -5,7 +5,7 @@ import _socket  # not socket, which takes long to import
 import os
 import struct
 import time
-from typing import Optional
+from typing import Iterator, Optional
 
 from pypool_worker.errors import ProtocolError
 
@@ -65,6 +65,29 @@ class Channel:
                 return self._view[body:rest]
         self._start, self._end = begin, end
         return self._receive_in_pieces()
+
+    def frames(self) -> Iterator[memoryview]:
+        """As receive() until the end, cheaper for each; not to be mixed with it."""
+        buffer, view, unpack_from = self._buffer, self._view, LENGTH.unpack_from
+        begin = end = 0
+        while True:
+            filled = begin == end
+            if filled:
+                begin, end = 0, os.readv(self._fd, self._whole)
+                if not end:
+                    return
+            body = begin + HEADER
+            if body < end:
+                rest = body + unpack_from(buffer, begin)[0]
+                if body < rest <= end:
+                    if filled:
+                        self.filled_ns = 0 if rest == end else time.monotonic_ns()
+                    begin = rest
+                    yield view[body:rest]
+                    continue
+            self._start, self._end = begin, end
+            yield self._receive_in_pieces()
+            begin, end = self._start, self._end
 
     def send(self, *parts: bytes) -> None:
         """Writes one frame made of those. Blocks until all of it is written; OSError when the socket is gone."""

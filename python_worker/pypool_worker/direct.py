@@ -16,6 +16,7 @@ from pypool_worker.channel import FRAME_MAX, BadLength, Channel
 from pypool_worker.envelope import SHOWN, is_notification, milliseconds, number_of, open_request, refuse_unknown, text
 from pypool_worker.errors import BadRequest, ProtocolError
 from pypool_worker.fault import Fault, raised, refused
+from pypool_worker.interrupt import WANTED
 from pypool_worker.misfit import describe_misfit
 from pypool_worker.place import LARGE, Place
 from pypool_worker.registry import Handler
@@ -56,14 +57,10 @@ class Direct:
         self._place = place
         self._channel = channel
         self._call = call
-        self._receive = channel.receive
-        self._send_small = channel.send_small
         self._small = min(LARGE, place.max_reply)
         self._codec = place.codec
-        self._unpack = place.codec.unpack
         self._find = place.targets.find
         self._interrupt = place.interrupt
-        self._modules = sys.modules
         self._renew = place.dump.renew
         self._alarm = Alarm(place.interrupt)
         self.calls = 0
@@ -73,8 +70,7 @@ class Direct:
         """Blocks until the lease is over or its client breaks the protocol. Never raises."""
         token = context.enter(context.DirectContext(self._call, None, None))
         try:
-            while self._serve_one():
-                pass
+            self._serve_all()
         except BadLength as exc:
             self._say_goodbye("too_large" if exc.size > FRAME_MAX else "bad_frame", str(exc))
         except (OSError, ProtocolError):
@@ -82,55 +78,66 @@ class Direct:
         finally:
             context.leave(token)
 
-    def _serve_one(self) -> bool:
-        # A function of its own: nothing of a call stays referenced while the worker waits for the next.
-        frame = self._receive()
-        if frame is None:
-            return False
-        message: Any = UNREAD
-        try:
-            message = self._unpack(frame)
-            kind, number, method, (fields,) = message
-            args = fields["args"]
-            handler = self._find(fields["target"])
-            plain = (kind == 0 and method == "execute" and len(fields) == 2 and type(args) is list
-                     and type(kind) is type(number) is int and number >= 0)
-        except Exception as exc:
-            return self._look_closely(message) if message is not UNREAD else self._refuse(frame, exc)
-        del frame  # a large one is not kept beside its arguments
-        if not plain or handler is None:
-            return self._look_closely(message)
-        # As _answer(), without what a plain call has not.
-        self.calls += 1
-        interrupt, begun = self._interrupt, False
-        try:
+    def _serve_all(self) -> None:
+        """Plain calls run in here, with what they need at hand: each name costs less than an attribute, and no call of a
+        function of ours is made that can be spared. The rest is looked at closely elsewhere."""
+        call, interrupt, page, modules = self._call, self._interrupt, self._interrupt.page, sys.modules
+        codec, find, small = self._codec, self._find, self._small
+        unpack, send, request, handler = codec.unpack, self._channel.send_small, 0, None
+        frame: Any
+        for frame in self._channel.frames():
+            message: Any = UNREAD
             try:
-                interrupt.arm(self._call)
-                begun = True
-                value = handler.function(*args)
-            finally:
-                interrupt.armed = 0
-        except BaseException as exc:
-            interrupt.disarm()  # the line above may have been cut short by a signal handler of the user's
-            self._answer_raised(number, handler, fields["target"], exc, begun)
-            return True
-        finally:
-            if "asyncio" in self._modules:
+                message = unpack(frame)
+                kind, number, method, (fields,) = message
+                args = fields["args"]
+                # Identity: false and 0.0 are equal to 0. Where small integers are not shared this only costs time.
+                if (kind is request and method == "execute" and len(fields) == 2 and type(args) is list
+                        and type(number) is int and number >= 0):
+                    handler = find(fields["target"])
+            except Exception:
+                pass
+            if handler is None:
+                args = fields = None
+                if not self._look_closely(frame, message):
+                    return
+                frame = message = None
+                continue
+            frame = message = None  # a large frame is not kept beside its arguments
+            # As _answer(), without what a plain call has not.
+            self.calls += 1
+            begun = False
+            try:
+                try:
+                    interrupt.armed = call
+                    if page[WANTED] == call:
+                        interrupt.arm(call)
+                    begun = True
+                    value = handler.function(*args)
+                finally:
+                    interrupt.armed = 0
+            except BaseException as exc:
+                interrupt.disarm()  # the line above may have been cut short by a signal handler of the user's
+                self._answer_raised(number, handler, fields["target"], exc, begun)
+            else:
+                reply = None
+                try:
+                    if type(value) is not bytes or len(value) < LARGE:
+                        reply = codec.pack_small((1, number, None, value))
+                except BaseException as exc:  # packing looks into objects of the user's
+                    self._answer_misfit(number, handler, value, exc)
+                else:
+                    if reply is None:
+                        self._answer_value(number, handler, value, None)
+                    elif len(reply) <= small:
+                        send(reply)
+                    else:
+                        codec.trim(reply)
+                        self._answer_packed(number, handler, (reply,))
+            if "asyncio" in modules:
                 self._renew()
-        try:
-            if type(value) is bytes and len(value) >= LARGE:
-                self._answer_value(number, handler, value, None)
-                return True
-            reply = self._codec.pack_small((1, number, None, value))
-        except BaseException as exc:  # packing looks into objects of the user's
-            self._answer_misfit(number, handler, value, exc)
-            return True
-        if len(reply) <= self._small:
-            self._send_small(reply)
-        else:
-            self._codec.trim(reply)
-            self._answer_packed(number, handler, (reply,))
-        return True
+            # Nothing of a call stays referenced while the worker waits for the next.
+            args = fields = value = reply = handler = None
 
     def _answer(self, number: int, handler: Handler, call: Execute, deadline_ns: int) -> None:
         self.calls += 1
@@ -193,7 +200,10 @@ class Direct:
 
     # What is not a plain call
 
-    def _look_closely(self, message: Any) -> bool:
+    def _look_closely(self, frame: memoryview, message: Any) -> bool:
+        """False when nothing can follow."""
+        if message is UNREAD:
+            return self._refuse(frame)
         if is_notification(message):
             return True  # ignored, whatever it says
         number = number_of(message)
@@ -239,16 +249,23 @@ class Direct:
         self.calls += 1
         self._answer_fault(number, fault, "never")
 
-    def _refuse(self, frame: memoryview, why: Exception) -> bool:
-        """A frame that cannot be unpacked. False: and so nothing that may come after it."""
+    def _refuse(self, frame: memoryview) -> bool:
+        """A frame that cannot be unpacked."""
         try:
             self._codec.check(frame)
             head = list(self._codec.unpack_head(frame))
         except Exception as exc:
             self._say_goodbye("bad_msgpack", f"a frame that is not one well-formed MessagePack value: {exc}")
             return False
-        self._say(number_of(head), Fault("bad_request", f"the arguments cannot be read: {reason_of(why)}"), "never")
+        self._say(number_of(head), Fault("bad_request", self._why_unread(frame)), "never")
         return True
+
+    def _why_unread(self, frame: memoryview) -> str:
+        try:
+            self._codec.unpack(frame)
+        except Exception as exc:
+            return f"the arguments cannot be read: {reason_of(exc)}"
+        return "the arguments cannot be read"
 
     def _say_goodbye(self, code: str, message: str) -> None:
         try:

@@ -24,7 +24,7 @@ class Interrupt:
 
     def __init__(self, page: memoryview) -> None:
         """`page`: two words of 64 bits, `wanted` and `reason`."""
-        self._page = page
+        self.page = page
         self.armed = 0
 
     def install(self) -> None:
@@ -33,7 +33,7 @@ class Interrupt:
     def arm(self, call: int) -> None:
         """Raises at once when the interrupt came before the call did. Only inside a `try` that disarms."""
         self.armed = call
-        if self._page[WANTED] == call:
+        if self.page[WANTED] == call:
             self._strike()
 
     def disarm(self) -> None:
@@ -46,12 +46,12 @@ class Interrupt:
             raise DeadlineExceeded("the call is past its deadline")
 
     def _on_signal(self, _signo: int, _frame: object) -> None:
-        if self.armed and self._page[WANTED] == self.armed:
+        if self.armed and self.page[WANTED] == self.armed:
             self._strike()
 
     def _strike(self) -> NoReturn:
         self.armed = 0
-        if self._page[REASON] == REASON_DEADLINE:
+        if self.page[REASON] == REASON_DEADLINE:
             raise DeadlineExceeded("the call is past its deadline")
         raise CallCancelled("the caller cancelled the call")
 

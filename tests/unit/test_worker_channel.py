@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from typing import List
+from typing import Callable, Iterator, List
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +19,13 @@ def framed(payload: bytes) -> bytes:
 
 
 def received(pieces: List[bytes]) -> List[bytes]:
+    """The frames that come out, which must be the same in both ways to receive them."""
+    frames = received_by(lambda channel: iter(channel.receive, None), pieces)
+    assert received_by(Channel.frames, pieces) == frames
+    return frames
+
+
+def received_by(receiver: Callable[[Channel], Iterator[memoryview]], pieces: List[bytes]) -> List[bytes]:
     ours, theirs = socket.socketpair()
 
     def write() -> None:
@@ -29,14 +36,11 @@ def received(pieces: List[bytes]) -> List[bytes]:
     with ours:
         writer = threading.Thread(target=write)
         writer.start()
-        channel, frames = Channel(ours.fileno()), []
         try:
-            while (frame := channel.receive()) is not None:
-                frames.append(bytes(frame))
+            return [bytes(frame) for frame in receiver(Channel(ours.fileno()))]
         finally:
             ours.close()
             writer.join()
-    return frames
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.data())

@@ -233,6 +233,12 @@ def test_errors_are_maps_with_executed(worker: WorkerHarness, client: DirectClie
     over(worker, client, 7, 7)
 
 
+def test_an_error_of_a_call_without_arguments_is_told_as_of_any_other(client: DirectClient) -> None:
+    client.request("fail")
+    error = client.receive()[2]
+    assert error["message"].startswith("LookupError: no such order, app.py line ") and "KeyError" not in str(error)
+
+
 @pytest.mark.parametrize("fields,words", [
     ({"target": "echo", "session": "s"}, "takes no key 'session'"), ({"target": "echo", "lease": 1}, "no key 'lease'"),
     ({"target": "echo", "pool": "p"}, "no key 'pool'"), ({"target": "echo", "x": 1}, "no key 'x'"),
