@@ -23,7 +23,7 @@ enum role {
 	  K(TARGET) | K(ARGS) | K(POOL) | K(LEASE) | K(TIMEOUT_MS) | K(QUEUE_TIMEOUT_MS) | K(META) | K(TRACEPARENT) |      \
 	  K(IDEMPOTENT),                                                                                                  \
 	  "call a handler and answer its return value")                                                                   \
-	X(checkout, "checkout", USE, K(TYPE) | K(SESSION) | K(POOL) | K(TIMEOUT_MS) | K(TTL_MS),                          \
+	X(checkout, "checkout", USE, K(TYPE) | K(SESSION) | K(POOL) | K(TIMEOUT_MS) | K(TTL_MS) | K(DIRECT),                          \
 	  "lease a worker for this connection alone")                                                                     \
 	X(checkin, "checkin", USE, K(LEASE), "give a leased worker back")                                                 \
 	X(cancel, "cancel", USE, K(ID) | K(CALL), "cancel a call; answers whether it was found")                          \

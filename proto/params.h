@@ -27,7 +27,8 @@
 	X(PROTOCOL, protocol, UINT)                                                                                      \
 	X(CLIENT, client, NAME)                                                                                          \
 	X(FEATURES, features, LIST)                                                                                    \
-	X(IDEMPOTENT, idempotent, BOOL)
+	X(IDEMPOTENT, idempotent, BOOL)                                                                                  \
+	X(DIRECT, direct, BOOL)
 
 enum param {
 #define X(UPPER, field, kind) PARAM_##UPPER,

@@ -139,7 +139,12 @@ static void client_on_finished(struct caller *caller, const struct request *r, c
 	client_note_reply(c);
 }
 
-static const struct caller_ops caller_ops = { .finished = client_on_finished };
+static void client_on_news(struct caller *caller, const char *name, struct span params)
+{
+	reply_news(container_of(caller, struct client, caller), name, params);
+}
+
+static const struct caller_ops caller_ops = { .finished = client_on_finished, .news = client_on_news };
 
 static void client_on_frame(struct stream *st, struct slice *body)
 {

@@ -40,7 +40,7 @@ static void pack_holder(struct view *v, const struct worker *w)
 	pack_kv_uint(&v->pk, "ms", (v->now - (slot_is_free(w) ? w->since : w->slot.started)) / NS_PER_MS);
 	pack_guess(&v->pk, "call", !slot_is_free(w), w->slot.call);
 	pack_kv_text(&v->pk, "target", slot_is_free(w) ? NULL : w->slot.target);
-	pack_kv_bool(&v->pk, "answered", !slot_is_free(w) && !r);
+	pack_kv_bool(&v->pk, "answered", slot_is_abandoned(w));
 	view_pack_left(v, "deadline_ms", r ? r->deadline : LOOP_NEVER);
 	pack_kv_uint(&v->pk, "lease", w->lease ? w->lease->id : 0);
 	pack_kv_text(&v->pk, "phase", w->ready_at ? NULL : handshake_last(&w->hs)->name);

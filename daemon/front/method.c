@@ -76,6 +76,15 @@ static struct pool *choose_pool(const struct query *q)
 	return p;
 }
 
+/* Calls under it come this way. False: q is answered. */
+static bool lease_takes_calls(const struct query *q, const struct lease *l)
+{
+	if (l->direct)
+		query_fail(q, ERROR_BAD_REQUEST, "lease %llu is direct: its calls go over the socket that came with it",
+			   (unsigned long long)l->id);
+	return !l->direct;
+}
+
 /* The caller's own lease. NULL: q is answered. */
 static struct lease *choose_lease(const struct query *q)
 {
@@ -128,6 +137,7 @@ static struct request_spec spec_of(const struct query *q, enum request_kind kind
 		.ttl = a->ttl_ms * NS_PER_MS,
 		.want_meta = a->meta,
 		.idempotent = a->idempotent,
+		.direct = a->direct,
 	};
 }
 
@@ -155,7 +165,7 @@ void method_execute(struct query *q)
 	}
 	if (params_has(&q->params, PARAM_LEASE)) {
 		l = choose_lease(q);
-		if (l)
+		if (l && lease_takes_calls(q, l))
 			submit(q, l->worker->pool, &spec, l);
 		return;
 	}

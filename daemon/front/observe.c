@@ -99,7 +99,7 @@ static void pack_pool(msgpack_packer *pk, const struct pool *p)
 	const struct pool_settings *c = p->settings;
 	const struct stats *st = &p->stats;
 
-	msgpack_pack_map(pk, 32);
+	msgpack_pack_map(pk, 34);
 	pack_kv_text(pk, "name", c->name);
 	pack_kv_text(pk, "state", pool_state_name(p));
 	pack_kv_text(pk, "app", c->app);
@@ -118,6 +118,8 @@ static void pack_pool(msgpack_packer *pk, const struct pool *p)
 	pack_kv_uint(pk, "cancelled", st->cancelled);
 	pack_kv_uint(pk, "abandoned", st->abandoned);
 	pack_kv_uint(pk, "leases", st->leases);
+	pack_kv_uint(pk, "direct_calls", st->direct_calls);
+	pack_kv_uint(pk, "direct_errors", st->direct_errors);
 	pack_kv_uint(pk, "spawned", st->spawned);
 	pack_kv_uint(pk, "died", st->died);
 	pack_kv_uint(pk, "max_queue", c->max_queue);

@@ -90,19 +90,32 @@ static void pack_error_text(msgpack_packer *pk, const struct outcome *o)
 	pack_text(pk, text);
 }
 
-static void send_error(struct client *c, const uint64_t *id, const struct outcome *o, const struct request *r)
+/* The whole message, in the shape of the connection. */
+static void put_error(msgpack_sbuffer *buf, const struct client *c, const uint64_t *id, const struct outcome *o,
+		      const struct request *r)
 {
-	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
 	msgpack_packer pk;
-	struct slice part;
 
-	put_head(&buf, &pk, id);
+	put_head(buf, &pk, id);
 	if (c->speaks)
 		pack_error_map(&pk, o, r);
 	else
 		pack_error_text(&pk, o);
 	msgpack_pack_nil(&pk);
-	part = (struct slice){ .span = { .p = (const uint8_t *)buf.data, .len = buf.size } };
+}
+
+static struct span span_of(const msgpack_sbuffer *buf)
+{
+	return (struct span){ .p = (const uint8_t *)buf->data, .len = buf->size };
+}
+
+static void send_error(struct client *c, const uint64_t *id, const struct outcome *o, const struct request *r)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	struct slice part;
+
+	put_error(&buf, c, id, o, r);
+	part = (struct slice){ .span = span_of(&buf) };
 	stream_send(&c->stream, &part, 1);
 	client_mind_output(c);
 }
@@ -139,10 +152,50 @@ static void send_with_meta(struct client *c, const struct request *r, const stru
 	client_mind_output(c);
 }
 
+/* A value that brings an fd. The kernel may refuse that when it is written, which is later: the client is told so instead, and
+ * the worker finds its end of the socket closed. */
+static void send_with_fd(struct client *c, const struct request *r, const struct outcome *o)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 }, instead = { 0 };
+	struct outcome refused;
+	msgpack_packer pk;
+
+	put_head(&buf, &pk, &r->key.id);
+	msgpack_pack_nil(&pk);
+	pack_raw(&pk, o->value.span);
+	outcome_error(&refused, ERROR_QUOTA,
+		      "no socket for a direct lease: too many are on their way and not received; the lease has ended");
+	refused.worker = o->worker;
+	put_error(&instead, c, &r->key.id, &refused, r);
+	stream_send_fd(&c->stream, span_of(&buf), TAKE_FD(*o->fd), span_of(&instead));
+	client_mind_output(c);
+}
+
+void reply_news(struct client *c, const char *name, struct span params)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
+	msgpack_packer pk;
+	struct slice part;
+
+	if (!c->speaks)
+		return;
+	packed_begin(&buf, &pk);
+	msgpack_pack_array(&pk, 3);
+	msgpack_pack_int(&pk, ENVELOPE_NOTIFICATION);
+	pack_text(&pk, name);
+	msgpack_pack_array(&pk, 1);
+	pack_raw(&pk, params);
+	part = (struct slice){ .span = span_of(&buf) };
+	stream_send(&c->stream, &part, 1);
+	client_mind_output(c);
+}
+
 void reply_finished(struct client *c, const struct request *r, const struct outcome *o)
 {
 	if (o->code != ERROR_NONE)
 		send_error(c, &r->key.id, o, r);
+	else if (o->fd)
+		send_with_fd(c, r, o);
 	else if (r->want_meta && r->kind == REQUEST_EXECUTE)
 		send_with_meta(c, r, o);
 	else

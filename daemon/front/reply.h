@@ -13,5 +13,7 @@ void reply_error(struct client *c, const uint64_t *id, const struct outcome *o);
 /* One encoded value. */
 void reply_value(struct client *c, uint64_t id, struct slice value);
 void reply_packed(struct client *c, uint64_t id, const msgpack_sbuffer *value);
+/* [2, name, [params]] with one encoded map; only to a client that has said hello. */
+void reply_news(struct client *c, const char *name, struct span params);
 /* The end of a request. */
 void reply_finished(struct client *c, const struct request *r, const struct outcome *o);

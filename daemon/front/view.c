@@ -45,7 +45,7 @@ void view_pack_slot(struct view *v, const struct worker *w)
 	pack_kv_uint(&v->pk, "call", w->slot.call);
 	pack_kv_text(&v->pk, "target", w->slot.target);
 	pack_kv_uint(&v->pk, "ms", (v->now - w->slot.started) / NS_PER_MS);
-	pack_kv_bool(&v->pk, "answered", !r);
+	pack_kv_bool(&v->pk, "answered", slot_is_abandoned(w));
 	view_pack_left(v, "deadline_ms", r ? r->deadline : LOOP_NEVER);
 	pack_kv_bool(&v->pk, "stack_asked", w->glance.on);
 }

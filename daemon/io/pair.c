@@ -1,7 +1,6 @@
 #include "daemon/io/pair.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <sys/socket.h>
 
 #include "daemon/base/cleanup.h"
@@ -40,17 +39,6 @@ int pair_open(struct pair *p, struct loop *l, void (*hung_up)(struct pair *p))
 	p->worker = TAKE_FD(worker);
 	p->client = TAKE_FD(client);
 	return 0;
-}
-
-bool pair_is_left(const struct pair *p)
-{
-	struct pollfd poll_fd = { .fd = p->worker, .events = POLLRDHUP };
-	int r;
-
-	do {
-		r = poll(&poll_fd, 1, 0);
-	} while (r < 0 && errno == EINTR);
-	return r > 0;
 }
 
 void pair_shut_input(struct pair *p)

@@ -18,6 +18,9 @@ struct request;
 struct caller_ops {
 	/* The one end of a request; r and o are valid during the call only. With o->abandoned nobody is left to be told. */
 	void (*finished)(struct caller *c, const struct request *r, const struct outcome *o);
+	/* Something that c did not ask for: the name of a notification and its encoded map, valid during the call. May be
+	 * NULL. */
+	void (*news)(struct caller *c, const char *name, struct span params);
 };
 
 /* Ids of leases that have ended, so that late users are told so. */

@@ -93,3 +93,13 @@ int launch_send_ping(struct worker *w)
 	pack_kv_uint(&pk, "seq", ++w->ping_seq);
 	return process_control_send(&w->proc, buf.data, buf.size);
 }
+
+int launch_send_channel(struct worker *w, uint64_t lease, int fd)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	news_begin(&buf, &pk, "channel", 1);
+	pack_kv_uint(&pk, "lease", lease);
+	return process_control_send_fd(&w->proc, buf.data, buf.size, fd);
+}

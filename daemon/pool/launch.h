@@ -1,6 +1,8 @@
 /* How a worker of a pool is started and spoken to over its control socket: argv, environment, init and stop messages. */
 #pragma once
 
+#include <stdint.h>
+
 struct worker;
 
 /* Starts the process. *calls_fd: our end of its call socket. 0 or a negative errno. */
@@ -10,3 +12,5 @@ int launch_send_init(struct worker *w);
 int launch_send_stop(struct worker *w);
 /* With the next number of w->ping_seq. */
 int launch_send_ping(struct worker *w);
+/* Gives it a copy of fd, over which it will serve that lease. 0 or a negative errno. */
+int launch_send_channel(struct worker *w, uint64_t lease, int fd);

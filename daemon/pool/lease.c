@@ -7,6 +7,8 @@
 #include "daemon/base/mem.h"
 #include "daemon/pool/account.h"
 #include "daemon/pool/caller.h"
+#include "daemon/pool/direct.h"
+#include "daemon/pool/news.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/request.h"
 #include "daemon/pool/worker.h"
@@ -17,6 +19,16 @@ static const char *const end_texts[] = {
 	[LEASE_END_OWNER_GONE] = "its connection was closed",
 	[LEASE_END_WORKER_DIED] = "its worker ended",
 	[LEASE_END_SHUTDOWN] = "the daemon is shutting down",
+	[LEASE_END_CLOSED] = "its socket was closed",
+	[LEASE_END_NO_SOCKET] = "its socket could not be made",
+};
+
+/* Of ends that its caller did not ask for. One whose socket was closed knows that from there. */
+static const char *const lost_reasons[] = {
+	[LEASE_END_TTL] = "ttl",
+	[LEASE_END_WORKER_DIED] = "worker_died",
+	[LEASE_END_SHUTDOWN] = "shutdown",
+	[LEASE_END_NO_SOCKET] = NULL, /* the last: those without are NULL too */
 };
 
 void lease_push(struct lease *l, struct request *r)
@@ -82,6 +94,8 @@ struct lease *lease_new(struct worker *w, struct caller *c, uint64_t ttl)
 	l->caller = c;
 	l->worker = w;
 	l->begun = loop_now(p->loop);
+	tail_finish(w->proc.tail, 0); /* what was printed up to here belongs to others, also a line without its end */
+	l->tail_mark = tail_mark(w->proc.tail);
 	l->expires = ttl ? l->begun + ttl : LOOP_NEVER;
 	loop_timer_init(&l->ttl, p->loop, lease_on_ttl);
 	loop_timer_set(&l->ttl, l->expires);
@@ -109,9 +123,13 @@ void lease_end(struct lease *l, enum lease_end_how how)
 	struct request *running = w->slot.request;
 
 	loop_timer_stop(&l->ttl);
+	if (l->direct)
+		direct_close(l);
 	lease_drop_waiting(l, how);
 	if (running)
 		lease_finish_call(running, how);
+	if (lost_reasons[how])
+		news_lease_lost(l, lost_reasons[how], how == LEASE_END_WORKER_DIED ? NULL : end_texts[how]);
 	w->lease = NULL;
 	DL_DELETE(c->leases, l);
 	c->n_leases--;
@@ -121,7 +139,7 @@ void lease_end(struct lease *l, enum lease_end_how how)
 	LOG(DEBUG, "lease.end", KV("pool", p->settings->name), KV("lease", l->id), KV("worker", w->id),
 	    KV("reason", end_texts[how]));
 	loop_bury(p->loop, &l->grave, lease_release);
-	if (running)
+	if (running || l->direct)
 		slot_abandon(w, SLOT_CANCELLED);
 	worker_settle(w);
 }

@@ -6,6 +6,7 @@
 
 #include "daemon/base/hash.h"
 #include "daemon/io/loop.h"
+#include "daemon/io/pair.h"
 
 struct caller;
 struct request;
@@ -17,6 +18,8 @@ enum lease_end_how {
 	LEASE_END_OWNER_GONE,
 	LEASE_END_WORKER_DIED,
 	LEASE_END_SHUTDOWN,
+	LEASE_END_CLOSED,    /* the socket of a direct lease was: by its client, or by the worker because of what came there */
+	LEASE_END_NO_SOCKET, /* it could not be made */
 };
 
 struct lease {
@@ -24,6 +27,9 @@ struct lease {
 	struct caller *caller; /* borrows: caller_gone() ends its leases */
 	struct worker *worker; /* borrows: points back; the worker ends its lease before it dies */
 	uint64_t begun, expires; /* ns */
+	uint64_t tail_mark;      /* first output line of the worker that belongs to it */
+	bool direct;             /* no calls of it come this way: see direct.h */
+	struct pair socket;      /* of a direct one */
 	struct loop_timer ttl;
 	struct request *waiting; /* list; borrows: calls under this lease */
 	unsigned n_waiting;

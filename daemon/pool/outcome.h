@@ -14,6 +14,7 @@ struct outcome {
 	enum executed executed;
 	bool abandoned;       /* nobody is there to be told */
 	struct slice value;   /* borrows: one encoded value */
+	int *fd;              /* borrows: of a success that brings an fd, to be taken from there; or NULL */
 	struct span cause;    /* borrows: one encoded map; len 0 for none */
 	uint64_t retry_after_ms; /* 0: not said */
 	uint64_t worker;      /* 0: no worker was concerned */

@@ -7,6 +7,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/packed.h"
 #include "daemon/pool/caller.h"
+#include "daemon/pool/direct.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/postmortem.h"
@@ -108,14 +109,19 @@ static void pool_lend(struct worker *w, struct request *r)
 {
 	struct lease *l;
 	struct outcome o;
-	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
 	msgpack_packer pk;
 
 	request_start(r, w);
 	worker_set_state(w, WORKER_BUSY, WORKER_WHY_NONE);
 	l = lease_new(w, r->caller, r->ttl);
+	if (r->direct && !direct_open(l, &o)) {
+		request_finish(r, &o);
+		lease_end(l, LEASE_END_NO_SOCKET);
+		return;
+	}
 	packed_begin(&buf, &pk);
-	msgpack_pack_map(&pk, 5);
+	msgpack_pack_map(&pk, 5 + r->direct);
 	pack_kv_uint(&pk, "lease", l->id);
 	pack_kv_uint(&pk, "worker", w->id);
 	pack_kv_uint(&pk, "pid", (uint64_t)w->last_pid);
@@ -125,8 +131,11 @@ static void pool_lend(struct worker *w, struct request *r)
 		msgpack_pack_uint64(&pk, r->ttl / NS_PER_MS);
 	else
 		msgpack_pack_nil(&pk);
+	if (r->direct)
+		pack_kv_uint(&pk, "fds", 1);
 	outcome_value(&o, (struct slice){ .span = { .p = (const uint8_t *)buf.data, .len = buf.size } });
 	o.worker = w->id;
+	o.fd = r->direct ? &l->socket.client : NULL;
 	request_finish(r, &o);
 }
 
@@ -180,7 +189,7 @@ static void pool_stop_workers(struct pool *p)
 
 static void pool_advance_drain(struct pool *p)
 {
-	if (p->state == POOL_DRAINING && !p->requests)
+	if (p->state == POOL_DRAINING && !p->requests && !p->n_direct)
 		pool_stop_workers(p);
 	if (p->state == POOL_STOPPING && pool_living(p) == 0) {
 		p->state = POOL_STOPPED;
@@ -367,6 +376,8 @@ void pool_drain(struct pool *p)
 	DL_FOREACH_SAFE (p->workers, w, next) {
 		while (w->lease && w->lease->waiting)
 			pool_fail_draining(w->lease->waiting);
+		if (w->lease && w->lease->direct)
+			direct_drain(w->lease);
 		if (w->state == WORKER_STARTING || w->state == WORKER_INITIALIZING)
 			worker_stop(w, WORKER_WHY_SHUTDOWN);
 	}
@@ -400,7 +411,7 @@ struct pool *pool_free(struct pool *p)
 
 	if (!p)
 		return NULL;
-	if (p->requests || p->workers || p->queue.count || p->n_running)
+	if (p->requests || p->workers || p->queue.count || p->n_running || p->n_direct)
 		LOG_BUG("a pool ends with work in it");
 	DL_FOREACH_SAFE (p->dead, w, next)
 		worker_free(w);

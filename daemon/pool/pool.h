@@ -70,6 +70,7 @@ struct pool {
 	struct queue queue;
 	struct request *requests; /* list; owns: not finished */
 	unsigned n_requests, n_running;
+	unsigned n_direct;        /* direct leases */
 	struct supply supply;
 	struct health health;
 	struct recorder recorder;

@@ -122,6 +122,7 @@ struct request *request_new(struct pool *p, struct caller *c, const struct reque
 	r->kind = spec->kind;
 	r->want_meta = spec->want_meta;
 	r->idempotent = spec->idempotent;
+	r->direct = spec->direct;
 	r->pool = p;
 	r->caller = c;
 	r->body = slice_ref(spec->body.blob, spec->body.span);

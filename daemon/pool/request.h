@@ -40,6 +40,7 @@ struct request_spec {
 	uint64_t timeout, queue_timeout, ttl;
 	bool want_meta;
 	bool idempotent; /* it may be run again when its worker is lost */
+	bool direct;     /* a checkout: calls go over a socket of its own */
 };
 
 struct request_key {
@@ -51,7 +52,7 @@ struct request {
 	uint64_t call; /* daemon-wide number, never reused */
 	enum request_kind kind;
 	enum request_state state;
-	bool want_meta, idempotent;
+	bool want_meta, idempotent, direct;
 	bool retried;      /* a worker was lost that had begun it */
 	unsigned attempts; /* workers that it was given to */
 	struct pool *pool;     /* borrows: the pool ends its requests before itself */

@@ -5,6 +5,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/pool/direct.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/postmortem.h"
@@ -23,6 +24,11 @@
 bool slot_is_free(const struct worker *w)
 {
 	return w->slot.call == 0;
+}
+
+bool slot_is_abandoned(const struct worker *w)
+{
+	return !slot_is_free(w) && !w->slot.request && !(w->lease && w->lease->direct);
 }
 
 /* Bytes of fixed room as a msgpack_packer's target; what is packed here is bounded by construction. */
@@ -85,6 +91,16 @@ static bool slot_awaits_retry(const struct worker *w)
 	return r->idempotent && !r->retried && !r->lease && pool_may_rerun(w->pool, r->target);
 }
 
+static void slot_take(struct worker *w, uint64_t call, const char *target)
+{
+	w->slot.call = call;
+	w->slot.request = NULL;
+	w->slot.run_us = 0;
+	w->slot.started = loop_now(w->pool->loop);
+	w->slot.direct = w->slot.broken = w->slot.digested = false;
+	(void)snprintf(w->slot.target, sizeof(w->slot.target), "%s", target); /* cut: for people only */
+}
+
 void slot_start(struct worker *w, struct request *r)
 {
 	struct head head;
@@ -93,14 +109,10 @@ void slot_start(struct worker *w, struct request *r)
 	slot_cut_output(w);
 	glance_cut(w, true); /* it was of a worker that waits */
 	request_start(r, w);
-	w->slot.call = r->call;
+	slot_take(w, r->call, r->target);
 	w->slot.request = r;
-	w->slot.run_us = 0;
-	w->slot.started = r->started;
-	w->slot.broken = false;
 	w->slot.digested = r->digested;
 	w->slot.digest = r->digest;
-	(void)snprintf(w->slot.target, sizeof(w->slot.target), "%s", r->target); /* cut: for people only */
 	if (w->pool->settings->slow_call && w->slot.slow_timer.at == LOOP_NEVER)
 		loop_timer_set(&w->slot.slow_timer, w->slot.started + w->pool->settings->slow_call);
 	if (w->state == WORKER_IDLE)
@@ -114,6 +126,29 @@ void slot_start(struct worker *w, struct request *r)
 		r->args = r->traceparent = (struct span){ 0 };
 		slice_clear(&r->body);
 	}
+}
+
+/* [0, call, "direct", [{lease, deadline_ns?}]] */
+void slot_start_direct(struct worker *w, const struct lease *l)
+{
+	struct head head = { .used = 0 };
+	msgpack_packer pk;
+
+	slot_cut_output(w);
+	glance_cut(w, true);
+	slot_take(w, ++w->pool->registry->last_call, "direct lease"); /* no name of a handler has a space */
+	w->slot.direct = true;
+	msgpack_packer_init(&pk, &head, head_write);
+	msgpack_pack_array(&pk, 4);
+	msgpack_pack_int(&pk, ENVELOPE_REQUEST);
+	msgpack_pack_uint64(&pk, w->slot.call);
+	pack_text(&pk, "direct");
+	msgpack_pack_array(&pk, 1);
+	msgpack_pack_map(&pk, 1 + (l->expires != LOOP_NEVER));
+	pack_kv_uint(&pk, "lease", l->id);
+	if (l->expires != LOOP_NEVER)
+		pack_kv_uint(&pk, "deadline_ns", l->expires);
+	stream_send(&w->calls, &(struct slice){ .span = { .p = head.bytes, .len = head.used } }, 1);
 }
 
 void slot_break(struct worker *w, const char *what)
@@ -219,8 +254,6 @@ static void slot_free(struct worker *w, bool good)
 	glance_forget(&w->slot.overdue);
 	glance_cut(w, true);
 	w->slot.call = 0;
-	w->calls_done++;
-	supply_note_reply(w);
 }
 
 void slot_take_frame(struct worker *w, const struct slice *body)
@@ -247,6 +280,12 @@ void slot_take_frame(struct worker *w, const struct slice *body)
 	slot_read_meta(w, e.meta);
 	o.worker = w->id;
 	slot_free(w, o.code == ERROR_NONE);
+	if (w->slot.direct) {
+		direct_note_answer(w, e.result);
+	} else {
+		w->calls_done++;
+		supply_note_reply(w);
+	}
 	if (r) {
 		if (o.code != ERROR_NONE)
 			process_drain_output(&w->proc);
@@ -304,7 +343,7 @@ static void slot_on_slow_timer(struct loop_timer *t)
 	struct worker *w = container_of(t, struct worker, slot.slow_timer);
 	uint64_t due = w->slot.started + w->pool->settings->slow_call;
 
-	if (slot_is_free(w) || w->slot.slow_call == w->slot.call)
+	if (slot_is_free(w) || w->slot.direct || w->slot.slow_call == w->slot.call)
 		return;
 	if (loop_now(w->pool->loop) < due) {
 		loop_timer_set(t, due);

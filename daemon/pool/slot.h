@@ -1,6 +1,7 @@
 /*
  * The slot of a worker: the one call that it may be running. The slot stays taken until the worker has answered or is gone, also
  * when the request was answered long before (deadline, cancel, caller gone): `call` is then still set and `request` is NULL.
+ * A direct lease takes it with a call that has no request from the start.
  */
 #pragma once
 
@@ -11,6 +12,7 @@
 #include "daemon/pool/glance.h"
 #include "daemon/base/digest.h"
 
+struct lease;
 struct request;
 struct worker;
 
@@ -31,14 +33,19 @@ struct slot {
 	char target[64];              /* of the call, for people; cut */
 	uint64_t started;             /* ns */
 	bool digested;                /* digest is known: see poison.h */
+	bool direct;                  /* the call is that of a direct lease, which may have ended */
 	bool broken;                  /* its worker broke the protocol: its call is to be tried again */
 	struct digest digest;         /* of the call, also when its request is gone */
 };
 
 void slot_init(struct worker *w);
 bool slot_is_free(const struct worker *w);
+/* It is taken by a call that nobody waits for any more: the worker is to give it up. */
+bool slot_is_abandoned(const struct worker *w);
 /* Sends r to the worker. The slot must be free. */
 void slot_start(struct worker *w, struct request *r);
+/* Has the worker serve the socket of l, which it has been given. The slot must be free. */
+void slot_start_direct(struct worker *w, const struct lease *l);
 /* A message on the call channel. */
 void slot_take_frame(struct worker *w, const struct slice *body);
 /* The deadline of the running call is over: takes the reply if it lies ready, else asks for the stack. */

@@ -6,6 +6,7 @@
 struct stats {
 	uint64_t accepted, completed, failed, cancelled, abandoned;
 	uint64_t spawned, died, ready, leases;
+	uint64_t direct_calls, direct_errors; /* over sockets of direct leases, as their workers told at the end; in no other count */
 	struct histogram wait; /* received to started, µs */
 	struct histogram run;  /* started to answered, µs */
 };

@@ -382,7 +382,7 @@ static void worker_grace_over(struct worker *w)
 	stream_drain_input(&w->calls); /* a reply that lies ready wins */
 	if (!stream_is_open(&w->calls) || w->calls.ended)
 		worker_stop(w, WORKER_WHY_PROTOCOL); /* it closed its call channel and lives on */
-	else if (!slot_is_free(w) && !w->slot.request)
+	else if (slot_is_abandoned(w))
 		worker_stop(w, w->abandoned == SLOT_DEADLINE ? WORKER_WHY_DEADLINE : WORKER_WHY_CANCELLED);
 }
 

@@ -6,6 +6,8 @@
  *   R ready (the call is its pid)   S a call was begun   E its reply is about to be written   I it was interrupted
  *   F a file descriptor that it should not have   B bytes of a call before it was ready
  *   D it was started during an outage (the call is its pid)
+ *   L a direct lease was begun   M it is over
+ * Calls over the socket of a direct lease are the same; each has the number of the lease's own call.
  * STUB_FLAKY=n: every n-th worker of the daemon dies before it says hello, and every n-th before it is ready.
  * STUB_DOWN=path: as long as there is such a file, none gets as far as hello. STUB_SLOW=n: a start takes n ms.
  */
@@ -34,8 +36,17 @@ struct page {
 	volatile uint64_t wanted, reason;
 };
 
+/* Where replies go: the call channel, or the socket of a direct lease, whose messages have ids of their client's. */
+static struct {
+	int fd;
+	bool direct, over; /* over: nobody reads it any more */
+	uint64_t id;
+	uint64_t calls, errors;
+} wire = { .fd = FD_CALLS };
+
 struct stub {
 	int log;
+	int channel; /* owns: the socket of the next direct lease; -1: none */
 	uint64_t worker;
 	struct page *page;
 	uint64_t call; /* that it runs */
@@ -68,10 +79,14 @@ static void put(int fd, const void *bytes, size_t len)
 	const uint8_t *at = bytes;
 
 	while (len) {
-		ssize_t n = write(fd, at, len);
+		ssize_t n = wire.direct && fd == wire.fd ? send(fd, at, len, MSG_NOSIGNAL) : write(fd, at, len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n <= 0 && wire.direct) {
+			wire.over = true;
+			return;
+		}
 		if (n <= 0)
 			_exit(0); /* the daemon is gone */
 		at += n;
@@ -120,11 +135,28 @@ static uint64_t find_uint(struct span map, const char *name)
 	return v;
 }
 
+/* One message, and the fd that came with it, or -1. */
+static ssize_t read_control(void *buf, size_t size, int *fd)
+{
+	char control[CMSG_SPACE(sizeof(int))];
+	struct iovec iov = { .iov_base = buf, .iov_len = size };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+	};
+	ssize_t n = recvmsg(FD_CONTROL, &m, MSG_CMSG_CLOEXEC);
+
+	*fd = -1;
+	if (n > 0 && CMSG_FIRSTHDR(&m))
+		memcpy(fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(int));
+	return n;
+}
+
 /* One message; leaves when told to, or when the daemon is gone. */
 static void serve_control(struct stub *s)
 {
 	uint8_t buf[64 * 1024];
-	ssize_t n = recv(FD_CONTROL, buf, sizeof(buf), 0);
+	int fd;
+	ssize_t n = read_control(buf, sizeof(buf), &fd);
 	struct envelope e;
 	struct complaint c;
 
@@ -138,6 +170,8 @@ static void serve_control(struct stub *s)
 		s->worker = find_uint(e.params, "worker");
 	else if (span_equals(e.method, "ping"))
 		tell("pong", "seq", find_uint(e.params, "seq"));
+	else if (span_equals(e.method, "channel"))
+		s->channel = fd;
 	else if (span_equals(e.method, "stop"))
 		_exit(0);
 }
@@ -146,13 +180,15 @@ static void serve_control(struct stub *s)
 
 static void pack_head(msgpack_packer *pk, uint64_t call)
 {
-	msgpack_pack_array(pk, 5);
+	msgpack_pack_array(pk, wire.direct ? 4 : 5);
 	msgpack_pack_int(pk, ENVELOPE_RESPONSE);
-	msgpack_pack_uint64(pk, call);
+	msgpack_pack_uint64(pk, wire.direct ? wire.id : call);
 }
 
 static void pack_meta(msgpack_packer *pk)
 {
+	if (wire.direct)
+		return;
 	msgpack_pack_map(pk, 1);
 	pack_kv_uint(pk, "run_us", 1);
 }
@@ -163,7 +199,7 @@ static void put_frame(const msgpack_sbuffer *buf, size_t len)
 
 	frame_put_prefix(whole, (uint32_t)buf->size);
 	memcpy(whole + FRAME_PREFIX, buf->data, buf->size);
-	put(FD_CALLS, whole, FRAME_PREFIX + len); /* one write: what follows cannot come between */
+	put(wire.fd, whole, FRAME_PREFIX + len); /* one write: what follows cannot come between */
 	free(whole);
 }
 
@@ -188,6 +224,7 @@ static void reply_error(uint64_t call, const char *code)
 	msgpack_sbuffer buf;
 	msgpack_packer pk;
 
+	wire.errors++;
 	msgpack_sbuffer_init(&buf);
 	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
 	pack_head(&pk, call);
@@ -440,17 +477,11 @@ static struct span find_args(struct span map)
 	return (struct span){ 0 };
 }
 
-static void take_call(struct stub *s, struct span body)
+static void run_call(struct stub *s, const struct envelope *e)
 {
-	struct span args, tag = { 0 }, what = { 0 };
-	struct envelope e;
-	struct complaint c;
+	struct span args = find_args(e->params), tag = { 0 }, what = { 0 };
 	uint32_t n = 0;
 
-	if (!envelope_parse(body, &e, &c) || e.type != ENVELOPE_REQUEST)
-		_exit(8);
-	args = find_args(e.params);
-	s->call = e.id;
 	s->n = 0;
 	if (!mp_read_array(&args, &n) || n < 3 || !mp_read_text(&args, &tag) || !mp_read_text(&args, &what) ||
 	    !mp_read_uint(&args, &s->n) || tag.len >= TAG_MAX)
@@ -463,6 +494,122 @@ static void take_call(struct stub *s, struct span body)
 			return actions[i].run(s);
 	}
 	reply_error(s->call, "unknown_target");
+}
+
+/* --- a direct lease --- */
+
+/* False: it is no message that a client may send, so the lease is over. */
+static bool take_direct_call(struct stub *s, struct span body)
+{
+	struct envelope e;
+	struct complaint c;
+
+	if (cursor_check(body) != CURSOR_DONE || !envelope_parse(body, &e, &c) || e.type != ENVELOPE_REQUEST)
+		return false;
+	wire.id = e.id;
+	wire.calls++;
+	if (span_equals(e.method, "execute"))
+		run_call(s, &e);
+	else if (span_equals(e.method, "ping"))
+		reply_text(s->call, "pong", 0);
+	else
+		reply_error(s->call, "unknown_method");
+	return true;
+}
+
+/* Takes the whole messages out of in. False: the lease is over. */
+static bool take_direct_calls(struct stub *s, uint8_t *in, size_t *used, size_t room)
+{
+	while (*used >= FRAME_PREFIX) {
+		uint32_t len = (uint32_t)in[0] << 24 | (uint32_t)in[1] << 16 | (uint32_t)in[2] << 8 | in[3];
+
+		if (!len || len > room - FRAME_PREFIX)
+			return false;
+		if (*used < FRAME_PREFIX + len)
+			return true;
+		if (!take_direct_call(s, (struct span){ .p = in + FRAME_PREFIX, .len = len }) || wire.over)
+			return false;
+		*used -= FRAME_PREFIX + len;
+		memmove(in, in + FRAME_PREFIX + len, *used);
+	}
+	return true;
+}
+
+static void serve_channel(struct stub *s, int fd)
+{
+	static uint8_t in[1024 * 1024];
+	size_t used = 0;
+	ssize_t n;
+
+	do {
+		struct pollfd fds[] = { { .fd = fd, .events = POLLIN }, { .fd = FD_CONTROL, .events = POLLIN } };
+
+		n = 1;
+		if (poll(fds, 2, -1) < 0)
+			continue;
+		if (fds[1].revents)
+			serve_control(s);
+		if (!fds[0].revents)
+			continue;
+		n = read(fd, in + used, sizeof(in) - used);
+		used += n > 0 ? (size_t)n : 0;
+	} while (n > 0 && take_direct_calls(s, in, &used, sizeof(in)));
+}
+
+static void reply_counts(uint64_t call)
+{
+	msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	msgpack_sbuffer_init(&buf);
+	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
+	pack_head(&pk, call);
+	msgpack_pack_nil(&pk);
+	msgpack_pack_map(&pk, 2);
+	pack_kv_uint(&pk, "calls", wire.calls);
+	pack_kv_uint(&pk, "errors", wire.errors);
+	pack_meta(&pk);
+	put_frame(&buf, buf.size);
+	msgpack_sbuffer_destroy(&buf);
+}
+
+static void serve_lease(struct stub *s)
+{
+	int fd;
+
+	while (s->channel < 0)
+		serve_control(s);
+	fd = s->channel;
+	s->channel = -1;
+	s->tag[0] = '\0';
+	note(s, 'L', s->call);
+	wire.fd = fd;
+	wire.direct = true;
+	wire.over = false;
+	wire.calls = wire.errors = 0;
+	serve_channel(s, fd);
+	wire.fd = FD_CALLS;
+	wire.direct = false;
+	(void)close(fd);
+	s->tag[0] = '\0';
+	note(s, 'M', s->call);
+	reply_counts(s->call);
+}
+
+/* --- the call channel --- */
+
+static void take_call(struct stub *s, struct span body)
+{
+	struct envelope e;
+	struct complaint c;
+
+	if (!envelope_parse(body, &e, &c) || e.type != ENVELOPE_REQUEST)
+		_exit(8);
+	s->call = e.id;
+	if (span_equals(e.method, "direct"))
+		serve_lease(s);
+	else
+		run_call(s, &e);
 }
 
 static void read_calls(struct stub *s)
@@ -566,7 +713,7 @@ static void start(struct stub *s)
 
 int main(void)
 {
-	struct stub s = { 0 };
+	struct stub s = { .channel = -1 };
 
 	start(&s);
 	for (;;) {

@@ -4,6 +4,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/pool/lease.h"
+#include "tests/sim/sim_pair.h"
 #include "tests/sim/world.h"
 
 #define SLACK NS_PER_MS
@@ -65,9 +66,11 @@ static void check_slot(struct world *w, const struct worker *k)
 	if (k->slot.call) {
 		CHECK(w, k->state == WORKER_BUSY || k->state == WORKER_DRAINING || k->state == WORKER_STOPPING,
 		      "invariant 14: a call outside of BUSY", k->id);
-		CHECK(w, r || k->state == WORKER_STOPPING || k->timer.at != LOOP_NEVER,
+		CHECK(w, !slot_is_abandoned(k) || k->state == WORKER_STOPPING || k->timer.at != LOOP_NEVER,
 		      "an abandoned call has no grace that ends", k->id);
 	}
+	if (k->lease && k->lease->direct)
+		CHECK(w, k->slot.call && k->slot.direct && !r, "a direct lease without its call", k->id);
 }
 
 static void check_worker(struct world *w, const struct worker *k)
@@ -86,7 +89,7 @@ static void check_worker(struct world *w, const struct worker *k)
 		CHECK(w, k->lease->worker == k && (k->state == WORKER_BUSY || k->state == WORKER_DRAINING),
 		      "invariant 7: a lease on a worker that is not busy", k->id);
 	if (serving && !k->calls.ended && k->timer.at != LOOP_NEVER)
-		CHECK(w, k->slot.call && !k->slot.request, "a grace without an abandoned call", k->id);
+		CHECK(w, slot_is_abandoned(k), "a grace without an abandoned call", k->id);
 	if (serving && k->calls.ended)
 		CHECK(w, k->timer.at != LOOP_NEVER, "a worker that cannot be spoken to is kept", k->id);
 	if (k->state == WORKER_STOPPING)
@@ -207,6 +210,24 @@ static void check_queue(struct world *w)
 
 /* --- callers and leases --- */
 
+/* No byte goes through a socket whose lease has ended. */
+static void check_socket(struct world *w, const struct caller *c, const struct world_socket *s)
+{
+	const struct lease *l = registry_find_lease(&w->stage.registry, s->lease);
+	bool over = sim_pair_client_is_over(w->stage.loop, s->fd);
+
+	CHECK(w, !l || l->caller == c, "invariant 7: a socket of another caller's lease", s->lease);
+	CHECK(w, (l != NULL) == !over, "invariant 7: a lease and its socket do not end together", s->lease);
+}
+
+static void check_sockets(struct world *w, const struct world_caller *c)
+{
+	for (unsigned i = 0; i < WORLD_SOCKETS; i++) {
+		if (c->sockets[i].lease)
+			check_socket(w, &c->caller, &c->sockets[i]);
+	}
+}
+
 static unsigned check_caller(struct world *w, const struct caller *c)
 {
 	unsigned requests = 0, leases = 0;
@@ -260,8 +281,10 @@ static void check_callers(struct world *w)
 	unsigned leases = 0;
 
 	for (unsigned i = 0; i < WORLD_CALLERS; i++) {
-		if (w->callers[i])
-			leases += check_caller(w, &w->callers[i]->caller);
+		if (!w->callers[i])
+			continue;
+		leases += check_caller(w, &w->callers[i]->caller);
+		check_sockets(w, w->callers[i]);
 	}
 	CHECK(w, leases == HASH_COUNT(w->stage.registry.leases), "a lease without an owner", leases);
 	for (const struct account *a = w->stage.registry.accounts; a; a = a->hh.next)

@@ -51,7 +51,7 @@ static void put_slot(struct hasher *h, const struct slot *s)
 	put(h, s->slow.on != NULL);
 	put_time(h, s->slow_timer.at);
 	put(h, s->slow_call);
-	put(h, s->broken);
+	put(h, s->broken | s->direct << 1);
 }
 
 static void put_glance(struct hasher *h, const struct glance *g, uint64_t pong)
@@ -140,6 +140,7 @@ static void put_leases(struct hasher *h, const struct registry *reg)
 	for (const struct lease *l = reg->leases; l; l = l->hh.next) {
 		put(h, l->id);
 		put(h, l->caller->id);
+		put(h, l->direct);
 		put_time(h, l->ttl.at);
 		DL_FOREACH2 (l->waiting, r, lease_next)
 			put(h, r->call);
@@ -203,6 +204,7 @@ static void put_child(struct hasher *h, const struct sim_child *c)
 	put(h, (uint64_t)(int64_t)c->pidfd);
 	put(h, c->got_init | c->said_hello << 1 | c->said_ready << 2 | c->dead << 3 | c->stopping << 4 | c->running << 5);
 	put(h, c->call);
+	put(h, c->direct | c->busy << 1 | (c->channel != NULL) << 2);
 	put(h, c->wanted);
 	put(h, c->reason);
 	put_pipe(h, &c->calls);

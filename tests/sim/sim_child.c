@@ -232,7 +232,7 @@ void sim_child_reply(struct sim_child *c, uint64_t call)
 	msgpack_packer pk;
 
 	begin_reply(&buf, &pk, call);
-	if (c->call == call && !c->dead && !c->calls.over)
+	if (c->call == call && !c->direct && !c->dead && !c->calls.over)
 		TELL(c, replied, call);
 	msgpack_pack_nil(&pk);
 	msgpack_pack_uint64(&pk, call);

@@ -58,13 +58,6 @@ static struct sim_pair *pair_of(struct loop *l, int fd)
 	return sim_fd_owner(l, fd);
 }
 
-bool pair_is_left(const struct pair *pair)
-{
-	const struct sim_pair *p = pair_of(pair->hup.loop, pair->worker);
-
-	return p->client.fd < 0 || p->input_over;
-}
-
 void pair_shut_input(struct pair *pair)
 {
 	struct sim_pair *p = pair_of(pair->hup.loop, pair->worker);

@@ -117,12 +117,42 @@ static void on_finished(struct caller *caller, const struct request *r, const st
 		.retry_after_ms = o->retry_after_ms,
 		.at = loop_now(c->stage->loop),
 		.has_cause = o->cause.len != 0,
+		.fd = o->fd ? TAKE_FD(*o->fd) : -1,
 	};
 	(void)snprintf(a->message, sizeof(a->message), "%s", o->message);
 	read_value(a, o->value.span);
 }
 
-static const struct caller_ops caller_ops = { .finished = on_finished };
+static void read_news(struct sim_news *n, struct span params)
+{
+	uint32_t pairs = 0;
+
+	(void)mp_read_map(&params, &pairs);
+	while (pairs--) {
+		struct span key, value, text;
+
+		if (!mp_read_text(&params, &key) || !mp_read_any(&params, &value))
+			return;
+		n->has_cause |= span_equals(key, "cause");
+		if (span_equals(key, "lease"))
+			(void)mp_read_uint(&value, &n->lease);
+		else if (span_equals(key, "reason") && mp_read_text(&value, &text))
+			(void)snprintf(n->reason, sizeof(n->reason), "%.*s", (int)text.len, (const char *)text.p);
+		else if (span_equals(key, "message") && mp_read_text(&value, &text))
+			(void)snprintf(n->message, sizeof(n->message), "%.*s", (int)text.len, (const char *)text.p);
+	}
+}
+
+static void on_news(struct caller *caller, const char *name, struct span params)
+{
+	struct sim_caller *c = container_of(caller, struct sim_caller, caller);
+
+	if (strcmp(name, "lease_lost") != 0)
+		abort(); /* there is no other */
+	read_news(&c->news[c->n_news++ % SIM_NEWS], params);
+}
+
+static const struct caller_ops caller_ops = { .finished = on_finished, .news = on_news };
 
 void sim_caller_init_as(struct sim_caller *c, struct sim_stage *s, uid_t uid)
 {
@@ -197,4 +227,9 @@ void sim_execute_leased(struct sim_caller *c, uint64_t id, struct lease *l)
 void sim_checkout(struct sim_caller *c, uint64_t id, uint64_t ttl)
 {
 	submit(c, &(struct request_spec){ .kind = REQUEST_CHECKOUT, .id = id, .ttl = ttl }, NULL);
+}
+
+void sim_checkout_direct(struct sim_caller *c, uint64_t id, uint64_t ttl)
+{
+	submit(c, &(struct request_spec){ .kind = REQUEST_CHECKOUT, .id = id, .ttl = ttl, .direct = true }, NULL);
 }

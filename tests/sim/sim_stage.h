@@ -37,16 +37,28 @@ struct sim_answer {
 	uint64_t retry_after_ms;
 	uint64_t at; /* ns */
 	bool has_cause;
+	int fd; /* owns: the socket of a direct lease, for sim_pair_client_close(); -1: none */
 	char message[1024];
 };
 
+/* A lease_lost. */
+struct sim_news {
+	uint64_t lease;
+	char reason[32];
+	bool has_cause;
+	char message[512];
+};
+
 #define SIM_ANSWERS 64
+#define SIM_NEWS 8
 
 struct sim_caller {
 	struct caller caller;
 	struct sim_stage *stage; /* borrows */
 	struct sim_answer answers[SIM_ANSWERS];
 	unsigned n_answers;
+	struct sim_news news[SIM_NEWS];
+	unsigned n_news;
 };
 
 /* Of uid 1000. */
@@ -61,3 +73,4 @@ void sim_execute(struct sim_caller *c, uint64_t id, uint64_t timeout, uint64_t q
 void sim_execute_as(struct sim_caller *c, struct request_spec *spec, uint8_t flavour, size_t size, struct lease *l);
 void sim_execute_leased(struct sim_caller *c, uint64_t id, struct lease *l);
 void sim_checkout(struct sim_caller *c, uint64_t id, uint64_t ttl);
+void sim_checkout_direct(struct sim_caller *c, uint64_t id, uint64_t ttl);

@@ -52,6 +52,7 @@ static void submit(struct world *w, struct world_caller *c, enum request_kind ki
 		.queue_timeout = some_time(w),
 		.ttl = some_time(w),
 		.idempotent = below(w, 2),
+		.direct = kind == REQUEST_CHECKOUT && below(w, 2),
 	};
 
 	if (below(w, 4))
@@ -79,8 +80,12 @@ static void step_execute_leased(struct world *w)
 {
 	struct world_caller *c = some_caller(w);
 
-	for (uint64_t n = 1 + below(w, 3); c && c->caller.leases && n; n--)
-		submit(w, c, REQUEST_EXECUTE, some_lease(w, c));
+	for (uint64_t n = 1 + below(w, 3); c && c->caller.leases && n; n--) {
+		struct lease *l = some_lease(w, c);
+
+		if (!l->direct) /* the daemon's front refuses it */
+			submit(w, c, REQUEST_EXECUTE, l);
+	}
 }
 
 static void step_checkin(struct world *w)
@@ -89,6 +94,15 @@ static void step_checkin(struct world *w)
 
 	if (c && c->caller.leases)
 		world_checkin(w, some_lease(w, c));
+}
+
+static void step_hang_up(struct world *w)
+{
+	struct world_caller *c = some_caller(w);
+	struct world_socket *s = c ? &c->sockets[below(w, WORLD_SOCKETS)] : NULL;
+
+	if (s && s->lease)
+		world_hang_up(w, s);
 }
 
 static void step_cancel(struct world *w)
@@ -151,7 +165,7 @@ static const struct {
 } steps[] = {
 	{ 30, step_execute },       { 8, step_come },    { 4, step_go },       { 6, step_checkout },
 	{ 8, step_execute_leased }, { 3, step_checkin }, { 6, step_cancel },   { 2, step_kill },
-	{ 1, step_noise },          { 1, step_temper },  { 31, step_nothing },
+	{ 1, step_noise },          { 1, step_temper },  { 4, step_hang_up },  { 27, step_nothing },
 };
 
 static void run_step(struct world *w)

@@ -8,6 +8,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
 #include "tests/sim/invariants.h"
+#include "tests/sim/sim_pair.h"
 
 #define QUIET (200 * NS_PER_S) /* longer than back-off, init timeout and all graces together */
 
@@ -70,7 +71,9 @@ static void on_called(struct sim_machine *m, struct sim_child *c)
 	struct world *w = world_of(m);
 
 	temper_draw_call(&w->temper, &c->script);
-	if (w->stage.settings.poison_kills && w->temper.bad_call && find_record(w, c->call)->flavour == 0 &&
+	if (c->direct)
+		world_trace(w, "worker begins a direct lease", (uint64_t)c->pid, c->script.call);
+	else if (w->stage.settings.poison_kills && w->temper.bad_call && find_record(w, c->call)->flavour == 0 &&
 	    sim_random_once_in(&w->random, 2))
 		c->script.call = SIM_CALL_DIE; /* this one kills */
 }
@@ -160,7 +163,7 @@ static void note_kill(struct world *w, const struct sim_child *c)
 static void on_died(struct sim_machine *m, struct sim_child *c)
 {
 	world_trace(world_of(m), "worker dies", (uint64_t)c->pid, c->said_ready);
-	if (c->call)
+	if (c->call && !c->direct)
 		note_kill(world_of(m), c);
 	if (c->said_ready)
 		world_of(m)->streak.n = 0;
@@ -182,6 +185,29 @@ static const struct sim_machine_ops machine_ops = {
 	.died = on_died,
 	.wronged = on_wronged,
 };
+
+/* --- sockets --- */
+
+void world_hang_up(struct world *w, struct world_socket *s)
+{
+	world_trace(w, "socket closed", s->lease, 0);
+	sim_pair_client_close(w->stage.loop, s->fd);
+	s->lease = 0;
+}
+
+/* The socket comes with the answer. Without a place for it, it is dropped there. */
+static void keep_socket(struct world_caller *c, int fd)
+{
+	struct world_socket s = { .lease = c->world->stage.registry.last_lease, .fd = fd };
+
+	for (unsigned i = 0; i < WORLD_SOCKETS; i++) {
+		if (c->sockets[i].lease)
+			continue;
+		c->sockets[i] = s;
+		return;
+	}
+	world_hang_up(c->world, &s);
+}
 
 /* --- what the callers are told --- */
 
@@ -211,9 +237,20 @@ static void on_finished(struct caller *caller, const struct request *r, const st
 	if (o->code != ERROR_NONE && !o->abandoned && !o->message[0])
 		world_violate(w, "an error without a message", r->call);
 	invariants_check_times(w, r, o);
+	if (o->fd)
+		keep_socket(c, TAKE_FD(*o->fd));
 }
 
-static const struct caller_ops caller_ops = { .finished = on_finished };
+/* It is told of each lease that it did not end itself, after the fact that its socket is at its end. */
+static void on_news(struct caller *caller, const char *name, struct span params)
+{
+	const struct world_caller *c = container_of(caller, struct world_caller, caller);
+
+	(void)params;
+	world_trace(c->world, name, caller->id, 0);
+}
+
+static const struct caller_ops caller_ops = { .finished = on_finished, .news = on_news };
 
 /* --- what happens --- */
 
@@ -237,6 +274,10 @@ void world_leave(struct world *w, unsigned place)
 		return;
 	world_trace(w, "caller goes", c->caller.id, 0);
 	caller_gone(&c->caller);
+	for (unsigned i = 0; i < WORLD_SOCKETS; i++) {
+		if (c->sockets[i].lease)
+			world_hang_up(w, &c->sockets[i]);
+	}
 	w->callers[place] = NULL;
 	free(c); /* whoever still points to it is found out by ASan */
 }

@@ -15,9 +15,18 @@
 
 struct world;
 
+#define WORLD_SOCKETS 4
+
+/* A client's end of the socket of a direct lease, which may have ended. */
+struct world_socket {
+	uint64_t lease; /* 0: a free place */
+	int fd;
+};
+
 struct world_caller {
 	struct caller caller;
 	struct world *world;
+	struct world_socket sockets[WORLD_SOCKETS];
 };
 
 /* Starts in a row without a worker that got ready, for the back-off. */
@@ -63,6 +72,8 @@ void world_leave(struct world *w, unsigned place);
 /* asked: kind, id, times, idempotent; of its args only their length, which is 1 + flavour. l: NULL, or a lease of c. */
 void world_submit(struct world *w, struct world_caller *c, const struct request_spec *asked, struct lease *l);
 void world_checkin(struct world *w, struct lease *l);
+/* It closes its end of a socket. */
+void world_hang_up(struct world *w, struct world_socket *s);
 void world_cancel(struct world *w, struct request *r);
 void world_kill(struct world *w, struct sim_child *c);
 /* The daemon is stopped meanwhile. */

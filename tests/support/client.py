@@ -5,6 +5,8 @@ It is written against docs/protocol.md, not against libpypool, so that a mistake
 
 from __future__ import annotations
 
+import array
+import os
 import select
 import socket
 import struct
@@ -60,19 +62,21 @@ def pack(message: Any) -> bytes:
 
 
 class Client:
-    """One connection. Says hello on its own unless told not to. All waiting has a deadline (`timeout` seconds)."""
+    """One connection, to a path or over a socket that is connected. Says hello on its own unless told not to. All waiting
+    has a deadline (`timeout` seconds)."""
 
     def __init__(
-        self, path: str | Path, *, framing: Framing = "prefixed", hello: bool = True, timeout: float = 20.0
+        self,
+        path: str | Path | socket.socket,
+        *,
+        framing: Framing = "prefixed",
+        hello: bool = True,
+        timeout: float = 20.0,
     ) -> None:
         self.framing = framing
         self.timeout = timeout
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self.sock.connect(str(path))
-        except OSError:
-            self.sock.close()
-            raise
+        self.sock = path if isinstance(path, socket.socket) else self._connect(path)
+        self.fds: deque[int] = deque()  # received and not taken, in order
         self.replies: dict[int | None, deque[Reply]] = {}
         self.order: list[int | None] = []  # ids in the order in which their replies came
         self.notifications: deque[tuple[str, Any]] = deque()
@@ -87,6 +91,16 @@ class Client:
                 self.close()
                 raise
 
+    @staticmethod
+    def _connect(path: str | Path) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(str(path))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
     def __enter__(self) -> Client:
         return self
 
@@ -98,6 +112,8 @@ class Client:
     def close(self) -> None:
         """Close both ways; to the daemon this is a cancel of all that is in flight."""
         self.sock.close()
+        while self.fds:
+            os.close(self.fds.popleft())
 
     def shutdown_write(self) -> None:
         """Say that no more requests come; replies still do."""
@@ -198,7 +214,7 @@ class Client:
                 raise ReplyTimeout(what)
             self.sock.settimeout(left)
             try:
-                data = self.sock.recv(1 << 20)
+                data = self._receive()
             except socket.timeout:
                 raise ReplyTimeout(what) from None
             except ConnectionResetError as e:
@@ -209,6 +225,20 @@ class Client:
                 self._buffer += data
             else:
                 self._bare.feed(data)
+
+    def _receive(self) -> bytes:
+        data, ancillary, flags, _ = self.sock.recvmsg(1 << 20, socket.CMSG_SPACE(16 * 4), socket.MSG_CMSG_CLOEXEC)
+        assert not flags & socket.MSG_CTRUNC, "more fds came than a reply can bring"
+        for level, kind, content in ancillary:
+            assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+            fds = array.array("i")
+            fds.frombytes(content)
+            self.fds.extend(fds)
+        return data
+
+    def take_socket(self) -> socket.socket:
+        """The socket that came with a reply: the first that nobody has taken."""
+        return socket.socket(fileno=self.fds.popleft())
 
     def _parse(self) -> tuple[bool, Any]:
         if self.framing == "bare":

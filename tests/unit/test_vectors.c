@@ -124,6 +124,29 @@ START_TEST(every_error_code_is_read_in_both_shapes)
 	}
 END_TEST
 
+START_TEST(every_notification_is_read)
+	{
+		struct vectors file;
+		struct vector v;
+		unsigned n = 0;
+		int r;
+
+		ck_assert(vectors_open(&file, "news"));
+		while ((r = vectors_next(&file, &v)) == 1) {
+			struct envelope e = read_message(&v, mode_of(&v));
+			struct span word = first_word(&v);
+
+			ck_assert_msg(e.type == ENVELOPE_NOTIFICATION && word.len == e.method.len &&
+					      memcmp(word.p, e.method.p, word.len) == 0,
+				      "%s", v.what);
+			n++;
+		}
+		vectors_close(&file);
+		ck_assert_int_eq(r, 0);
+		ck_assert_uint_ge(n, 2);
+	}
+END_TEST
+
 static const char *judge_message(struct span body)
 {
 	struct complaint c;
@@ -218,6 +241,7 @@ int main(void)
 	suite_add_tcase(s, t);
 	tcase_add_test(t, a_request_and_a_response_of_every_method_are_read);
 	tcase_add_test(t, every_error_code_is_read_in_both_shapes);
+	tcase_add_test(t, every_notification_is_read);
 	tcase_add_test(t, fault_1_2_6_7_8_10_11_13_14_15_what_is_refused_is_refused_as_the_vector_says);
 	tcase_add_test(t, other_forms_of_a_message_are_accepted);
 

@@ -29,7 +29,7 @@ def by_name(name: str) -> dict[str, Vector]:
 
 
 def test_the_files_are_those_that_the_c_tests_read() -> None:
-    assert sorted(path.stem for path in VECTORS.iterdir()) == ["accepted", "errors", "methods", "refused"]
+    assert sorted(path.stem for path in VECTORS.iterdir()) == ["accepted", "errors", "methods", "news", "refused"]
 
 
 def test_no_vector_is_there_twice() -> None:
@@ -37,7 +37,7 @@ def test_no_vector_is_there_twice() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("name", ["methods", "errors"])
+@pytest.mark.parametrize("name", ["methods", "errors", "news"])
 def test_bytes_are_the_message_that_stands_above_them_and_nothing_longer(name: str) -> None:
     for vector in read_vectors(name):
         assert vector.message is not None, vector.what
@@ -45,7 +45,7 @@ def test_bytes_are_the_message_that_stands_above_them_and_nothing_longer(name: s
         assert msgpack.packb(vector.message) == body_of(vector), vector.what
 
 
-@pytest.mark.parametrize("name", ["methods", "errors"])
+@pytest.mark.parametrize("name", ["methods", "errors", "news"])
 def test_both_framings_carry_the_same_message(name: str) -> None:
     vectors = by_name(name)
     for what, vector in vectors.items():
