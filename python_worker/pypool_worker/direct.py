@@ -79,8 +79,8 @@ class Direct:
             context.leave(token)
 
     def _serve_all(self) -> None:
-        """Plain calls run in here, with what they need at hand: each name costs less than an attribute, and no call of a
-        function of ours is made that can be spared. The rest is looked at closely elsewhere."""
+        """Plain calls run in here, with what they need at hand: a name costs less than an attribute, and no function of
+        ours is called that can be spared. The rest is looked at closely elsewhere."""
         call, interrupt, page, modules = self._call, self._interrupt, self._interrupt.page, sys.modules
         codec, find, small = self._codec, self._find, self._small
         unpack, send, request, handler = codec.unpack, self._channel.send_small, 0, None

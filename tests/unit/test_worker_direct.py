@@ -260,7 +260,8 @@ def test_fault_11_params_of_a_wrong_kind_are_a_bad_request(client: DirectClient,
 
 @pytest.mark.parametrize("message,number", [
     (5, None), ([], None), (["execute"], None), ([0], None), ([0, -1, "execute", []], None),
-    ([0, "1", "ping", []], None), ([0, 3, "ping"], 3), ([0, 3, "ping", [], 5], 3), ([0, 3, 5, []], 3), ([0, 3, "ping", 5], 3),
+    ([0, "1", "ping", []], None), ([0, 3, "ping"], 3), ([0, 3, "ping", [], 5], 3), ([0, 3, 5, []], 3),
+    ([0, 3, "ping", 5], 3),
     ([0, 3, "ping", [1]], 3),
     ([0, 3, "ping", [{}, {}]], 3), ([0, 3, "ping", [{"x": 1}]], 3), ([1, 3, None, 5], 3), ([3, 3, "ping", []], 3),
     ([False, 3, "execute", [{"target": "echo", "args": []}]], 3), ([0, True, "ping", []], None),

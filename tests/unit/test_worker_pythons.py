@@ -33,7 +33,8 @@ def work(python: str, run_worker: str, codec: str) -> None:
         assert worker.in_session("values").value == {"a": 2 ** 63, "b": [1, "ü"], "c": b"x" * 2000}
         assert worker.in_session("values", values={"d": "x" * 2000}).value == {"d": "x" * 2000}
         with worker.direct() as client:
-            assert client.call("echo", {"a": [2 ** 63, "ü", b"\xff" * 100_000]}) == {"a": [2 ** 63, "ü", b"\xff" * 100_000]}
+            value = {"a": [2 ** 63, "ü", b"\xff" * 100_000]}
+            assert client.call("echo", value) == value
             assert client.error("sleep", 60, timeout_ms=20)["code"] == "deadline_exceeded"
             client.send_raw(b"\x94\x00\x09\xa7execute\x91\x82\xa6target\xa4echo\xa4args" + b"\x91\xa2\xff\xfe")
             assert client.receive()[2]["code"] == "bad_request"
