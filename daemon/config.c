@@ -13,6 +13,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/config_access.h"
 #include "daemon/config_options.h"
 #include "daemon/config_pool.h"
 #include "daemon/config_trust.h"
@@ -253,7 +254,19 @@ static void read_pools(struct config_reader *r, struct config *c)
 	if (!n)
 		config_pool_read(&r->src, r->request, NULL, CONFIG_TOP, &c->pools[0]);
 	for (unsigned i = 0; i < n; i++)
-		config_pool_read(&r->src, r->request, cfg_getnsec(r->root, "pool", i), (int)i, &c->pools[i]);
+		config_pool_read(&r->src, r->request, cfg_getnsec(r->root, "pool", i),
+				 config_source_section(&r->src, false, i), &c->pools[i]);
+}
+
+static void read_access(struct config_reader *r, struct config *c)
+{
+	unsigned n = cfg_size(r->root, "access");
+
+	c->access.rules = mem_new((n ? n : 1) * sizeof(*c->access.rules));
+	c->access.n_rules = n;
+	for (unsigned i = 0; i < n; i++)
+		config_access_read(&r->src, c, cfg_getnsec(r->root, "access", i), config_source_section(&r->src, true, i),
+				   &c->access.rules[i]);
 }
 
 static struct config *build(struct config_reader *r)
@@ -266,6 +279,7 @@ static struct config *build(struct config_reader *r)
 	read_socket(r, c);
 	read_socket_group(r, c);
 	read_pools(r, c);
+	read_access(r, c);
 	return c;
 }
 
@@ -297,6 +311,9 @@ struct config *config_free(struct config *c)
 	for (unsigned i = 0; i < c->n_pools; i++)
 		config_pool_deinit(&c->pools[i]);
 	free(c->pools);
+	for (unsigned i = 0; i < c->access.n_rules; i++)
+		config_access_deinit(&c->access.rules[i]);
+	free(c->access.rules);
 	free(c->socket);
 	free(c);
 	return NULL;

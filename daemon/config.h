@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "daemon/base/log.h"
+#include "daemon/front/access.h"
 #include "daemon/pool/account.h"
 #include "daemon/pool/settings.h"
 
@@ -25,6 +26,7 @@ struct config {
 	uint64_t frame_timeout, drain_timeout;
 	unsigned uid_max_connections;
 	struct account_limits account_limits;
+	struct access access;
 	struct pool_settings *pools; /* owns: n_pools of them */
 	unsigned n_pools;
 };

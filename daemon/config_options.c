@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/base/cleanup.h"
@@ -80,6 +81,14 @@ const struct option_spec config_pool_options[] = {
 
 /* ---- libconfuse */
 
+const struct option_spec config_access_options[] = {
+	{ "uid", OPTION_LIST, AT(config_access, uid), NULL, 0, 0, NULL },
+	{ "gid", OPTION_LIST, AT(config_access, gid), NULL, 0, 0, NULL },
+	{ "role", OPTION_SPECIAL, 0, "", 0, 0, NULL },
+	{ "pools", OPTION_LIST, AT(config_access, pools), NULL, 0, 0, NULL },
+	{ 0 },
+};
+
 static const struct option_spec *spec_find(const struct option_spec *table, const char *name)
 {
 	for (; table->name; table++) {
@@ -118,30 +127,60 @@ static char *all_names(const struct option_spec *table)
 	return names;
 }
 
+#define SECTIONS "pool \"NAME\" { ... } and access \"NAME\" { ... }"
+
+/* Where an option of that name belongs; NULL: nowhere. */
+static const char *place_of(const char *name)
+{
+	if (spec_find(config_top_options, name))
+		return "outside of sections";
+	if (spec_find(config_pool_options, name))
+		return "into a section pool \"NAME\" { ... }";
+	return spec_find(config_access_options, name) ? "into a section access \"NAME\" { ... }" : NULL;
+}
+
+static const struct option_spec *table_of(const cfg_t *cfg)
+{
+	if (strcmp(cfg->name, "pool") == 0)
+		return config_pool_options;
+	return strcmp(cfg->name, "access") == 0 ? config_access_options : config_top_options;
+}
+
 static void complain_unknown(struct config_source *src, const cfg_t *cfg, const char *name)
 {
-	bool in_pool = strcmp(cfg->name, "pool") == 0;
-	const struct option_spec *here = in_pool ? config_pool_options : config_top_options;
-	const char *near = nearest_name(here, name);
+	const struct option_spec *here = table_of(cfg);
+	const char *near = nearest_name(here, name), *place = place_of(name);
 	_cleanup_free_ char *names = all_names(here);
+	bool in_section = here != config_top_options;
+	char where[64] = "here";
 
+	if (in_section)
+		(void)snprintf(where, sizeof(where), "in %s %s", *cfg->name == 'a' ? "an" : "a", cfg->name);
 	if (strcmp(name, "include") == 0)
 		config_source_complain(src, cfg->filename, cfg->line,
 				       "no such option \"include\"; files are added by putting them into conf.d/*.conf "
 				       "beside the main file");
-	else if (in_pool && spec_find(config_top_options, name))
-		config_source_complain(src, cfg->filename, cfg->line,
-				       "no such option \"%s\" in a pool; it belongs outside of pool sections", name);
-	else if (!in_pool && spec_find(config_pool_options, name))
-		config_source_complain(src, cfg->filename, cfg->line,
-				       "no such option \"%s\" here; it belongs into a section pool \"NAME\" { ... }",
-				       name);
+	else if (place)
+		config_source_complain(src, cfg->filename, cfg->line, "no such option \"%s\" %s; it belongs %s", name,
+				       where, place);
 	else if (near)
 		config_source_complain(src, cfg->filename, cfg->line, "no such option \"%s\"; did you mean %s?", name,
 				       near);
 	else
 		config_source_complain(src, cfg->filename, cfg->line, "no such option \"%s\"; there are: %s%s", name,
-				       names, in_pool ? "" : ", and sections pool \"NAME\" { ... }");
+				       names, in_section ? "" : ", and sections " SECTIONS);
+}
+
+/* Of the section that begins on the line where cfg is. */
+static const char *kind_at(const struct config_source *src, const cfg_t *cfg)
+{
+	for (unsigned i = 0; i < src->n_marks; i++) {
+		const struct config_mark *mark = &src->marks[i];
+
+		if (!mark->name && mark->line == cfg->line && strcmp(mark->file, cfg->filename) == 0)
+			return mark->is_access ? "access" : "pool";
+	}
+	return "section";
 }
 
 static struct config_source *context_of(const cfg_t *cfg)
@@ -164,9 +203,10 @@ static void on_error(cfg_t *cfg, const char *format, va_list ap)
 	if (sscanf(text, "no such option '%m[^']'", &name) == 1)
 		complain_unknown(src, cfg, name);
 	else if (sscanf(text, "found duplicate title '%m[^']'", &name) == 1)
-		config_source_complain(src, cfg->filename, cfg->line, "there is a pool \"%s\" already", name);
+		config_source_complain(src, cfg->filename, cfg->line, "there is %s %s \"%s\" already",
+				       strcmp(kind_at(src, cfg), "access") == 0 ? "an" : "a", kind_at(src, cfg), name);
 	else if (strncmp(text, "missing title", strlen("missing title")) == 0)
-		config_source_complain(src, cfg->filename, cfg->line, "a pool needs a name: pool \"NAME\" { ... }");
+		config_source_complain(src, cfg->filename, cfg->line, "a section needs a name: " SECTIONS);
 	else
 		config_source_complain(src, cfg->filename, cfg->line, "%s", text);
 }
@@ -179,25 +219,28 @@ static int on_context_call(cfg_t *cfg, cfg_opt_t *opt, int argc, const char **ar
 	return -1;
 }
 
-static cfg_opt_t *schema_new(const struct option_spec *table, struct config_source *src, cfg_opt_t *pool)
+/* Sections are made of tables of their own; NULL: none. */
+static cfg_opt_t *schema_new(const struct option_spec *table, struct config_source *src, cfg_opt_t *pool,
+			     cfg_opt_t *access)
 {
+	cfg_opt_t pools = CFG_SEC("pool", pool, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES);
+	cfg_opt_t accesses = CFG_SEC("access", access, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES);
 	unsigned n = 0, i = 0;
 	cfg_opt_t *opts;
 
 	while (table[n].name)
 		n++;
-	opts = mem_new((n + 3) * sizeof(*opts));
+	opts = mem_new((n + 4) * sizeof(*opts));
 	for (; i < n; i++) {
 		cfg_opt_t text = CFG_STR(table[i].name, NULL, CFGF_NODEFAULT);
 		cfg_opt_t list = CFG_STR_LIST(table[i].name, NULL, CFGF_NODEFAULT);
 
 		opts[i] = table[i].kind == OPTION_LIST ? list : text;
 	}
-	if (pool) {
-		cfg_opt_t section = CFG_SEC("pool", pool, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES);
-
-		opts[i++] = section;
-	}
+	if (pool)
+		opts[i++] = pools;
+	if (access)
+		opts[i++] = accesses;
 	opts[i] = (cfg_opt_t)CFG_FUNC(CONTEXT_OPTION, on_context_call);
 	opts[i].simple_value.ptr = (void **)src;
 	return opts; /* the zeroed last one is CFG_END() */
@@ -205,8 +248,9 @@ static cfg_opt_t *schema_new(const struct option_spec *table, struct config_sour
 
 cfg_t *config_options_new(struct config_source *src)
 {
-	_cleanup_free_ cfg_opt_t *pool = schema_new(config_pool_options, src, NULL);
-	_cleanup_free_ cfg_opt_t *top = schema_new(config_top_options, src, pool);
+	_cleanup_free_ cfg_opt_t *pool = schema_new(config_pool_options, src, NULL, NULL);
+	_cleanup_free_ cfg_opt_t *access = schema_new(config_access_options, src, NULL, NULL);
+	_cleanup_free_ cfg_opt_t *top = schema_new(config_top_options, src, pool, access);
 	cfg_t *root = cfg_init(top, CFGF_NONE); /* makes copies */
 
 	if (root)

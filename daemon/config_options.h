@@ -1,5 +1,5 @@
 /*
- * The options that exist: one table for the top of a file and one for a pool. A row says how an option is written, what it
+ * The options that exist: one table for the top of a file, one for a pool and one for an access block. A row says how an option is written, what it
  * is when it is not, and where it goes. libconfuse's schema is made of these rows, and docs/configuration.md has one
  * entry for each (a test compares).
  */
@@ -39,6 +39,12 @@ struct option_spec {
 
 extern const struct option_spec config_top_options[];  /* of struct config */
 extern const struct option_spec config_pool_options[]; /* of struct pool_settings */
+extern const struct option_spec config_access_options[]; /* of struct config_access */
+
+/* An access block as it is written. */
+struct config_access {
+	char **uid, **gid, **pools; /* own: NULL-terminated */
+};
 
 /* A schema without values. Complaints go to src, which it borrows. */
 cfg_t *config_options_new(struct config_source *src);

@@ -97,6 +97,17 @@ const char *config_source_file(struct config_source *src, const char *name)
 	return src->files[src->n_files++];
 }
 
+int config_source_section(const struct config_source *src, bool is_access, unsigned n)
+{
+	for (unsigned i = 0; i < src->n_marks; i++) {
+		const struct config_mark *mark = &src->marks[i];
+
+		if (!mark->name && mark->section != CONFIG_TOP && mark->is_access == is_access && n-- == 0)
+			return mark->section;
+	}
+	return CONFIG_TOP;
+}
+
 static void mark_add(struct config_source *src, const char *file, int line, int section, char *name)
 {
 	src->marks = mem_resize(src->marks, src->n_marks + 1, sizeof(*src->marks));
@@ -114,6 +125,8 @@ struct filter {
 	char *out; /* owns; as long as the text twice over: only a dollar sign grows, by a backslash */
 	size_t out_len;
 
+	const char *before; /* the word before the last, or NULL: points into the text */
+	size_t before_len;
 	const char *word; /* the last word, when nothing came after it: points into the text */
 	size_t word_len;
 	int word_line;
@@ -184,6 +197,8 @@ static void filter_skip_comment(struct filter *f)
 
 static void filter_take_word(struct filter *f, const char *begin, bool quoted)
 {
+	f->before = f->word;
+	f->before_len = f->word_len;
 	f->word = begin;
 	f->word_len = (size_t)(f->p - begin);
 	f->word_line = f->line;
@@ -253,6 +268,15 @@ static void filter_key(struct filter *f)
 		mark_add(f->src, f->file, f->word_line, f->section, TAKE_PTR(name));
 }
 
+/* Whether what was read is: kind "NAME", also when the name is missing. */
+static bool filter_opens(const struct filter *f, const char *kind)
+{
+	size_t len = strlen(kind);
+
+	return (f->before && f->before_len == len && memcmp(f->before, kind, len) == 0) ||
+	       (!f->before && f->word && f->word_len == len && memcmp(f->word, kind, len) == 0);
+}
+
 static void filter_open(struct filter *f)
 {
 	f->opened = f->line;
@@ -264,6 +288,7 @@ static void filter_open(struct filter *f)
 	if (f->depth == 1) {
 		f->section = f->src->n_sections++;
 		mark_add(f->src, f->file, f->line, f->section, NULL);
+		f->src->marks[f->src->n_marks - 1].is_access = filter_opens(f, "access");
 	}
 }
 

@@ -19,6 +19,7 @@ struct config_mark {
 	int line;
 	int section; /* CONFIG_TOP, or the number of the section over all files */
 	char *name;  /* owns; NULL: the beginning of the section itself */
+	bool is_access; /* of a section: access "NAME", no pool */
 };
 
 struct config_source {
@@ -43,6 +44,9 @@ void config_source_complain_at(struct config_source *src, int section, const cha
 
 /* Where the key is given; NULL if it is not. name NULL: the section. */
 const struct config_mark *config_source_find(const struct config_source *src, int section, const char *name);
+
+/* The number of the n-th section of that kind. CONFIG_TOP: there are not so many. */
+int config_source_section(const struct config_source *src, bool is_access, unsigned n);
 
 /* Remembers a file's name for as long as the source lives. */
 const char *config_source_file(struct config_source *src, const char *name);

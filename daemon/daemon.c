@@ -279,6 +279,8 @@ static void daemon_make_server(struct daemon *d)
 	};
 
 	server_init(&d->server, d->loop, &d->blobs, &d->registry, d->pools, d->n_pools, &limits, &server_ops);
+	d->config->access.own_is_admin = !systemd_is_our_parent();
+	d->server.access = &d->config->access;
 }
 
 static int daemon_init(struct daemon *d)

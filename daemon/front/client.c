@@ -1,11 +1,11 @@
 #include "daemon/front/client.h"
 
+#include <stdio.h>
 #include <utlist.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
-#include "daemon/front/access.h"
 #include "daemon/front/peek.h"
 #include "daemon/front/reply.h"
 #include "daemon/front/router.h"
@@ -16,7 +16,10 @@
 
 static void client_release(struct loop_grave *g)
 {
-	free(container_of(g, struct client, grave));
+	struct client *c = container_of(g, struct client, grave);
+
+	access_grant_deinit(&c->grant);
+	free(c);
 }
 
 /* Cancels what it has. */
@@ -222,6 +225,71 @@ static const struct stream_ops stream_ops = {
 	.drained = client_on_drained,
 };
 
+enum role client_role_on(const struct client *c, const struct pool *p)
+{
+	const struct server *s = c->server;
+
+	for (unsigned i = 0; c->grant.pools && i < s->n_pools; i++) {
+		if (s->pools[i] == p)
+			return c->grant.pools[i];
+	}
+	return c->grant.role;
+}
+
+struct pool *client_find_pool(const struct client *c, struct span name)
+{
+	const struct server *s = c->server;
+
+	for (unsigned i = 0; i < s->n_pools; i++) {
+		if (span_equals(name, s->pools[i]->settings->name))
+			return client_role_on(c, s->pools[i]) > ROLE_NONE ? s->pools[i] : NULL;
+	}
+	return NULL;
+}
+
+struct pool *client_only_pool(const struct client *c)
+{
+	const struct server *s = c->server;
+	struct pool *only = NULL;
+
+	for (unsigned i = 0; i < s->n_pools; i++) {
+		if (client_role_on(c, s->pools[i]) == ROLE_NONE)
+			continue;
+		if (only)
+			return NULL;
+		only = s->pools[i];
+	}
+	return only;
+}
+
+const char *client_pool_list(const struct client *c, char *out, size_t size)
+{
+	const struct server *s = c->server;
+	size_t used = 0;
+
+	out[0] = '\0';
+	for (unsigned i = 0; i < s->n_pools && used < size; i++) {
+		if (client_role_on(c, s->pools[i]) > ROLE_NONE)
+			used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "",
+						 s->pools[i]->settings->name);
+	}
+	return out;
+}
+
+struct worker *client_find_worker(const struct client *c, uint64_t id, enum role role)
+{
+	struct worker *w = server_find_worker(c->server, id);
+
+	return w && client_role_on(c, w->pool) >= role ? w : NULL;
+}
+
+static struct access_grant client_ask_grant(const struct server *s, int fd, const struct listener_peer *peer)
+{
+	const struct access_peer who = { .uid = peer->uid, .gid = peer->gid, .is_own = peer->uid == s->own_uid };
+
+	return access_ask(s->access, fd, &who, peer->pid, s->n_pools);
+}
+
 struct client *client_new(struct server *s, int fd, const struct listener_peer *peer)
 {
 	struct client *c = MEM_NEW(struct client);
@@ -229,7 +297,7 @@ struct client *client_new(struct server *s, int fd, const struct listener_peer *
 	c->server = s;
 	c->settle.run = client_settle;
 	c->peer = *peer;
-	c->role = access_role(peer->uid, s->own_uid);
+	c->grant = client_ask_grant(s, fd, peer);
 	c->since = loop_now(s->loop);
 	c->account = account_add_connection(s->registry, peer->uid);
 	caller_init(&c->caller, &caller_ops, s->registry, peer->uid);

@@ -1,14 +1,16 @@
 /* One connection: a caller with a stream. Owned by the server. */
 #pragma once
 
+#include "daemon/front/access.h"
 #include "daemon/front/listener.h"
 #include "daemon/io/stream.h"
 #include "daemon/pool/caller.h"
-#include "proto/methods.h"
 
 struct account;
+struct pool;
 struct peek;
 struct server;
+struct worker;
 
 struct client {
 	struct caller caller;
@@ -16,7 +18,7 @@ struct client {
 	struct server *server;   /* borrows: the server owns its clients */
 	struct account *account; /* borrows: the connection is charged to it until its end */
 	struct listener_peer peer;
-	enum role role;
+	struct access_grant grant; /* owns */
 	bool speaks;    /* said hello: errors are maps */
 	bool half;      /* sent SHUT_WR: closed when it has all replies */
 	bool gone;      /* ended; waits for the end of the turn */
@@ -31,6 +33,15 @@ struct client {
 
 /* Takes the fd. */
 struct client *client_new(struct server *s, int fd, const struct listener_peer *peer);
+enum role client_role_on(const struct client *c, const struct pool *p);
+/* NULL when there is none of that name; one that the client has no role on is as good as none. */
+struct pool *client_find_pool(const struct client *c, struct span name);
+/* NULL when it has a role on several, or none. */
+struct pool *client_only_pool(const struct client *c);
+/* "default, other": those that it has a role on, for messages. Returns out. */
+const char *client_pool_list(const struct client *c, char *out, size_t size);
+/* Of all pools, living or lately dead; NULL when there is none, or none that it has at least that role for. */
+struct worker *client_find_worker(const struct client *c, uint64_t id, enum role role);
 /* Cancels what it has, drops the connection at once. */
 void client_close(struct client *c);
 /* Cancels what it has, writes what waits, then closes. */

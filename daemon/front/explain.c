@@ -140,7 +140,7 @@ static void explain_call(struct view *v, uint64_t call)
 	const struct registry *g = v->q->client->server->registry;
 	struct request *r = registry_find_call(g, call);
 
-	if (r)
+	if (r && client_role_on(v->q->client, r->pool) >= v->q->needs)
 		pack_call(v, r);
 	else
 		pack_unknown(v, "call", call, g->last_call, "finished");
@@ -204,7 +204,7 @@ static void pack_worker(struct view *v, const struct worker *w)
 static void explain_worker(struct view *v, uint64_t id)
 {
 	const struct server *s = v->q->client->server;
-	const struct worker *w = server_find_worker(s, id);
+	const struct worker *w = client_find_worker(v->q->client, id, v->q->needs);
 
 	if (w)
 		pack_worker(v, w);

@@ -28,6 +28,21 @@ void method_ping(struct query *q)
 	reply_value(q->client, q->id, (struct slice){ .span = { .p = pong, .len = sizeof(pong) } });
 }
 
+static void pack_pools(msgpack_packer *pk, const struct client *c)
+{
+	const struct server *s = c->server;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < s->n_pools; i++)
+		n += client_role_on(c, s->pools[i]) > ROLE_NONE;
+	pack_text(pk, "pools");
+	msgpack_pack_array(pk, n);
+	for (unsigned i = 0; i < s->n_pools; i++) {
+		if (client_role_on(c, s->pools[i]) > ROLE_NONE)
+			pack_text(pk, s->pools[i]->settings->name);
+	}
+}
+
 void method_hello(struct query *q)
 {
 	struct client *c = q->client;
@@ -50,30 +65,28 @@ void method_hello(struct query *q)
 	pack_kv_uint(&pk, "max_frame", s->limits.max_frame);
 	pack_text(&pk, "features");
 	msgpack_pack_array(&pk, 0);
-	pack_kv_text(&pk, "role", role_name(c->role));
-	pack_text(&pk, "pools");
-	msgpack_pack_array(&pk, s->n_pools);
-	for (unsigned i = 0; i < s->n_pools; i++)
-		pack_text(&pk, s->pools[i]->settings->name);
+	pack_kv_text(&pk, "role", role_name(c->grant.highest));
+	pack_pools(&pk, c);
 	reply_packed(c, q->id, &buf);
 }
 
 /* The named pool, else "default", else the only one. NULL: q is answered. */
 static struct pool *choose_pool(const struct query *q)
 {
-	struct server *s = q->client->server;
+	const struct client *c = q->client;
 	struct pool *p;
 	char list[512];
 
 	if (params_has(&q->params, PARAM_POOL))
 		return query_find_pool(q);
-	p = server_find_pool(s, SPAN_LIT("default"));
-	if (!p && s->n_pools == 1)
-		p = s->pools[0];
+	p = client_find_pool(c, SPAN_LIT("default"));
 	if (!p)
-		query_fail(q, ERROR_BAD_REQUEST, "name a pool: none is called default; there are: %s",
-			   server_pool_list(s, list, sizeof(list)));
-	return p;
+		p = client_only_pool(c);
+	if (p)
+		return query_may(q, p) ? p : NULL;
+	query_fail(q, ERROR_BAD_REQUEST, "name a pool: none is called default; there are: %s",
+		   client_pool_list(c, list, sizeof(list)));
+	return NULL;
 }
 
 /* Calls under it come this way. False: q is answered. */
@@ -238,7 +251,7 @@ void method_cancel(struct query *q)
 		r = registry_find_by_id(g, c->caller.id, q->params.id);
 	} else {
 		r = registry_find_call(g, q->params.call);
-		if (r && r->caller->uid != c->peer.uid && c->role < ROLE_ADMIN)
+		if (r && r->caller->uid != c->peer.uid && client_role_on(c, r->pool) < ROLE_ADMIN)
 			r = NULL; /* another user's: the same answer as none */
 	}
 	if (r)

@@ -26,8 +26,11 @@ static bool pool_exists(const struct query *q)
 	return !params_has(&q->params, PARAM_POOL) || query_find_pool(q);
 }
 
+/* All of them without a name: all that the client may look at. */
 static bool pool_is_asked_for(const struct query *q, const struct pool *p)
 {
+	if (client_role_on(q->client, p) < q->needs)
+		return false;
 	return !params_has(&q->params, PARAM_POOL) || span_equals(q->params.pool, p->settings->name);
 }
 
@@ -220,7 +223,7 @@ void method_clients(struct query *q)
 		pack_kv_uint(&v.pk, "uid", c->peer.uid);
 		pack_kv_uint(&v.pk, "pid", (uint64_t)c->peer.pid);
 		pack_kv_text(&v.pk, "name", c->name);
-		pack_kv_text(&v.pk, "role", role_name(c->role));
+		pack_kv_text(&v.pk, "role", role_name(c->grant.highest));
 		pack_kv_text(&v.pk, "framing", framing_name(c->stream.reader.mode));
 		pack_kv_uint(&v.pk, "calls", c->caller.n_requests);
 		pack_kv_uint(&v.pk, "leases", c->caller.n_leases);

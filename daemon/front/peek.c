@@ -36,7 +36,7 @@ static struct worker *choose_worker(const struct query *q)
 {
 	const struct server *s = q->client->server;
 	unsigned long long id = q->params.worker;
-	struct worker *w = server_find_worker(s, id);
+	struct worker *w = client_find_worker(q->client, id, q->needs);
 	char how[POSTMORTEM_TEXT];
 
 	if (!w && id && id <= s->registry->last_worker)

@@ -14,6 +14,11 @@ static void (*const handlers[METHOD_N])(struct query *q) = {
 #undef X
 };
 
+/* A method that may name one of these concerns a pool, and looks itself at the role on that one: query_may(),
+ * client_role_on(). Any other needs its role on the daemon. */
+#define OF_ONE_POOL \
+	(PARAM_BIT(PARAM_POOL) | PARAM_BIT(PARAM_LEASE) | PARAM_BIT(PARAM_WORKER) | PARAM_BIT(PARAM_CALL))
+
 static void router_refuse(struct client *c, const uint64_t *id, enum error_code code, const char *message)
 {
 	struct outcome o;
@@ -25,14 +30,26 @@ static void router_refuse(struct client *c, const uint64_t *id, enum error_code 
 
 struct pool *query_find_pool(const struct query *q)
 {
-	struct server *s = q->client->server;
-	struct pool *p = server_find_pool(s, q->params.pool);
+	const struct client *c = q->client;
+	struct pool *p = client_find_pool(c, q->params.pool);
 	char list[512], quoted[300];
 
-	if (!p)
-		query_fail(q, ERROR_UNKNOWN_POOL, "no pool \"%s\"; there are: %s",
-			   envelope_quote(q->params.pool, quoted, sizeof(quoted)), server_pool_list(s, list, sizeof(list)));
-	return p;
+	if (p)
+		return query_may(q, p) ? p : NULL;
+	query_fail(q, ERROR_UNKNOWN_POOL, "no pool \"%s\"; there are: %s",
+		   envelope_quote(q->params.pool, quoted, sizeof(quoted)), client_pool_list(c, list, sizeof(list)));
+	return NULL;
+}
+
+bool query_may(const struct query *q, const struct pool *p)
+{
+	enum role role = client_role_on(q->client, p);
+
+	if (role >= q->needs)
+		return true;
+	query_fail(q, ERROR_DENIED, "this needs the role %s on pool %s, uid %u has %s", role_name(q->needs), p->settings->name,
+		   q->client->peer.uid, role_name(role));
+	return false;
 }
 
 void query_fail(const struct query *q, enum error_code code, const char *format, ...)
@@ -48,15 +65,17 @@ void query_fail(const struct query *q, enum error_code code, const char *format,
 
 static bool router_find(const struct client *c, const struct envelope *e, enum method *m, struct complaint *why)
 {
+	enum role has;
 	char quoted[80];
 
 	*m = method_find(e->method);
 	if (*m == METHOD_N)
 		return complain(why, ERROR_UNKNOWN_METHOD, "no method \"%s\"; there are: %s",
 				envelope_quote(e->method, quoted, sizeof(quoted)), method_list());
-	if (c->role < method_info(*m)->role)
+	has = method_info(*m)->keys & OF_ONE_POOL ? c->grant.highest : c->grant.role;
+	if (has < method_info(*m)->role)
 		return complain(why, ERROR_DENIED, "%s needs the role %s, uid %u has %s", method_info(*m)->name,
-				role_name(method_info(*m)->role), c->peer.uid, role_name(c->role));
+				role_name(method_info(*m)->role), c->peer.uid, role_name(has));
 	return true;
 }
 
@@ -84,5 +103,6 @@ void router_take(struct client *c, const struct slice *body)
 		router_refuse(c, &e.id, why.code, why.message);
 		return;
 	}
+	q.needs = method_info(m)->role;
 	handlers[m](&q); /* NOLINT(clang-analyzer-core.CallAndMessage): router_find() found it below METHOD_N */
 }

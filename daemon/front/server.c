@@ -1,6 +1,5 @@
 #include "daemon/front/server.h"
 
-#include <stdio.h>
 #include <utlist.h>
 
 #include "daemon/base/cleanup.h"
@@ -22,6 +21,9 @@ const char *server_end_name(enum stream_end why)
 	return names[why];
 }
 
+/* Until the daemon has another one: everybody may use and observe. */
+static const struct access access_default = { .own_is_admin = true };
+
 void server_init(struct server *s, struct loop *l, struct blob_pool *blobs, struct registry *g, struct pool **pools,
 		 unsigned n_pools, const struct server_limits *limits, const struct server_ops *ops)
 {
@@ -33,6 +35,7 @@ void server_init(struct server *s, struct loop *l, struct blob_pool *blobs, stru
 		.pools = pools,
 		.n_pools = n_pools,
 		.limits = *limits,
+		.access = &access_default,
 		.stream_limits = {
 			.max_frame = limits->max_frame,
 			.out_soft = limits->max_frame,
@@ -47,10 +50,9 @@ void server_init(struct server *s, struct loop *l, struct blob_pool *blobs, stru
 }
 
 /* One string is all that fits in before hello; the socket's own buffer takes it. */
-static void server_turn_away(struct server *s, int fd, const struct listener_peer *peer, const char *limit,
-			     unsigned value)
+static void server_turn_away(struct client *c, const char *limit, unsigned value)
 {
-	struct client *c = client_new(s, fd, peer);
+	const struct listener_peer *peer = &c->peer;
 	struct outcome o;
 
 	outcome_error(&o, ERROR_QUOTA, "too many connections: %s is %u", limit, value);
@@ -59,17 +61,23 @@ static void server_turn_away(struct server *s, int fd, const struct listener_pee
 	client_close_flushed(c);
 }
 
+/* A limit that is reached leaves room for those who could do something about it. 0: no limit. */
+static bool is_full(unsigned n, unsigned limit, enum role highest)
+{
+	return limit && n >= (highest == ROLE_ADMIN ? limit + SERVER_RESERVED : limit);
+}
+
 static void server_on_accepted(struct listener *l, int fd, const struct listener_peer *peer)
 {
 	struct server *s = container_of(l, struct server, listener);
+	const struct server_limits *limits = &s->limits;
+	unsigned clients = s->n_clients, of_uid = account_connections(s->registry, peer->uid);
+	struct client *c = client_new(s, fd, peer);
 
-	if (s->limits.max_clients && s->n_clients >= s->limits.max_clients)
-		server_turn_away(s, fd, peer, "max_clients", s->limits.max_clients);
-	else if (s->limits.uid_max_connections &&
-		 account_connections(s->registry, peer->uid) >= s->limits.uid_max_connections)
-		server_turn_away(s, fd, peer, "uid_max_connections", s->limits.uid_max_connections);
-	else
-		(void)client_new(s, fd, peer); /* it is in s->clients */
+	if (is_full(clients, limits->max_clients, c->grant.highest))
+		server_turn_away(c, "max_clients", limits->max_clients);
+	else if (is_full(of_uid, limits->uid_max_connections, c->grant.highest))
+		server_turn_away(c, "uid_max_connections", limits->uid_max_connections);
 }
 
 const struct listener_ops server_listener_ops = { .accepted = server_on_accepted };
@@ -98,15 +106,6 @@ void server_deinit(struct server *s)
 		client_close(s->clients);
 }
 
-struct pool *server_find_pool(const struct server *s, struct span name)
-{
-	for (unsigned i = 0; i < s->n_pools; i++) {
-		if (span_equals(name, s->pools[i]->settings->name))
-			return s->pools[i];
-	}
-	return NULL;
-}
-
 static struct worker *find_in(struct worker *list, uint64_t id)
 {
 	while (list && list->id != id)
@@ -124,14 +123,4 @@ struct worker *server_find_worker(const struct server *s, uint64_t id)
 			w = find_in(s->pools[i]->dead, id);
 	}
 	return w;
-}
-
-const char *server_pool_list(const struct server *s, char *out, size_t size)
-{
-	size_t used = 0;
-
-	out[0] = '\0';
-	for (unsigned i = 0; i < s->n_pools && used < size; i++)
-		used += (size_t)snprintf(out + used, size - used, "%s%s", i ? ", " : "", s->pools[i]->settings->name);
-	return out;
 }

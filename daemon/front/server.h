@@ -1,9 +1,12 @@
 /* Everything that faces outside: the listener and the connections. It borrows the pools. */
 #pragma once
 
+#include "daemon/front/access.h"
 #include "daemon/front/client.h"
 #include "daemon/front/listener.h"
 #include "daemon/pool/pool.h"
+
+#define SERVER_RESERVED 8 /* connections above each limit, for admins */
 
 /* 0: no limit. */
 struct server_limits {
@@ -27,6 +30,7 @@ struct server {
 	struct pool **pools; /* borrows: the daemon owns them and they outlive the server */
 	unsigned n_pools;
 	struct server_limits limits;
+	const struct access *access; /* borrows: the config outlives the server */
 	struct stream_limits stream_limits;
 	size_t client_budget; /* bytes of bodies and output of one client, above which it is not read */
 	uid_t own_uid;
@@ -45,10 +49,6 @@ void server_close(struct server *s);
 /* Everything is dropped. */
 void server_deinit(struct server *s);
 void server_note_client(struct server *s);
-/* NULL when there is none of that name. */
-struct pool *server_find_pool(const struct server *s, struct span name);
 /* Living or lately dead; NULL when it is not known. */
 struct worker *server_find_worker(const struct server *s, uint64_t id);
-/* "default, other": for messages. Returns out. */
-const char *server_pool_list(const struct server *s, char *out, size_t size);
 const char *server_end_name(enum stream_end why);

@@ -8,3 +8,5 @@
 size_t procfs_read(int fd, char *buf, size_t size);
 /* The same of /proc/PID/name. */
 size_t procfs_read_of(pid_t pid, const char *name, char *buf, size_t size);
+/* -ENOENT: there is no such process, or we may not see it. */
+pid_t procfs_parent(pid_t pid);

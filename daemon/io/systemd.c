@@ -27,6 +27,17 @@ void systemd_notify(const char *format, ...)
 	(void)sd_notify(0, state); /* see the header */
 }
 
+/* A shell in a session of systemd's has the variables of its unit too: they tell whose main process they are for. Before
+ * version 248 they do not, but then a main process is a child of pid 1. */
+bool systemd_is_our_parent(void)
+{
+	const char *pid = getenv("SYSTEMD_EXEC_PID");
+
+	if (pid)
+		return strtol(pid, NULL, 10) == getpid();
+	return getenv("INVOCATION_ID") && getppid() == 1;
+}
+
 /* --- sockets --- */
 
 static void names_free(char ***names)

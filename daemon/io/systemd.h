@@ -11,6 +11,9 @@
 /* One state for sd_notify, such as "STATUS=%u workers". Errors are not told: nobody could act on them. */
 void systemd_notify(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* This process is what a unit of systemd has started, not something that was started within one. */
+bool systemd_is_our_parent(void);
+
 struct systemd_socket {
 	char *name; /* owns: FileDescriptorName= of the socket unit */
 	int fd;     /* owns: listening, non-blocking, close-on-exec; TAKE_FD() it */

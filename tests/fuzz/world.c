@@ -159,7 +159,8 @@ void world_connect(struct world *w, unsigned user, uid_t uid)
 	MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0, "no socketpair");
 	MUST(setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)) == 0, "no SO_SNDBUF");
 	user_init(u, fds[1], WORLD_MAX_FRAME);
-	if (account_connections(&w->registry, uid) >= w->server.limits.uid_max_connections)
+	if (account_connections(&w->registry, uid) >=
+	    w->server.limits.uid_max_connections + (uid == w->server.own_uid ? SERVER_RESERVED : 0)) /* an admin */
 		user_note_refused(u);
 	server_listener_ops.accepted(&w->server.listener, fds[0], &peer);
 }

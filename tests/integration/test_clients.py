@@ -21,6 +21,7 @@ from tests.support import procfs
 from tests.support.client import Client, ConnectionEnded, Framing, pack
 from tests.support.daemon import Daemon, pool
 from tests.support.scenes import failing
+from tests.support.users import ALICE, OPEN, client_of, needs_root
 from tests.support.waiting import eventually
 
 FRAMINGS: list[Framing] = ["prefixed", "bare"]
@@ -362,18 +363,22 @@ def test_calls_past_max_queue_are_refused_as_overloaded(start_daemon: Start) -> 
         assert [c.wait(n).value() for n in waiting] == list(range(5))
 
 
-@pytest.mark.parametrize("limit", ["uid_max_connections", "max_clients"])
-def test_fault_21_connections_past_the_limit_are_told_so_and_closed(start_daemon: Start, limit: str) -> None:
-    daemon = start_daemon({"default": pool("nasty", 1)}, **{limit: 4})
+@needs_root
+@pytest.mark.parametrize(("limit", "of_alice"), [("uid_max_connections", 4), ("max_clients", 3)])
+def test_fault_21_connections_past_the_limit_are_told_so_and_closed(
+    start_daemon: Start, limit: str, of_alice: int
+) -> None:
+    daemon = start_daemon({"default": pool("nasty", 1)}, **OPEN, **{limit: 4})
     with daemon.client() as c:
-        with daemon.client(), daemon.client(), daemon.client() as last:
-            with daemon.client(framing="bare", hello=False) as over:
+        with ExitStack() as stack:
+            last = [stack.enter_context(client_of(daemon, ALICE)) for _ in range(of_alice)][-1]
+            with client_of(daemon, ALICE, framing="bare", hello=False) as over:
                 error = over.wait_error(None)
                 assert error.code == "quota" and limit in error.message
                 over.wait_closed()
             assert last.call("ping") == "pong"
         eventually(lambda: connections(c) == 1, "all are forgotten")
-        with daemon.client() as another:
+        with client_of(daemon, ALICE) as another:
             assert another.execute("echo", 1) == 1
         eventually(lambda: connections(c) == 1, "that one too")
 

@@ -54,12 +54,15 @@ def render(value: Value) -> str:
     return "{" + ", ".join(render(v) for v in value) + "}"
 
 
-def configuration(settings: Mapping[str, Value], pools: Mapping[str, Pool]) -> str:
+def configuration(
+    settings: Mapping[str, Value], pools: Mapping[str, Pool], access: Mapping[str, Mapping[str, Value]] | None = None
+) -> str:
     """The text of a configuration file."""
     lines = [f"{key} = {render(value)}" for key, value in settings.items()]
-    for name, pool in pools.items():
-        lines.append(f"pool {render(name)} {{")
-        lines += [f"  {key} = {render(value)}" for key, value in pool.items()]
+    sections = [*(("access", *item) for item in (access or {}).items()), *(("pool", *item) for item in pools.items())]
+    for kind, name, options in sections:
+        lines.append(f"{kind} {render(name)} {{")
+        lines += [f"  {key} = {render(value)}" for key, value in options.items()]
         lines.append("}")
     return "\n".join(lines) + "\n"
 
@@ -82,7 +85,7 @@ DEMO = pool("pypool_worker.demo")
 class Daemon:
     """Starts build/pypoold in the constructor and returns when it is ready.
 
-    pools: name → settings of the file (see pool()); settings: those outside of pools. text: the whole configuration
+    pools: name → settings of the file (see pool()); access: the same of access blocks; settings: those outside. text: the whole configuration
     instead of both, `{socket}` in it is replaced. ready=False: do not wait for READY. environment: added to the
     daemon's. arguments: in the place of --config FILE. prefix: words before the command, such as strace's.
     """
@@ -99,6 +102,7 @@ class Daemon:
         timeout: float = 30.0,
         directory: Path | None = None,
         pass_fds: tuple[int, ...] = (),
+        access: Mapping[str, Mapping[str, Value]] | None = None,
         **settings: Value,
     ) -> None:
         procfs.become_subreaper()
@@ -109,7 +113,7 @@ class Daemon:
         self.socket = self.directory / "pypoold.sock"
         self.config = self.directory / "pypoold.conf"
         self.log_file = self.directory / "log"
-        self.write_config(pools or {}, text=text, **settings)
+        self.write_config(pools or {}, text=text, access=access, **settings)
         self.notify = NotifySocket(self.directory / "notify")
         self.pidfds = PidfdServer(self.directory / "pidfds") if RUN else None
         self.timeout = timeout * SLOW
@@ -149,10 +153,17 @@ class Daemon:
         environment.update(extra)
         return environment
 
-    def write_config(self, pools: Mapping[str, Pool], *, text: str | None = None, **settings: Value) -> None:
+    def write_config(
+        self,
+        pools: Mapping[str, Pool],
+        *,
+        text: str | None = None,
+        access: Mapping[str, Mapping[str, Value]] | None = None,
+        **settings: Value,
+    ) -> None:
         """(Re)write the configuration file; SIGHUP is the caller's."""
         if text is None:
-            text = configuration({"socket": str(self.socket), "log_level": "debug", **settings}, pools)
+            text = configuration({"socket": str(self.socket), "log_level": "debug", **settings}, pools, access)
         self.config.write_text(text.replace("{socket}", str(self.socket)))
 
     # ---- life

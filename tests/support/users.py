@@ -15,7 +15,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be seve
 OPEN = {"socket_mode": "0666"}  # settings with which they get as far as the daemon
 
 # numbers that nobody has
-ALICE, BOB, CAROL = 64001, 64002, 64003
+ALICE, BOB, CAROL, DAVE = 64001, 64002, 64003, 64004
 
 
 @contextmanager

@@ -92,6 +92,33 @@ START_TEST(config_takes_every_kind_of_value)
 	}
 END_TEST
 
+START_TEST(config_of_access_has_numbers_for_names)
+	{
+		_cleanup_desk_ struct desk d = desk_accepted(
+			"access first { uid = {root, 4711, \"33\"} gid = {root} role = admin pools = {b} }\n"
+			"pool a { app = a }\n"
+			"access 'the others' { uid = \"*\" role = none }\npool b { app = b }\n");
+		const struct access *a = &d.config->access;
+
+		ck_assert_uint_eq(a->n_rules, 2);
+		ck_assert_str_eq(a->rules[0].name, "first");
+		ck_assert_uint_eq(a->rules[0].n_uids, 3);
+		ck_assert_uint_eq(a->rules[0].uids[0], 0);
+		ck_assert_uint_eq(a->rules[0].uids[1], 4711);
+		ck_assert_uint_eq(a->rules[0].uids[2], 33);
+		ck_assert_uint_eq(a->rules[0].n_gids, 1);
+		ck_assert_uint_eq(a->rules[0].gids[0], 0);
+		ck_assert_uint_eq(a->rules[0].n_pools, 1);
+		ck_assert_uint_eq(a->rules[0].pools[0], 1);
+		ck_assert_int_eq(a->rules[0].role, ROLE_ADMIN);
+		ck_assert(!a->rules[0].everybody);
+		ck_assert(a->rules[1].everybody);
+		ck_assert_int_eq(a->rules[1].role, ROLE_NONE);
+		ck_assert_uint_eq(a->rules[1].n_pools, 0);
+		ck_assert_str_eq(d.config->pools[1].name, "b");
+	}
+END_TEST
+
 START_TEST(config_reads_conf_d_in_order_of_names_and_only_conf_files)
 	{
 		_cleanup_desk_ struct desk d = desk_new(NULL);
@@ -302,6 +329,7 @@ int main(void)
 {
 	setenv("CK_FORK", "yes", 1); /* tests change their directory and environment */
 	return SUITE_RUN("config", NULL, NULL, config_of_one_pool_has_the_defaults, config_takes_every_kind_of_value,
+			 config_of_access_has_numbers_for_names,
 			 config_reads_conf_d_in_order_of_names_and_only_conf_files,
 			 config_comments_do_not_move_line_numbers, config_environment_in_values_is_not_expanded,
 			 config_of_010_is_ten, config_can_be_read_again_after_a_broken_one,

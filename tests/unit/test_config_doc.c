@@ -21,7 +21,7 @@ START_TEST(config_example_of_the_documentation_loads)
 	{
 		_cleanup_free_ char *doc = read_doc();
 		char *begin = strstr(doc, "## A complete example\n```\n"), *end;
-		const struct option_spec *const tables[] = { config_top_options, config_pool_options };
+		const struct option_spec *const tables[] = { config_top_options, config_pool_options, config_access_options };
 
 		ck_assert_ptr_nonnull(begin);
 		begin += strlen("## A complete example\n```\n");
@@ -33,7 +33,7 @@ START_TEST(config_example_of_the_documentation_loads)
 
 			ck_assert_uint_eq(d.config->n_pools, 2);
 		}
-		for (unsigned i = 0; i < 2; i++) {
+		for (unsigned i = 0; i < 3; i++) {
 			for (const struct option_spec *spec = tables[i]; spec->name; spec++) {
 				char key[64];
 
@@ -51,10 +51,10 @@ END_TEST
 START_TEST(config_documentation_has_every_option_and_no_other)
 	{
 		_cleanup_free_ char *doc = read_doc();
-		const struct option_spec *const tables[] = { config_top_options, config_pool_options };
+		const struct option_spec *const tables[] = { config_top_options, config_pool_options, config_access_options };
 		unsigned n_options = 0, n_rows = 0;
 
-		for (unsigned i = 0; i < 2; i++) {
+		for (unsigned i = 0; i < 3; i++) {
 			for (const struct option_spec *spec = tables[i]; spec->name; spec++) {
 				bool has_default = spec->fallback && *spec->fallback;
 				char row[128];

@@ -222,6 +222,27 @@ START_TEST(config_pool_is_checked)
 	}
 END_TEST
 
+START_TEST(config_access_is_checked)
+	{
+		check_refused(POOL "access x { role = use }\n", 2, "access \"x\" lists nobody");
+		check_refused(POOL "access x {\n uid = root }\n", 2, "access \"x\" has no role");
+		check_refused(POOL "access x { uid = root\nrole = boss }\n", 3, "accepted: none use observe admin");
+		check_refused(POOL "access x { role = use\nuid = {root, nobody_here} }\n", 3,
+			      "there is no user \"nobody_here\"");
+		check_refused(POOL "access x { role = use\ngid = nobody_here }\n", 3, "there is no group \"nobody_here\"");
+		check_refused(POOL "access x { role = use uid = root\npools = {x, y} }\n", 3, "there is no pool \"y\"");
+		check_refused(POOL "access x { role = use uid = root\npools = {} }\n", 3, "an empty list");
+		check_refused(POOL "access x { role = use uid = root }\naccess x { role = use uid = root }\n", 3,
+			      "there is an access \"x\" already");
+		check_refused(POOL "access x {\nmax_queue = 1 }\n", 3,
+			      "no such option \"max_queue\" in an access; it belongs into a section pool");
+		check_refused(POOL "access x {\nuids = root }\n", 3, "did you mean uid?");
+		check_refused("pool x { app = a\nuid = root }\n", 2,
+			      "no such option \"uid\" in a pool; it belongs into a section access");
+		check_refused(POOL "access {\nuid = root }\n", 2, "needs a name");
+	}
+END_TEST
+
 START_TEST(config_complaints_come_together)
 	{
 		_cleanup_desk_ struct desk d =
@@ -339,7 +360,8 @@ int main(void)
 			 fault_109_bare_number_in_a_duration_says_what_to_write,
 			 fault_109_0_is_accepted_where_it_means_something_and_refused_elsewhere,
 			 fault_109_minus_1_is_refused_by_every_number, fault_93_socket_path_over_107_bytes_is_refused,
-			 config_without_a_pool_is_refused, config_pool_is_checked, config_complaints_come_together,
+			 config_without_a_pool_is_refused, config_pool_is_checked, config_access_is_checked,
+			 config_complaints_come_together,
 			 config_complaint_has_no_terminal_escapes, config_file_that_cannot_be_read_is_named,
 			 fault_110_world_writable_configuration_is_refused_by_root,
 			 fault_110_path_that_others_can_write_is_refused_by_root);

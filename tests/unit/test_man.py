@@ -69,7 +69,10 @@ def test_a_page_names_only_pages_that_there_are(page: str) -> None:
         assert f"{other}.{number}" in PAGES
 
 
-@pytest.mark.parametrize("table", ["config_top_options", "config_pool_options"])
+TABLES = ["config_top_options", "config_pool_options", "config_access_options"]
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_every_option_is_in_the_page_with_its_default(table: str) -> None:
     for name, fallback in options(table):
         text = entry("pypoold.conf.5", name)
@@ -78,7 +81,7 @@ def test_every_option_is_in_the_page_with_its_default(table: str) -> None:
 
 
 def test_the_page_has_no_option_that_is_not_there() -> None:
-    known = {name for table in ("config_top_options", "config_pool_options") for name, _ in options(table)}
+    known = {name for table in TABLES for name, _ in options(table)}
     assert set(re.findall(r"^\*(\w+)\* = ", source("pypoold.conf.5"), re.MULTILINE)) == known
 
 

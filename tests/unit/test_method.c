@@ -112,7 +112,7 @@ START_TEST(whoever_has_no_role_is_denied_and_told_which_one_it_takes)
 		char answer[1024];
 
 		desk_init(&d);
-		d.server.clients->role = ROLE_NONE;
+		d.server.clients->grant = (struct access_grant){ .role = ROLE_NONE };
 		ck_assert_ptr_nonnull(strstr(desk_tell(&d, SPAN_LIT("\x94\x00\x01\xa6status\x90"), answer),
 					     "denied: status needs the role observe"));
 		desk_deinit(&d);
@@ -125,7 +125,7 @@ START_TEST(a_stack_is_shown_to_admins_only)
 		char answer[1024];
 
 		desk_init(&d);
-		d.server.clients->role = ROLE_OBSERVE;
+		d.server.clients->grant = (struct access_grant){ .role = ROLE_OBSERVE, .highest = ROLE_OBSERVE };
 		ck_assert_ptr_nonnull(
 			strstr(desk_tell(&d, SPAN_LIT("\x94\x00\x01\xacworker.stack\x91\x81\xa6worker\x01"), answer),
 			       "denied: worker.stack needs the role admin"));

@@ -158,6 +158,13 @@ def append_line(path: str, text: str, seconds: float = 0.0) -> int:
 
 
 @expose
+def run_command(*words: str) -> List[Any]:
+    """Its status and what it printed."""
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    return [done.returncode, done.stdout.decode()]
+
+
+@expose
 def block_on_socket() -> bytes:
     ours, theirs = socket.socketpair()
     with ours, theirs:
