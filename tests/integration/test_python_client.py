@@ -146,7 +146,12 @@ def error_code(function: Callable[[], Any]) -> str:
 
 
 def test_an_interrupted_program_leaves_no_call_behind(daemon: Daemon) -> None:
-    code = f"from pypool_client import Client\nwith Client({str(daemon.socket)!r}) as c: c.execute('sleep', 60)\n"
+    # a shell starts what is in its background without SIGINT, and that is inherited
+    code = f"""import signal
+from pypool_client import Client
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with Client({str(daemon.socket)!r}) as c: c.execute('sleep', 60)
+"""
     with Client(daemon.socket) as client:
         with subprocess.Popen([PYTHON, "-c", code], env=ENVIRONMENT, stderr=subprocess.PIPE) as program:
             eventually(lambda: [c["state"] for c in queued(client)] == ["running"], "it runs")
