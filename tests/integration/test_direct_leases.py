@@ -151,8 +151,9 @@ def test_fault_78_a_socket_sent_through_itself_leaves_nothing_behind(start_daemo
     with daemon.client() as c:
         fds = procfs.fd_kinds(daemon.pid)
         with Direct(c) as lease:
-            worker_fds = sum(procfs.fd_kinds(lease.pid).values())
             sock = lease.worker.sock
+            assert lease.worker.call("ping") == "pong"  # it has received its end
+            worker_fds = sum(procfs.fd_kinds(lease.pid).values())
             for i in range(20):
                 call = pack([0, i, "execute", [{"target": "run", "args": [f"t{i}", "echo", 0]}]])
                 socket.send_fds(sock, [struct.pack(">I", len(call)) + call], [sock.fileno()] * 10)
