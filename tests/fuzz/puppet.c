@@ -196,7 +196,8 @@ static void puppet_take_call(struct puppet *p, struct span body)
 	struct complaint c;
 
 	MUST(envelope_parse(body, &e, &c), "the daemon sends a worker what is no message: %s", c.message);
-	MUST(e.type == ENVELOPE_REQUEST && span_equals(e.method, "execute"), "the daemon sends what is no call");
+	MUST(e.type == ENVELOPE_REQUEST && (span_equals(e.method, "execute") || span_equals(e.method, "direct")),
+	     "the daemon sends what is no call");
 	MUST(!p->honest || !p->call, "call %llu comes while %llu runs", (unsigned long long)e.id,
 	     (unsigned long long)p->call);
 	p->call = e.id;

@@ -73,6 +73,10 @@ static void note_answered(struct user *u, struct span body)
 	struct span error;
 
 	MUST(envelope_parse(body, &e, &c), "a reply that is no message: %s", c.message);
+	if (e.type == ENVELOPE_NOTIFICATION) {
+		MUST(span_equals(e.method, "lease_lost"), "a notification that does not exist");
+		return;
+	}
 	MUST(e.type == ENVELOPE_RESPONSE && !e.meta.len, "something that is no response");
 	error = e.error;
 	MUST(mp_read_nil(&error) || mp_type_name(error)[0] == 's' || mp_type_name(error)[0] == 'm',

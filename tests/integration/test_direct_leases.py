@@ -1,4 +1,4 @@
-"""Direct leases: calls over a socket that only the holder and its worker have. The workers are those of stub_worker.c, which
+"""Direct leases: calls over a socket that only the holder and its worker have. Most workers are those of stub_worker.c, which
 keep a log of their own."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.support import procfs
 from tests.support.client import Client, pack
 from tests.support.daemon import BUILD, SLOW, Daemon, pool
 from tests.support.direct import Direct
-from tests.support.scenes import failing, now, pool_of, wait_dead, wait_workers, workers
+from tests.support.scenes import failing, notes, now, pool_of, wait_dead, wait_note, wait_workers, workers
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
@@ -441,3 +441,74 @@ def test_fault_74_too_many_fds_on_their_way_is_a_quota_and_leaks_nothing(
         assert all(client["leases"] == 0 for client in c.call("clients"))
         with Direct(c) as lease:
             assert lease.worker.execute("run", "again", "echo", 0) == "again"
+
+
+# ---- with Python workers
+
+
+def test_a_python_worker_serves_its_holder_and_comes_back_clean(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"default": pool("nasty", 1)})
+    with daemon.client() as c:
+        with Direct(c) as lease:
+            numbers = [lease.worker.start_execute("echo", i) for i in range(1000)]
+            assert [lease.worker.wait(n).value() for n in numbers] == list(range(1000))
+            error = lease.worker.fail_execute("raise_chained")
+            assert (error.code, error.executed) == ("app_error", "yes")
+            assert lease.worker.call("ping") == "pong"
+            lease.checkin()
+        assert c.execute("pid") == lease.pid
+        counters = pool_of(c)
+        assert (counters["direct_calls"], counters["direct_errors"], counters["died"]) == (1001, 1, 0)
+
+
+@pytest.mark.parametrize("way", ["sleep", "python", "recv"])
+def test_the_ttl_ends_a_python_handler(start_daemon: StartDaemon, tmp_path: Path, way: str) -> None:
+    daemon = start_daemon({"default": pool("recorder", 1)})
+    ledger = tmp_path / "ledger"
+    with daemon.client() as c:
+        with Direct(c, ttl_ms=500) as lease:
+            for name in ("runs", "waits"):
+                lease.worker.start_execute("record", str(ledger), way, 60.0, name)
+            wait_note(ledger, "begun", "runs")
+            assert lease.wait_lost()["reason"] == "ttl"
+            wait_note(ledger, "CallCancelled", "runs")
+            wait_end(lease.worker.sock)
+        wait_workers(c, "idle", 1)
+        assert [w["pid"] for w in workers(c)] == [lease.pid]
+        assert not any(n["what"] == "begun" for n in notes(ledger, "waits")), "nothing is begun after the end"
+
+
+def test_a_python_handler_that_ignores_the_end_of_its_lease_costs_its_worker(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon({"default": pool("recorder", 1, cancel_grace="150ms")})
+    ledger = tmp_path / "ledger"
+    with daemon.client() as c, Direct(c) as lease:
+        lease.worker.start_execute("record", str(ledger), "ignore", 60.0, "deaf")
+        wait_note(ledger, "begun", "deaf")
+        lease.checkin()
+        assert wait_dead(c, lease.number)["why"] == "cancelled"
+        wait_end(lease.worker.sock)
+
+
+def test_what_is_no_message_is_answered_by_a_python_worker_and_ends_the_lease(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"default": pool("nasty", 1)})
+    with daemon.client() as c, Direct(c) as lease:
+        lease.worker.send_bytes(b"\0\0\0\1\xc1")
+        assert lease.worker.wait_error(None).code == "bad_msgpack"
+        lease.worker.wait_closed()
+        assert c.execute("pid") == lease.pid
+        assert c.fail("checkin", lease=lease.lease).code == "lease_expired"
+        assert not c.notifications
+
+
+def test_fault_89_a_python_handler_ends_before_the_daemon_does(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    daemon = start_daemon({"default": pool("recorder", 1)})
+    ledger = tmp_path / "ledger"
+    with daemon.client() as c, Direct(c) as lease:
+        number = lease.worker.start_execute("record", str(ledger), "sleep", 0.5, "runs")
+        wait_note(ledger, "begun", "runs")
+        daemon.signal(signal.SIGTERM)
+        lease.worker.wait(number).value()
+        assert lease.wait_lost()["reason"] == "shutdown"
+        assert daemon.wait() == 0

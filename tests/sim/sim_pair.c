@@ -6,6 +6,8 @@
 #include "daemon/base/mem.h"
 #include "tests/sim/sim_child.h"
 
+int sim_pair_error;
+
 struct sim_pair {
 	struct pair *pair;             /* borrows: the daemon's, until it closes it */
 	struct loop_io worker, client; /* the daemon's fds; a client has taken the second over, perhaps */
@@ -43,8 +45,11 @@ static void pair_on_hup(struct loop_io *io, int events)
 
 int pair_open(struct pair *pair, struct loop *l, void (*hung_up)(struct pair *p))
 {
-	struct sim_pair *p = MEM_NEW(struct sim_pair);
+	struct sim_pair *p;
 
+	if (sim_pair_error)
+		return sim_pair_error;
+	p = MEM_NEW(struct sim_pair);
 	p->pair = pair;
 	loop_io_init(&p->worker, l, sim_fd_new(l, p, pair_on_fd_closed), LOOP_PRIO_NORMAL, pair_on_hup);
 	loop_io_init(&p->client, l, sim_fd_new(l, p, pair_on_fd_closed), LOOP_PRIO_NORMAL, NULL);

@@ -9,6 +9,9 @@
 struct sim_child;
 struct sim_pair;
 
+/* Negative errno of each pair_open(); 0: they succeed. */
+extern int sim_pair_error;
+
 /* A child has received a copy of the worker's end, and drops it. */
 struct sim_pair *sim_pair_receive(struct loop *l, int fd, struct sim_child *c);
 void sim_pair_drop(struct sim_pair *p);

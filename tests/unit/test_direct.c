@@ -393,14 +393,15 @@ START_TEST(a_pool_that_stops_at_once_ends_it)
 	}
 END_TEST
 
-START_TEST(fault_74_a_checkout_whose_socket_cannot_be_sent_costs_nothing)
+START_TEST(fault_74_a_checkout_whose_socket_cannot_be_had_costs_nothing)
 	{
 		static const struct {
-			int error;
+			int open_error, send_error;
 			enum error_code code;
-		} cases[] = { { -ETOOMANYREFS, ERROR_QUOTA },
-			      { -EMFILE, ERROR_OVERLOADED },
-			      { -EAGAIN, ERROR_OVERLOADED } };
+		} cases[] = { { 0, -ETOOMANYREFS, ERROR_QUOTA },
+			      { 0, -EAGAIN, ERROR_OVERLOADED },
+			      { -EMFILE, 0, ERROR_OVERLOADED },
+			      { -ENOSPC, 0, ERROR_OVERLOADED } };
 
 		for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 			struct scene sc;
@@ -408,16 +409,18 @@ START_TEST(fault_74_a_checkout_whose_socket_cannot_be_sent_costs_nothing)
 
 			scene_begin(&sc, 1);
 			fds = sim_fds_open(sc.stage.loop);
-			sc.stage.machine.fd_error = cases[i].error;
+			sc.stage.machine.fd_error = cases[i].send_error;
+			sim_pair_error = cases[i].open_error;
 			sim_checkout_direct(&sc.one, 1, 0);
 			scene_pass(&sc, MS);
+			sim_pair_error = 0;
 			ck_told(&sc.one, 1, cases[i].code, EXECUTED_NEVER);
 			ck_assert_int_eq(told(&sc.one, 1)->fd, -1);
 			ck_assert_uint_eq(sim_fds_open(sc.stage.loop), fds);
 			ck_assert_uint_eq(sc.one.caller.n_leases, 0);
 			ck_assert_uint_eq(sc.one.n_news, 0);
 			ck_assert_int_eq(scene_worker(&sc)->state, WORKER_IDLE);
-			sc.stage.machine.fd_error = 0;
+			ck_assert_uint_eq(sc.stage.pool->n_direct, 0);
 			sim_execute(&sc.one, 2, 0, 0);
 			scene_pass(&sc, 10 * MS);
 			ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);
@@ -475,5 +478,5 @@ RUN_SUITE("direct", a_direct_lease_takes_the_slot_with_a_call_that_nobody_asked_
 	  fault_69_a_worker_that_is_due_leaves_when_it_has_ended,
 	  fault_89_a_pool_that_drains_lets_what_was_sent_be_served,
 	  a_pool_that_drains_does_not_wait_for_one_that_does_nothing, a_pool_that_stops_at_once_ends_it,
-	  fault_74_a_checkout_whose_socket_cannot_be_sent_costs_nothing,
+	  fault_74_a_checkout_whose_socket_cannot_be_had_costs_nothing,
 	  a_worker_that_has_just_died_ends_the_lease_that_it_is_given, it_is_not_a_slow_call)
