@@ -26,6 +26,7 @@ class Link(asyncio.Protocol):
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.refused: str | None = None  # the error without an id
         self.last_id = 0
+        self.leases: set[int] = set()  # that it has got and not lost
         self._buffer = bytearray()
         self._bare = msgpack.Unpacker(raw=False, strict_map_key=False)
 
@@ -117,7 +118,16 @@ class Link(asyncio.Protocol):
             self._take(message, now)
         del self._buffer[:at]
 
+    def _note_lost(self, news: Any) -> None:
+        """A lease that this connection has got is over; it is told so once."""
+        if set(news) - {"cause"} != {"lease", "worker", "reason", "message"} or news["lease"] not in self.leases:
+            self.history.complain(7, f"{self.name}: {news!r}")
+        self.leases.discard(news["lease"])
+
     def _take(self, message: Any, now: float) -> None:
+        if isinstance(message, list) and message[:2] == [2, "lease_lost"]:
+            self._note_lost(message[2][0])
+            return
         if not isinstance(message, list) or len(message) != 4 or message[0] != 1:
             self.history.complain(1, f"{self.name}: the daemon sent {message!r}")
             return
@@ -137,6 +147,8 @@ class Link(asyncio.Protocol):
             self._finish(one, error, result, now)
         elif not one.done():
             one.set_result((error, result))
+        if isinstance(result, dict) and "lease" in result:
+            self.leases.add(result["lease"])
 
     def _finish(self, call: Call, error: Any, result: Any, now: float) -> None:
         call.done = now
