@@ -14,9 +14,9 @@ static void blocking_on_done(struct pypool *p, struct pypool_reply *reply, void 
 }
 
 /* One round of the loop. Whatever goes wrong ends the connection, which answers every call: nobody waits for ever. */
-static void blocking_turn(struct pypool *p)
+void blocking_turn(struct pypool *p)
 {
-	struct pollfd pfd = { .fd = p->fd, .events = pypool_events(p) };
+	struct pollfd pfd = { .fd = watch_is_on(p) ? p->epoll : p->main.fd, .events = pypool_events(p) };
 	int r = poll(&pfd, 1, pypool_timeout_ms(p)) < 0 ? -errno : 0;
 
 	if (r < 0 && r != -EINTR) {
@@ -24,7 +24,7 @@ static void blocking_turn(struct pypool *p)
 				  strerrordesc_np(-r));
 		handle_lose(p, -ENOTCONN);
 	}
-	(void)pypool_dispatch(p); /* a lost connection shows in the replies */
+	(void)handle_turn(p); /* a lost connection shows in the replies */
 }
 
 int blocking_check(struct pypool *p)
@@ -38,18 +38,16 @@ int blocking_check(struct pypool *p)
 	return 0;
 }
 
-int blocking_call(struct pypool *p, const char *method, const struct span *params, size_t n, uint32_t limit_ms,
+int blocking_call(struct link *link, const char *method, const struct span *params, size_t n, uint32_t limit_ms,
 		  struct pypool_reply **out)
 {
 	struct pypool_reply *reply = NULL;
-	int r = blocking_check(p);
+	struct pypool *p = link->p;
+	int r = call_submit(link, method, params, n, limit_ms, blocking_on_done, &reply, NULL);
 
 	if (r < 0)
 		return r;
-	r = call_submit(p, method, params, n, limit_ms, blocking_on_done, &reply, NULL);
-	if (r < 0)
-		return r;
-	transport_flush(p);
+	transport_flush(link);
 	while (!reply)
 		blocking_turn(p);
 	if (reply->failed)
@@ -69,7 +67,7 @@ int pypool_connect(struct pypool *p, const char *path, uint32_t timeout_ms)
 		return r;
 	while (p->retry_ns)
 		blocking_turn(p);
-	return p->fd >= 0 ? 0 : p->lost;
+	return p->main.fd >= 0 ? 0 : p->lost;
 }
 
 static void blocking_on_ping(struct pypool *p, struct pypool_reply *reply, void *data)
@@ -89,10 +87,10 @@ int pypool_hello(struct pypool *p, struct pypool_span *answer, uint32_t timeout_
 	if (r < 0)
 		return r;
 	if (!p->hello || !handle_is_up(p)) {
-		r = call_submit(p, "ping", NULL, 0, limit_ms, blocking_on_ping, &over, NULL);
+		r = call_submit(&p->main, "ping", NULL, 0, limit_ms, blocking_on_ping, &over, NULL);
 		if (r < 0)
 			return r;
-		transport_flush(p);
+		transport_flush(&p->main);
 		while (!over)
 			blocking_turn(p);
 	}

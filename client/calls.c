@@ -4,6 +4,7 @@
  * an id that is not here is a broken protocol.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <utlist.h>
 
@@ -47,6 +48,8 @@ static void calls_insert(struct pypool *p, struct call *call)
 	*bucket = call;
 	p->n_in_flight++;
 	DL_APPEND(p->in_flight, call);
+	p->n_direct_calls += call->link->lease != NULL;
+	p->n_sockets_due += call->direct;
 	if (call->deadline_ns && (!p->next_deadline_ns || call->deadline_ns < p->next_deadline_ns))
 		p->next_deadline_ns = call->deadline_ns;
 }
@@ -59,7 +62,18 @@ static void calls_remove(struct pypool *p, struct call *call)
 		link = &(*link)->chain;
 	*link = call->chain;
 	p->n_in_flight--;
+	p->n_direct_calls -= call->link->lease != NULL;
+	p->n_sockets_due -= call->direct;
 	DL_DELETE(p->in_flight, call);
+}
+
+struct call *calls_eldest(struct pypool *p, const struct link *link)
+{
+	struct call *call = p->in_flight;
+
+	while (call && call->link != link)
+		call = call->next;
+	return call;
 }
 
 struct call *call_find(struct pypool *p, uint64_t id)
@@ -82,8 +96,10 @@ static struct call *call_free(struct call *call)
 	return NULL;
 }
 
-static struct call *call_new(struct pypool *p, struct outgoing *out, uint32_t limit_ms, pypool_done *done, void *data)
+static struct call *call_new(struct link *link, struct outgoing *out, uint64_t deadline_ns, pypool_done *done,
+			     void *data)
 {
+	struct pypool *p = link->p;
 	struct call *call = calloc(1, sizeof(*call));
 
 	if (!call || calls_grow(p) < 0) {
@@ -93,26 +109,65 @@ static struct call *call_new(struct pypool *p, struct outgoing *out, uint32_t li
 	call->reply = answer_new();
 	if (!call->reply)
 		return call_free(call);
-	call->id = p->next_id++;
+	call->link = link;
 	call->done = done;
 	call->data = data;
-	call->deadline_ns = limit_ms ? handle_now_ns() + (uint64_t)limit_ms * 1000000 : 0;
+	call->deadline_ns = deadline_ns;
 	call->out = out;
-	out->call = call;
+	if (out)
+		out->call = call;
 	return call;
 }
 
-static int submit_check(struct pypool *p, size_t frame_bytes)
+struct call *call_resume(struct link *link, uint64_t id, struct outgoing *out, uint64_t deadline_ns, pypool_done *done,
+			 void *data)
 {
-	if (frame_bytes > p->max_frame)
+	struct call *call = call_new(link, out, deadline_ns, done, data);
+
+	if (!call)
+		return NULL;
+	call->id = id;
+	calls_insert(link->p, call);
+	if (out)
+		DL_APPEND(link->out, out);
+	return call;
+}
+
+int call_check_size(struct pypool *p, size_t bytes)
+{
+	if (bytes > p->max_frame)
 		return handle_fail(p, -EMSGSIZE, "too_large", PYPOOL_NEVER,
-				   "the request has %zu bytes, the daemon takes at most %u", frame_bytes, p->max_frame);
+				   "the request has %zu bytes, the daemon takes at most %u", bytes, p->max_frame);
 	return 0;
 }
 
-int call_submit(struct pypool *p, const char *method, const struct span *params, size_t n, uint32_t limit_ms,
+/* What the answer to this will mean for the library itself. */
+static void call_note_method(struct call *call, const char *method, const struct span *params, size_t n)
+{
+	struct pypool_span value;
+	struct span s;
+
+	if (call->link->lease || n == 0)
+		return;
+	if (strcmp(method, "checkout") == 0) {
+		call->kind = CALL_CHECKOUT;
+		s = pypool_get_key(span_give(params[0]), "direct", &value) == 0 ? span_of(value) : (struct span){ 0 };
+		if (!mp_read_bool(&s, &call->direct))
+			call->direct = false;
+	} else if (strcmp(method, "checkin") == 0 && pypool_get_key(span_give(params[0]), "lease", &value) == 0) {
+		s = span_of(value);
+		if (!mp_read_uint(&s, &call->lease))
+			return;
+		call->kind = CALL_CHECKIN;
+		lease_note_leaving(call->link->p, call->lease);
+	}
+}
+
+int call_submit(struct link *link, const char *method, const struct span *params, size_t n, uint32_t limit_ms,
 		pypool_done *done, void *data, uint64_t *id)
 {
+	uint64_t deadline_ns = limit_ms ? handle_now_ns() + (uint64_t)limit_ms * 1000000 : 0;
+	struct pypool *p = link->p;
 	struct outgoing *out;
 	struct call *call;
 	size_t len = 0;
@@ -124,24 +179,27 @@ int call_submit(struct pypool *p, const char *method, const struct span *params,
 		return handle_fail(p, -EINVAL, "bad_argument", PYPOOL_NEVER, "a method's name has at most 255 bytes");
 	for (size_t i = 0; i < n; i++)
 		len += params[i].len;
-	r = submit_check(p, len);
+	r = call_check_size(p, len);
 	if (r < 0)
 		return r;
 	out = transport_frame(p->next_id, method, params, n);
-	call = out ? call_new(p, out, limit_ms, done, data) : NULL;
+	call = out ? call_new(link, out, deadline_ns, done, data) : NULL;
 	if (!call) {
 		free(out);
 		return handle_fail(p, -ENOMEM, "no_memory", PYPOOL_NEVER, "out of memory for a request of %zu bytes",
 				   len);
 	}
-	r = submit_check(p, out->len - FRAME_PREFIX);
+	r = call_check_size(p, out->len - FRAME_PREFIX);
 	if (r < 0) {
 		(void)call_free(call);
 		free(out);
 		return r;
 	}
+	call->id = p->next_id++;
+	call_note_method(call, method, params, n);
 	calls_insert(p, call);
-	DL_APPEND(p->out, out);
+	DL_APPEND(link->out, out);
+	watch_update(link);
 	if (id)
 		*id = call->id;
 	return 0;
@@ -186,33 +244,66 @@ static int calls_send_cancel(struct pypool *p, uint64_t id)
 	pack_kv_uint(&pk, "id", id);
 	params = scratch_span(&s);
 	/* Its answer is dropped: it says nothing that the call's own does not. */
-	return call_submit(p, "cancel", &params, 1, 0, NULL, NULL, NULL);
+	return call_submit(&p->main, "cancel", &params, 1, 0, NULL, NULL, NULL);
 }
 
-static void call_expire(struct pypool *p, struct call *call)
+/* Nothing of it has been sent: it never will be. */
+static void call_withdraw(struct pypool *p, struct call *call, int number, const char *code, const char *message)
 {
 	struct outgoing *out = call->out;
-	struct call *ghost;
+	struct link *link = call->link;
 
-	call->deadline_ns = 0;
-	if (out && out->sent == 0) {
-		answer_failf(call->reply, -ETIMEDOUT, "deadline_exceeded", PYPOOL_NEVER,
-			     "the request could not be sent to the daemon in time");
-		call_answer(p, call);
-		transport_drop(p, out);
-		return;
-	}
-	/* Its place in the table stays for the late answer; the caller gets a call of its own. */
-	ghost = calloc(1, sizeof(*ghost));
+	answer_failf(call->reply, number, code, PYPOOL_NEVER, "%s", message);
+	call_answer(p, call);
+	transport_drop(link, out);
+}
+
+/* Its place in the table stays for the late answer; the caller gets a call of its own. False: no memory. */
+static bool call_desert(struct pypool *p, struct call *call, int number, const char *code, const char *message)
+{
+	struct call *ghost = calloc(1, sizeof(*ghost));
+
 	if (!ghost)
-		return; /* it goes on waiting: better late than lost */
+		return false;
 	*ghost = (struct call){ .reply = call->reply, .done = call->done, .data = call->data };
 	call->reply = NULL;
 	call->done = NULL;
-	answer_failf(ghost->reply, -ETIMEDOUT, "deadline_exceeded", PYPOOL_MAYBE,
-		     "no answer from the daemon in time; the call is cancelled");
+	call->deadline_ns = 0;
+	answer_failf(ghost->reply, number, code, PYPOOL_MAYBE, "%s", message);
 	DL_APPEND(p->answered, ghost);
-	(void)calls_send_cancel(p, call->id);
+	return true;
+}
+
+/* Nobody stands between a direct call and its worker who could be asked to stop it. One that waits behind another is left
+ * alone, for a worker that answers to nobody; the one that runs ends with its lease. */
+static void call_desert_direct(struct pypool *p, struct call *call, int number, const char *code, const char *what)
+{
+	bool runs = calls_eldest(p, call->link) == call;
+	char message[160];
+
+	(void)snprintf(message, sizeof(message), "%s; %s", what,
+		       runs ? "its direct lease is given up"
+			    : "it waits in its worker behind another call and may yet run");
+	if (call_desert(p, call, number, code, message) && runs)
+		lease_give_up(call->link->lease, "a call under it had to be stopped");
+}
+
+/* False: other calls may have gone with it. */
+static bool call_expire(struct pypool *p, struct call *call)
+{
+	bool direct = call->link->lease;
+
+	call->deadline_ns = 0;
+	if (call->out && call->out->sent == 0)
+		call_withdraw(p, call, -ETIMEDOUT, "deadline_exceeded",
+			      "the request could not be sent to the daemon in time");
+	else if (call->link->lease)
+		call_desert_direct(p, call, -ETIMEDOUT, "deadline_exceeded", "no answer from the worker in time");
+	else if (call_desert(p, call, -ETIMEDOUT, "deadline_exceeded",
+			     "no answer from the daemon in time; the call is cancelled"))
+		(void)calls_send_cancel(p, call->id);
+	/* Without memory it goes on waiting: better late than lost. */
+	return !direct;
 }
 
 void calls_expire(struct pypool *p, uint64_t now_ns)
@@ -224,13 +315,12 @@ void calls_expire(struct pypool *p, uint64_t now_ns)
 		return;
 	for (call = p->in_flight; call; call = following) {
 		following = call->next;
-		if (!call->deadline_ns)
-			continue;
-		if (call->deadline_ns <= now_ns)
-			call_expire(p, call);
-		else if (!next || call->deadline_ns < next)
-			next = call->deadline_ns;
+		if (call->deadline_ns && call->deadline_ns <= now_ns && !call_expire(p, call))
+			following = p->in_flight;
 	}
+	for (call = p->in_flight; call; call = call->next)
+		if (call->deadline_ns && (!next || call->deadline_ns < next))
+			next = call->deadline_ns;
 	p->next_deadline_ns = next;
 }
 
@@ -245,7 +335,53 @@ int pypool_cancel(struct pypool *p, uint64_t id)
 	if (!call || !call->done)
 		return handle_fail(p, -ENOENT, "bad_argument", PYPOOL_NEVER, "no call %llu is in flight",
 				   (unsigned long long)id);
-	return calls_send_cancel(p, id);
+	if (!call->link->lease)
+		return calls_send_cancel(p, id);
+	if (call->out && call->out->sent == 0)
+		call_withdraw(p, call, -EREMOTEIO, "cancelled", "cancelled before it was sent");
+	else
+		call_desert_direct(p, call, -EREMOTEIO, "cancelled", "cancelled");
+	return 0;
+}
+
+bool calls_add_news(struct pypool *p, struct span method, struct span params)
+{
+	struct call *news = calloc(1, sizeof(*news));
+	struct pypool_reply *reply = news ? answer_new() : NULL;
+
+	if (!reply) {
+		free(news);
+		return false;
+	}
+	/* One block of bytes: the name, NUL-terminated, and the params. */
+	reply->bytes = malloc(method.len + 1 + params.len);
+	news->reply = reply;
+	news->kind = CALL_NEWS;
+	if (!reply->bytes) {
+		(void)call_free(news);
+		return false;
+	}
+	memcpy(reply->bytes, method.p, method.len);
+	reply->bytes[method.len] = '\0';
+	if (params.len)
+		memcpy(reply->bytes + method.len + 1, params.p, params.len);
+	reply->value = (struct pypool_span){ .data = reply->bytes + method.len + 1, .size = params.len };
+	DL_APPEND(p->answered, news);
+	return true;
+}
+
+static void call_deliver(struct pypool *p, struct call *call)
+{
+	struct pypool_reply *reply = call->reply;
+
+	if (call->kind == CALL_NEWS) {
+		if (p->notify)
+			p->notify(p, (const char *)reply->bytes, reply->value, p->notify_data);
+	} else {
+		call->reply = NULL;
+		call->done(p, reply, call->data);
+	}
+	(void)call_free(call);
 }
 
 void calls_deliver(struct pypool *p)
@@ -255,12 +391,9 @@ void calls_deliver(struct pypool *p)
 	p->delivering = true;
 	while (p->answered) {
 		struct call *call = p->answered;
-		struct pypool_reply *reply = call->reply;
 
 		DL_DELETE(p->answered, call);
-		call->reply = NULL;
-		call->done(p, reply, call->data);
-		(void)call_free(call);
+		call_deliver(p, call);
 	}
 	p->delivering = false;
 }

@@ -88,7 +88,7 @@ static int connect_say_hello(struct pypool *p)
 	if (p->name)
 		pack_kv_text(&pk, "client", p->name);
 	params = scratch_span(&s);
-	return call_submit(p, "hello", &params, 1, 0, connect_on_hello, NULL, &p->hello_id);
+	return call_submit(&p->main, "hello", &params, 1, 0, connect_on_hello, NULL, &p->hello_id);
 }
 
 static int connect_begin(struct pypool *p)
@@ -153,7 +153,7 @@ void connect_continue(struct pypool *p, uint64_t now_ns)
 		return;
 	r = connect_try(p->path);
 	if (r >= 0) {
-		p->fd = r;
+		p->main.fd = r;
 		p->retry_ns = 0;
 		return;
 	}
@@ -187,7 +187,7 @@ int pypool_connect_start(struct pypool *p, const char *path, uint32_t timeout_ms
 	}
 	connect_continue(p, now);
 	if (handle_is_up(p)) {
-		transport_flush(p);
+		transport_flush(&p->main);
 		return 0;
 	}
 	calls_deliver(p);
@@ -202,12 +202,12 @@ int pypool_attach(struct pypool *p, int fd)
 		(void)close(fd); /* was handed to us */
 		return r;
 	}
-	p->fd = fd;
+	p->main.fd = fd;
 	r = connect_say_hello(p);
 	if (r < 0) {
 		handle_lose(p, -ENOTCONN);
 		return r;
 	}
-	transport_flush(p);
+	transport_flush(&p->main);
 	return 0;
 }

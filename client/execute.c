@@ -5,62 +5,11 @@
 
 #include "client/blocking.h"
 #include "client/handle.h"
-#include "proto/pack.h"
-
-static int execute_bad(struct pypool *p, const char *what)
-{
-	return handle_fail(p, -EINVAL, "bad_argument", PYPOOL_NEVER, "%s", what);
-}
-
-/* One whole encoded value of the right kind? Sending anything else would cost the connection. */
-static int execute_check(struct pypool *p, struct pypool_span s, bool array_too, const char *what)
-{
-	struct span check = span_of(s), head = check;
-	enum cursor_status status;
-	uint64_t place;
-	uint32_t n;
-
-	if (s.size == 0)
-		return 0;
-	status = cursor_check_place(check, &place);
-	if (status != CURSOR_DONE)
-		return handle_fail(p, -EINVAL, "bad_argument", PYPOOL_NEVER,
-				   "%s: not one MessagePack value: %s (byte %llu of it)", what,
-				   cursor_status_text(status), (unsigned long long)place);
-	if (mp_read_map(&head, &n) || (array_too && mp_read_array(&head, &n)))
-		return 0;
-	return handle_fail(p, -EINVAL, "bad_argument", PYPOOL_NEVER, "%s: a %s, but it must be %s", what,
-			   mp_type_name(check), array_too ? "an array or a map" : "a map");
-}
-
-static uint32_t execute_timeout(const struct pypool *p, const struct pypool_options *o)
-{
-	uint32_t ms = o->timeout_ms ? o->timeout_ms : p->timeout_ms;
-
-	return ms > CLIENT_TIMEOUT_MAX ? CLIENT_TIMEOUT_MAX : ms;
-}
-
-/* The daemon answers a missed deadline itself, and knows more about it: our own limit is behind its. */
-static uint32_t execute_limit(uint32_t timeout_ms)
-{
-	return timeout_ms ? timeout_ms + CLIENT_GRACE_MS : 0;
-}
-
-static void pack_kv_set(msgpack_packer *pk, const char *key, uint64_t v)
-{
-	if (v)
-		pack_kv_uint(pk, key, v);
-}
-
-static void pack_kv_given(msgpack_packer *pk, const char *key, const char *v)
-{
-	if (v)
-		pack_kv_text(pk, key, v);
-}
+#include "client/params.h"
 
 static bool execute_names_fit(const char *target, const struct pypool_options *o)
 {
-	const char *names[] = { target, o->pool, o->traceparent };
+	const char *names[] = { target, o->pool, o->session, o->traceparent };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (names[i] && strlen(names[i]) > 255)
@@ -72,15 +21,19 @@ static bool execute_names_fit(const char *target, const struct pypool_options *o
 static void execute_pack(struct pypool *p, struct scratch *s, const char *target, bool has_args,
 			 const struct pypool_options *o)
 {
-	uint32_t timeout_ms = execute_timeout(p, o);
+	uint32_t timeout_ms = params_timeout(p, o);
 	msgpack_packer pk;
 
 	msgpack_packer_init(&pk, s, scratch_write);
 	msgpack_pack_map(&pk, 1u + !!o->pool + !!o->lease + !!timeout_ms + !!o->queue_timeout_ms + !!o->meta +
-				      !!o->idempotent + !!o->traceparent + has_args);
+				      !!o->idempotent + !!o->session + (o->session && o->must_exist) +
+				      !!o->traceparent + has_args);
 	pack_kv_text(&pk, "target", target);
 	pack_kv_given(&pk, "pool", o->pool);
 	pack_kv_set(&pk, "lease", o->lease);
+	pack_kv_given(&pk, "session", o->session);
+	if (o->session && o->must_exist)
+		pack_kv_bool(&pk, "open", false);
 	pack_kv_set(&pk, "timeout_ms", timeout_ms);
 	pack_kv_set(&pk, "queue_timeout_ms", o->queue_timeout_ms);
 	if (o->meta)
@@ -92,22 +45,74 @@ static void execute_pack(struct pypool *p, struct scratch *s, const char *target
 		pack_text(&pk, "args");
 }
 
-/* Fills s and pieces; *n is how many pieces there are. */
+/* The same for a worker itself, which knows nothing of pools, leases and queues. A call with a target and an array of args is
+ * the one that it answers fastest. */
+static void execute_pack_direct(struct pypool *p, struct scratch *s, const char *target, bool has_args,
+				const struct pypool_options *o)
+{
+	uint32_t timeout_ms = params_timeout(p, o);
+	msgpack_packer pk;
+
+	msgpack_packer_init(&pk, s, scratch_write);
+	msgpack_pack_map(&pk, 2u + !!timeout_ms + !!o->meta + !!o->traceparent);
+	pack_kv_text(&pk, "target", target);
+	pack_kv_set(&pk, "timeout_ms", timeout_ms);
+	if (o->meta)
+		pack_kv_bool(&pk, "meta", true);
+	pack_kv_given(&pk, "traceparent", o->traceparent);
+	pack_text(&pk, "args");
+	if (!has_args)
+		msgpack_pack_array(&pk, 0);
+}
+
+static int execute_check_lease(struct pypool *p, const struct lease *l, const struct pypool_options *o)
+{
+	if (o->session)
+		return params_bad(p, "execute: calls under a direct lease have no session");
+	if (lease_is_over(l))
+		return handle_fail(p, -EREMOTEIO, "lease_expired", PYPOOL_NEVER, "lease %" PRIu64 " has ended",
+				   o->lease);
+	return 0;
+}
+
+/* Fills s and pieces. */
 static int execute_params(struct pypool *p, const char *target, struct pypool_span args, const struct pypool_options *o,
-			  struct scratch *s, struct span pieces[2])
+			  const struct lease *l, struct scratch *s, struct span pieces[2])
 {
 	int r;
 
 	if (!target)
-		return execute_bad(p, "execute: no target");
+		return params_bad(p, "execute: no target");
 	if (!execute_names_fit(target, o))
-		return execute_bad(p, "execute: target, pool and traceparent have at most 255 bytes each");
-	r = execute_check(p, args, true, "args");
+		return params_bad(p, "execute: target, pool, session and traceparent have at most 255 bytes each");
+	r = params_check(p, args, true, "args");
+	if (r == 0 && l)
+		r = execute_check_lease(p, l, o);
 	if (r < 0)
 		return r;
-	execute_pack(p, s, target, args.size > 0, o);
+	s->len = 0;
+	if (l)
+		execute_pack_direct(p, s, target, args.size > 0, o);
+	else
+		execute_pack(p, s, target, args.size > 0, o);
 	pieces[0] = scratch_span(s);
 	pieces[1] = span_of(args);
+	return 0;
+}
+
+/* The lease of o, if it is a direct one. */
+static struct lease *execute_find_lease(struct pypool *p, const struct pypool_options *o)
+{
+	return o->lease ? lease_find(p, o->lease) : NULL;
+}
+
+static int execute_watch(struct pypool *p, struct lease *l)
+{
+	int r = watch_add(lease_link(l));
+
+	if (r < 0)
+		return handle_fail(p, r, "no_memory", PYPOOL_NEVER, "cannot wait for another socket: %s",
+				   strerrordesc_np(-r));
 	return 0;
 }
 
@@ -115,34 +120,48 @@ int pypool_submit_execute(struct pypool *p, const char *target, struct pypool_sp
 			  const struct pypool_options *options, pypool_done *done, void *data, uint64_t *id)
 {
 	const struct pypool_options none = { 0 }, *o = options ? options : &none;
-	struct scratch s = { 0 };
+	struct scratch s; /* large: is not cleared */
 	struct span pieces[2];
+	struct lease *l;
 	int r = handle_check(p);
 
 	if (r < 0)
 		return r;
 	if (!done)
-		return execute_bad(p, "execute: no callback");
-	r = execute_params(p, target, args, o, &s, pieces);
+		return params_bad(p, "execute: no callback");
+	l = execute_find_lease(p, o);
+	r = execute_params(p, target, args, o, l, &s, pieces);
+	if (r == 0 && l)
+		r = execute_watch(p, l);
 	if (r < 0)
 		return r;
-	return call_submit(p, "execute", pieces, 2, execute_limit(execute_timeout(p, o)), done, data, id);
+	return call_submit(l ? lease_link(l) : &p->main, "execute", pieces, 2, params_limit(params_timeout(p, o)), done,
+			   data, id);
 }
 
 int pypool_execute(struct pypool *p, const char *target, struct pypool_span args, const struct pypool_options *options,
 		   struct pypool_reply **reply)
 {
 	const struct pypool_options none = { 0 }, *o = options ? options : &none;
-	struct scratch s = { 0 };
+	struct scratch s; /* large: is not cleared */
 	struct span pieces[2];
+	struct lease *l;
 	int r = blocking_check(p);
 
 	if (r < 0)
 		return r;
-	r = execute_params(p, target, args, o, &s, pieces);
+	l = execute_find_lease(p, o);
+	r = execute_params(p, target, args, o, l, &s, pieces);
 	if (r < 0)
 		return r;
-	return blocking_call(p, "execute", pieces, 2, execute_limit(execute_timeout(p, o)), reply);
+	if (l && handle_is_quiet(p))
+		return lease_execute(l, pieces, 2, params_limit(params_timeout(p, o)), reply);
+	if (l)
+		r = execute_watch(p, l);
+	if (r < 0)
+		return r;
+	return blocking_call(l ? lease_link(l) : &p->main, "execute", pieces, 2, params_limit(params_timeout(p, o)),
+			     reply);
 }
 
 int pypool_executef(struct pypool *p, const char *target, struct pypool_reply **reply, const char *format, ...)
@@ -175,11 +194,11 @@ int pypool_submit(struct pypool *p, const char *method, struct pypool_span param
 	if (r < 0)
 		return r;
 	if (!done)
-		return execute_bad(p, "submit: no callback");
-	r = execute_check(p, params, false, "params");
+		return params_bad(p, "submit: no callback");
+	r = params_check(p, params, false, "params");
 	if (r < 0)
 		return r;
-	return call_submit(p, method, &piece, 1, timeout_ms ? timeout_ms : p->timeout_ms, done, data, id);
+	return call_submit(&p->main, method, &piece, 1, timeout_ms ? timeout_ms : p->timeout_ms, done, data, id);
 }
 
 int pypool_call(struct pypool *p, const char *method, struct pypool_span params, uint32_t timeout_ms,
@@ -190,52 +209,47 @@ int pypool_call(struct pypool *p, const char *method, struct pypool_span params,
 
 	if (r < 0)
 		return r;
-	r = execute_check(p, params, false, "params");
+	r = params_check(p, params, false, "params");
 	if (r < 0)
 		return r;
-	return blocking_call(p, method, &piece, 1, timeout_ms ? timeout_ms : p->timeout_ms, reply);
-}
-
-static uint64_t lease_number(struct pypool_span map, const char *key)
-{
-	struct pypool_span value;
-	struct span s;
-	uint64_t v = 0;
-
-	if (pypool_get_key(map, key, &value) < 0)
-		return 0;
-	s = span_of(value);
-	return mp_read_uint(&s, &v) ? v : 0;
+	return blocking_call(&p->main, method, &piece, 1, timeout_ms ? timeout_ms : p->timeout_ms, reply);
 }
 
 int pypool_checkout(struct pypool *p, const struct pypool_options *options, struct pypool_lease *lease)
 {
 	const struct pypool_options none = { 0 }, *o = options ? options : &none;
-	uint32_t timeout_ms = execute_timeout(p, o);
+	uint32_t timeout_ms = params_timeout(p, o);
 	struct pypool_reply *reply;
 	struct scratch s = { 0 };
 	struct span params;
 	msgpack_packer pk;
 	int r;
 
+	r = blocking_check(p);
+	if (r < 0)
+		return r;
 	if (!execute_names_fit(NULL, o))
-		return execute_bad(p, "checkout: a pool's name has at most 255 bytes");
+		return params_bad(p, "checkout: names of pools and sessions have at most 255 bytes");
 	msgpack_packer_init(&pk, &s, scratch_write);
-	msgpack_pack_map(&pk, 1u + !!o->pool + !!timeout_ms + !!o->ttl_ms);
-	pack_kv_text(&pk, "type", "anonymous");
+	msgpack_pack_map(&pk, 1u + !!o->session + !!o->pool + !!timeout_ms + !!o->ttl_ms + !!o->direct);
+	pack_kv_text(&pk, "type", o->session ? "session" : "anonymous");
+	pack_kv_given(&pk, "session", o->session);
 	pack_kv_given(&pk, "pool", o->pool);
 	pack_kv_set(&pk, "timeout_ms", timeout_ms);
 	pack_kv_set(&pk, "ttl_ms", o->ttl_ms);
+	if (o->direct)
+		pack_kv_bool(&pk, "direct", true);
 	params = scratch_span(&s);
-	r = blocking_call(p, "checkout", &params, 1, execute_limit(timeout_ms), &reply);
+	r = blocking_call(&p->main, "checkout", &params, 1, params_limit(timeout_ms), &reply);
 	if (r < 0)
 		return r;
 	*lease = (struct pypool_lease){
-		.lease = lease_number(reply->value, "lease"),
-		.worker = lease_number(reply->value, "worker"),
-		.pid = lease_number(reply->value, "pid"),
-		.generation = lease_number(reply->value, "generation"),
-		.expires_ms = lease_number(reply->value, "expires_ms"),
+		.lease = answer_uint(reply->value, "lease"),
+		.worker = answer_uint(reply->value, "worker"),
+		.pid = answer_uint(reply->value, "pid"),
+		.generation = answer_uint(reply->value, "generation"),
+		.expires_ms = answer_uint(reply->value, "expires_ms"),
+		.direct = o->direct && answer_uint(reply->value, "fds") > 0,
 	};
 	(void)pypool_reply_free(reply);
 	return 0;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,15 +42,39 @@ int handle_fail_reply(struct pypool *p, struct pypool_reply *reply)
 	return number;
 }
 
+/* Each function asks whether it runs in a forked child, and getpid() costs a good part of what a direct call does. A page that
+ * the kernel empties at fork() tells it for nothing; without one the kernel is asked. */
+static void handle_make_mark(struct pypool *p)
+{
+	long size = sysconf(_SC_PAGESIZE);
+	uint8_t *page;
+
+	if (size <= 0)
+		return;
+	page = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page == MAP_FAILED)
+		return;
+	if (madvise(page, (size_t)size, MADV_WIPEONFORK) < 0) {
+		(void)munmap(page, (size_t)size);
+		return;
+	}
+	*page = 1;
+	p->mark = page;
+	p->mark_size = (size_t)size;
+}
+
+bool handle_is_ours(const struct pypool *p)
+{
+	return p->mark ? *p->mark : getpid() == p->pid;
+}
+
 int handle_check(struct pypool *p)
 {
-	int pid = getpid();
-
-	if (pid == p->pid)
+	if (handle_is_ours(p))
 		return 0;
 	return handle_fail(p, -EPERM, "wrong_process", PYPOOL_NEVER,
 			   "this connection belongs to process %d; after fork() process %d must make its own", p->pid,
-			   pid);
+			   getpid());
 }
 
 int pypool_new(struct pypool **pp)
@@ -67,27 +92,41 @@ int pypool_new(struct pypool **pp)
 		return -ENOMEM;
 	}
 	p->last->failed = false;
-	p->fd = -1;
+	p->epoll = -1;
 	p->pid = getpid();
+	handle_make_mark(p);
 	p->next_id = 1;
 	p->max_frame = FRAME_MAX_LIMIT;
 	p->seed = handle_now_ns() ^ ((uint64_t)p->pid << 32);
 	p->lost = -ENOTCONN;
-	frame_reader_init(&p->reader, FRAME_PREFIXED, FRAME_MAX_LIMIT);
+	transport_init(&p->main, p, NULL, -1);
 	*pp = p;
 	return 0;
 }
 
+static void handle_close_fds(struct pypool *p)
+{
+	while (p->n_fds > 0)
+		(void)close(p->fds[--p->n_fds]); /* were never used */
+	if (p->epoll >= 0)
+		(void)close(p->epoll); /* in a child, as what follows: its copy of the number only */
+	if (p->main.fd >= 0)
+		(void)close(p->main.fd); /* the socket's fate is sealed; nothing is left to report */
+	p->epoll = p->main.fd = -1;
+}
+
 static void handle_deinit(struct pypool *p)
 {
-	if (p->fd >= 0)
-		(void)close(p->fd); /* in a child: its copy of the number only */
-	transport_deinit(p);
+	leases_deinit(p);
+	handle_close_fds(p);
+	transport_deinit(&p->main);
 	calls_deinit(p);
 	(void)pypool_reply_free(p->hello);
 	(void)pypool_reply_free(p->last);
 	free(p->name);
 	free(p->path);
+	if (p->mark)
+		(void)munmap(p->mark, p->mark_size); /* our own page: cannot fail */
 	free(p);
 }
 
@@ -95,7 +134,7 @@ struct pypool *pypool_free(struct pypool *p)
 {
 	if (!p)
 		return NULL;
-	if (getpid() == p->pid) {
+	if (handle_is_ours(p)) {
 		if (p->delivering)
 			return p;
 		pypool_disconnect(p);
@@ -119,6 +158,12 @@ int pypool_set_name(struct pypool *p, const char *name)
 	return 0;
 }
 
+void pypool_set_notify(struct pypool *p, pypool_notify *notify, void *data)
+{
+	p->notify = notify;
+	p->notify_data = data;
+}
+
 void pypool_set_timeout(struct pypool *p, uint32_t timeout_ms)
 {
 	p->timeout_ms = timeout_ms > CLIENT_TIMEOUT_MAX ? CLIENT_TIMEOUT_MAX : timeout_ms;
@@ -128,13 +173,13 @@ void handle_lose(struct pypool *p, int number)
 {
 	if (!handle_is_up(p))
 		return;
-	if (p->fd >= 0)
-		(void)close(p->fd); /* the socket's fate is sealed; nothing is left to report */
-	p->fd = -1;
+	watch_remove(&p->main);
 	p->retry_ns = 0;
 	p->lost = number;
 	calls_lose(p);
-	transport_deinit(p);
+	leases_lose(p);
+	handle_close_fds(p);
+	transport_deinit(&p->main);
 }
 
 void pypool_disconnect(struct pypool *p)
@@ -168,28 +213,34 @@ size_t pypool_in_flight(const struct pypool *p)
 
 int pypool_fd(const struct pypool *p)
 {
-	if (getpid() != p->pid)
+	if (!handle_is_ours(p))
 		return -EPERM;
-	if (p->fd >= 0)
-		return p->fd;
+	if (watch_is_on(p))
+		return p->epoll;
+	if (p->main.fd >= 0)
+		return p->main.fd;
 	return p->retry_ns ? -EAGAIN : -ENOTCONN;
 }
 
 short pypool_events(const struct pypool *p)
 {
-	if (p->fd < 0)
+	if (watch_is_on(p))
+		return POLLIN;
+	if (p->main.fd < 0)
 		return 0;
-	return p->out ? POLLIN | POLLOUT : POLLIN;
+	return p->main.out ? POLLIN | POLLOUT : POLLIN;
 }
 
 int pypool_timeout_ms(const struct pypool *p)
 {
-	uint64_t at = p->next_deadline_ns, now = handle_now_ns();
+	uint64_t at = p->next_deadline_ns, due = leases_due(p), now = handle_now_ns();
 
 	if (p->answered)
 		return 0;
 	if (p->retry_ns && (!at || p->retry_ns < at))
 		at = p->retry_ns;
+	if (due && (!at || due < at))
+		at = due;
 	if (!at)
 		return -1;
 	if (at <= now)
@@ -198,21 +249,38 @@ int pypool_timeout_ms(const struct pypool *p)
 	return at > INT32_MAX ? INT32_MAX : (int)at;
 }
 
+static void handle_flush(struct pypool *p)
+{
+	transport_flush(&p->main);
+	leases_flush(p);
+}
+
+int handle_turn(struct pypool *p)
+{
+	uint64_t now;
+
+	leases_bury(p);
+	connect_continue(p, handle_now_ns());
+	handle_flush(p);
+	if (watch_is_on(p)) /* before looking at the time: an answer that lies ready wins over its deadline */
+		watch_read(p);
+	else
+		transport_read(&p->main);
+	now = handle_now_ns();
+	calls_expire(p, now);
+	leases_expire(p, now);
+	calls_deliver(p);
+	handle_flush(p); /* what callbacks submitted, cancels of expired calls */
+	return handle_is_up(p) ? 0 : p->lost;
+}
+
 int pypool_dispatch(struct pypool *p)
 {
 	int r = handle_check(p);
-	uint64_t now;
 
 	if (r < 0)
 		return r;
 	if (p->delivering)
 		return handle_fail(p, -EBUSY, "busy", PYPOOL_NEVER, "pypool_dispatch() was called inside a callback");
-	connect_continue(p, handle_now_ns());
-	transport_flush(p);
-	transport_read(p); /* before looking at the time: an answer that lies ready wins over its deadline */
-	now = handle_now_ns();
-	calls_expire(p, now);
-	calls_deliver(p);
-	transport_flush(p); /* what callbacks submitted, cancels of expired calls */
-	return handle_is_up(p) ? 0 : p->lost;
+	return handle_turn(p);
 }

@@ -13,7 +13,7 @@ struct pypool_reply *answer_new(void)
 	if (!r)
 		return NULL;
 	r->error.message = "no error";
-	(void)snprintf(r->error.code, sizeof(r->error.code), "none");
+	memcpy(r->error.code, "none", sizeof("none"));
 	return r;
 }
 
@@ -21,6 +21,7 @@ void answer_clear(struct pypool_reply *r)
 {
 	free(r->bytes);
 	free(r->error.message_owned);
+	free(r->error.session_owned);
 	*r = (struct pypool_reply){ .error.message = "" };
 }
 
@@ -122,6 +123,8 @@ static void answer_parse_field(struct pypool_reply *r, struct span key, struct s
 		(void)executed_find(text, &r->error.executed); /* an unknown word: "maybe" stays */
 	else if (span_equals(key, "retry_after_ms"))
 		(void)mp_read_uint(&value, &r->error.retry_after_ms); /* of another type: not known */
+	else if (span_equals(key, "session") && !r->error.session_owned && mp_read_text(&value, &text))
+		r->error.session_owned = strndup((const char *)text.p, text.len); /* without memory: not known */
 	else if (span_equals(key, "cause"))
 		r->error.cause = span_give(whole);
 }
@@ -216,6 +219,11 @@ enum pypool_executed pypool_error_executed(const struct pypool_error *e)
 uint64_t pypool_error_retry_after_ms(const struct pypool_error *e)
 {
 	return e->retry_after_ms;
+}
+
+const char *pypool_error_session(const struct pypool_error *e)
+{
+	return e->session_owned ? e->session_owned : "";
 }
 
 struct pypool_span pypool_error_cause(const struct pypool_error *e)

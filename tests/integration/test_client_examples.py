@@ -59,6 +59,24 @@ def test_the_libev_example_says_that_nobody_listens(tmp_path: Path) -> None:
     assert done.returncode == 1 and str(tmp_path / "none") in done.stdout + done.stderr
 
 
+def test_the_direct_example_calls_one_worker_and_gives_it_back(
+    start_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    files = []
+    for n in range(1, 21):
+        file = tmp_path / f"{n}.txt"
+        file.write_text("word " * n)
+        files.append(str(file))
+    daemon = start_daemon({"default": DEMO})
+    done = run(daemon, compiled("direct", tmp_path), *files, str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [f"{file}: {n} words" for n, file in enumerate(files, 1)]
+    assert "app_error: FileNotFoundError" in done.stderr and "(executed: yes)" in done.stderr
+    with daemon.client() as client:
+        pool = client.call("pools")[0]
+        assert (pool["direct_calls"], pool["direct_errors"]) == (21, 1)
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node")
 def test_the_node_example_counts_words(start_daemon: Callable[..., Daemon]) -> None:
     done = run(start_daemon({"default": DEMO}), "node", str(EXAMPLES / "node.mjs"), "zwei drei vier")

@@ -1,6 +1,8 @@
 /* A daemon that a test plays itself, step by step, at the other end of a handle's socketpair. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "client/pypool.h"
 #include "proto/span.h"
 
@@ -42,3 +44,17 @@ void world_free(struct world *w);
 uint64_t world_submit(struct world *w, uint32_t timeout_ms, struct outcome *o);
 /* Drives the loop until the outcome is there. */
 void world_wait(struct world *w, struct outcome *o);
+
+/* Whoever plays a part at the end of a socket may be one of these: a worker of a direct lease, too. */
+struct world world_of(struct pypool *p, int fd);
+/* A frame whose first byte brings n fds; they stay the caller's. */
+void fake_send_frame_fds(struct world *w, const void *body, size_t n, const int *fds, unsigned n_fds);
+/* The answer to a checkout; with fds, a direct one that says fds: 1. */
+void fake_answer_checkout(struct world *w, uint64_t id, uint64_t lease, const int *fds, unsigned n_fds);
+void fake_send_lease_lost(struct world *w, uint64_t lease, const char *reason, const char *message);
+/* Nothing to be read, and the peer is gone. */
+bool fake_sees_end(struct world *w);
+/* Submits a direct checkout and has it answered; *worker plays the worker's part. */
+uint64_t world_lease(struct world *w, uint64_t number, struct world *worker);
+/* Submits a call under a lease. */
+uint64_t world_execute(struct world *w, uint64_t lease, uint32_t timeout_ms, struct outcome *o);

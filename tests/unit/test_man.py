@@ -16,7 +16,7 @@ SOURCES = ROOT / "docs" / "man"
 PAGES = sorted(path.stem for path in SOURCES.glob("*.scd"))
 
 FUNCTION = re.compile(
-    r"^(?:PYPOOL_API (?:PYPOOL_MUST_USE )?|(?=typedef void pypool_done))(.*?\);)", re.DOTALL | re.MULTILINE
+    r"^(?:PYPOOL_API (?:PYPOOL_MUST_USE )?|(?=typedef void pypool_(?:done|notify)))(.*?\);)", re.DOTALL | re.MULTILINE
 )
 
 
@@ -133,7 +133,7 @@ def test_every_function_is_in_the_page_of_the_library_as_it_is_declared() -> Non
 
 def test_the_page_of_the_library_names_only_functions_that_there_are() -> None:
     known = {*prototypes(), "pypool_lease", "pypool_options", "pypool_reply", "pypool_span", "pypool_error"}
-    known |= {"pypool_executed", "pypool_get_"}
+    known |= {"pypool_executed", "pypool_get_", "pypool_session"}
     assert set(re.findall(r"\b(pypool_\w+)", source("libpypool.3"))) <= known
 
 
