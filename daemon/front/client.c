@@ -13,6 +13,7 @@
 #include "daemon/pool/request.h"
 
 #define FLUSH_TIME NS_PER_S
+#define SOCKETS_AT_ONCE 32 /* twice as many may be on their way to one connection */
 
 static void client_release(struct loop_grave *g)
 {
@@ -110,6 +111,23 @@ void client_mind_output(struct client *c)
 		    KV("bytes", hog->stream.out_bytes), KV("all_bytes", a->out), KV("uid_max_bytes", max));
 		stream_give_up(&hog->stream);
 	}
+}
+
+/* Sockets that nobody receives count against what the kernel lets the daemon have on their way, to all clients together. */
+bool client_may_get_socket(struct client *c, struct outcome *o)
+{
+	if (c->n_sockets == SOCKETS_AT_ONCE) {
+		if (stream_received(&c->stream) < c->socket_mark) {
+			outcome_error(o, ERROR_QUOTA,
+				      "this connection has not received the sockets of its last %u direct leases",
+				      2 * SOCKETS_AT_ONCE);
+			return false;
+		}
+		c->n_sockets = 0;
+		c->socket_mark = c->stream.bytes_out + c->stream.out_bytes;
+	}
+	c->n_sockets++;
+	return true;
 }
 
 /* After replies: a half-closed client may be done, a paused one may be read again. */

@@ -22,6 +22,8 @@ struct client {
 	bool speaks;    /* said hello: errors are maps */
 	bool half;      /* sent SHUT_WR: closed when it has all replies */
 	bool gone;      /* ended; waits for the end of the turn */
+	unsigned n_sockets;     /* of direct leases: asked for since socket_mark was set */
+	uint64_t socket_mark;   /* bytes of output; those that were asked for before are in them, if they were answered */
 	char name[64];  /* as it told in hello; "" */
 	uint64_t since; /* ns */
 	struct peek *peeks; /* list; owns: stacks that it waits for */
@@ -50,6 +52,8 @@ void client_close_flushed(struct client *c);
 bool client_has_id(const struct client *c, uint64_t id);
 /* A reply that was owed has been sent. */
 void client_note_reply(struct client *c);
+/* It asks for a direct lease. False: *o says why not (quota): it does not receive the sockets that it has been sent. */
+bool client_may_get_socket(struct client *c, struct outcome *o);
 /* After output: when the uid has too much that nobody reads, the connection that has most of it goes. */
 void client_mind_output(struct client *c);
 /* Stops reading while it is over its budget of bytes, and goes on when half of it is free. */

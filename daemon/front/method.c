@@ -212,12 +212,15 @@ static bool checkout_type_is_known(const struct query *q)
 void method_checkout(struct query *q)
 {
 	struct request_spec spec = spec_of(q, REQUEST_CHECKOUT);
+	struct outcome o;
 	struct pool *p;
 
 	if (!checkout_type_is_known(q))
 		return;
 	p = choose_pool(q);
-	if (p)
+	if (p && spec.direct && !client_may_get_socket(q->client, &o))
+		reply_error(q->client, &q->id, &o);
+	else if (p)
 		submit(q, p, &spec, NULL);
 }
 

@@ -8,7 +8,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -555,6 +557,15 @@ void stream_send_fd(struct stream *s, struct span message, int fd, struct span i
 bool stream_is_full(const struct stream *s)
 {
 	return s->out_bytes > s->limits->out_soft;
+}
+
+uint64_t stream_received(const struct stream *s)
+{
+	int unread = 0; /* the memory that holds it: more than its bytes */
+
+	if (ioctl(s->io.fd, SIOCOUTQ, &unread) < 0 || (uint64_t)unread > s->bytes_out)
+		return 0;
+	return s->bytes_out - (uint64_t)unread;
 }
 
 /* Forgets n bytes that have been written. */

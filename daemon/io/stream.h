@@ -93,6 +93,8 @@ void stream_resume(struct stream *s);
 bool stream_is_full(const struct stream *s);
 /* Output waits for the peer to read. */
 bool stream_is_blocked(const struct stream *s);
+/* So many bytes of bytes_out, at least, has the peer received. */
+uint64_t stream_received(const struct stream *s);
 /* Drops what waits; ends with STREAM_END_OUTPUT at the end of the turn. */
 void stream_give_up(struct stream *s);
 /* Reads and delivers all that lies ready now, whatever the loop is doing. May end the stream. */

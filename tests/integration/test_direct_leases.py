@@ -443,6 +443,23 @@ def test_fault_74_too_many_fds_on_their_way_is_a_quota_and_leaks_nothing(
             assert lease.worker.execute("run", "again", "echo", 0) == "again"
 
 
+def test_a_client_that_does_not_receive_its_sockets_gets_no_more_of_them(start_daemon: StartDaemon, log: Path) -> None:
+    daemon = start_daemon({"default": stubs(log, 2)})
+    with daemon.client() as c, daemon.client() as other:
+        numbers = []
+        for i in range(100):
+            numbers.append(c.start("checkout", type="anonymous", direct=True, ttl_ms=1))
+            eventually(lambda: other.call("queue") == [] and pool_of(other)["idle"] == 2, "it is answered", 5 * SLOW)
+        errors = [c.wait(n).error for n in numbers]
+        assert errors[:64] == [None] * 64
+        assert {(e["code"], e["executed"]) for e in errors[64:]} == {("quota", "never")}
+        assert len(c.fds) == 64
+        while c.fds:
+            c.take_socket().close()
+        with Direct(c) as lease:
+            assert lease.worker.execute("run", "again", "echo", 0) == "again"
+
+
 # ---- with Python workers
 
 

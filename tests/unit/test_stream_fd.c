@@ -277,6 +277,26 @@ START_TEST(an_fd_that_waits_for_a_slow_reader_is_sent_before_the_stream_closes)
 	}
 END_TEST
 
+START_TEST(a_stream_knows_what_the_peer_has_received_at_least)
+	{
+		struct peer p;
+		struct got g;
+
+		peer_open(&p, FRAME_UNKNOWN, &peer_client_ops);
+		ck_assert_uint_eq(stream_received(&p.stream), 0);
+		send_fd(&p.stream, "socket", 'a');
+		io_run_for(peer_loop, 0);
+		ck_assert_uint_eq(stream_received(&p.stream), 0);
+		got_all(&g, p.fd, 100);
+		ck_assert_uint_eq(stream_received(&p.stream), 6);
+		peer_send_text(&p.stream, "more", 4);
+		io_run_for(peer_loop, 0);
+		ck_assert_uint_le(stream_received(&p.stream), 6);
+		got_end(&g);
+		peer_close(&p);
+	}
+END_TEST
+
 START_TEST(fault_20_partial_writes_keep_each_fd_with_its_message)
 	{
 		const int tiny = 1;
@@ -326,5 +346,6 @@ int main(void)
 			 fault_74_when_the_kernel_refuses_the_fd_the_other_message_goes_in_its_place,
 			 an_fd_is_closed_when_its_stream_ends_before_it_was_sent,
 			 an_fd_that_waits_for_a_slow_reader_is_sent_before_the_stream_closes,
+			 a_stream_knows_what_the_peer_has_received_at_least,
 			 fault_20_partial_writes_keep_each_fd_with_its_message);
 }
