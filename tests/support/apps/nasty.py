@@ -165,6 +165,18 @@ def run_command(*words: str) -> List[Any]:
 
 
 @expose
+def write(stream: str, text: str) -> None:
+    """As it is, to the stdout or stderr of the process."""
+    os.write({"stdout": 1, "stderr": 2}[stream], text.encode())
+
+
+@expose
+def write_and_sleep(stream: str, text: str, seconds: float) -> None:
+    write(stream, text)
+    time.sleep(seconds)
+
+
+@expose
 def block_on_socket() -> bytes:
     ours, theirs = socket.socketpair()
     with ours, theirs:
