@@ -301,13 +301,6 @@ struct worker *client_find_worker(const struct client *c, uint64_t id, enum role
 	return w && client_role_on(c, w->pool) >= role ? w : NULL;
 }
 
-static struct access_grant client_ask_grant(const struct server *s, int fd, const struct listener_peer *peer)
-{
-	const struct access_peer who = { .uid = peer->uid, .gid = peer->gid, .is_own = peer->uid == s->own_uid };
-
-	return access_ask(s->access, fd, &who, peer->pid, s->n_pools);
-}
-
 struct client *client_new(struct server *s, int fd, const struct listener_peer *peer)
 {
 	struct client *c = MEM_NEW(struct client);
@@ -315,7 +308,7 @@ struct client *client_new(struct server *s, int fd, const struct listener_peer *
 	c->server = s;
 	c->settle.run = client_settle;
 	c->peer = *peer;
-	c->grant = client_ask_grant(s, fd, peer);
+	c->grant = server_ask_grant(s, fd, peer);
 	c->since = loop_now(s->loop);
 	c->account = account_add_connection(s->registry, peer->uid);
 	caller_init(&c->caller, &caller_ops, s->registry, peer->uid);

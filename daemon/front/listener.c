@@ -14,6 +14,7 @@
 #define BACKLOG 4096
 #define PAUSE (100 * NS_PER_MS) /* without fds: at most 10 tries a second */
 #define ACCEPTS_PER_TURN 64
+#define PATIENCE NS_PER_S /* of those who wait, before the fds that are kept for admins are used */
 #define SOCKET_BUFFER (1024 * 1024)
 
 enum { LISTENER_NOTHING = 1 };
@@ -33,7 +34,23 @@ static int listener_accept(struct listener *l, int *fdp)
 	return 0;
 }
 
-static void listener_hand_over(struct listener *l, int fd)
+static void listener_refill(struct listener *l)
+{
+	while (l->n_spares < LISTENER_SPARES) {
+		int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0)
+			return; /* later: it is tried again and again */
+		l->spares[l->n_spares++] = fd;
+	}
+}
+
+static void listener_drop_spare(struct listener *l)
+{
+	(void)close(l->spares[--l->n_spares]); /* /dev/null */
+}
+
+static bool peer_of(int fd, struct listener_peer *peer)
 {
 	struct ucred cred = { .uid = (uid_t)-1 };
 	const int room = SOCKET_BUFFER;
@@ -43,10 +60,20 @@ static void listener_hand_over(struct listener *l, int fd)
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0) {
 		LOG(WARN, "client.no_credentials", KV("errno", errno));
-		(void)close(fd); /* nobody knows who it is */
-		return;
+		return false; /* nobody knows who it is */
 	}
-	l->ops->accepted(l, fd, &(struct listener_peer){ .uid = cred.uid, .gid = cred.gid, .pid = cred.pid });
+	*peer = (struct listener_peer){ .uid = cred.uid, .gid = cred.gid, .pid = cred.pid };
+	return true;
+}
+
+static void listener_hand_over(struct listener *l, int fd)
+{
+	struct listener_peer peer;
+
+	if (peer_of(fd, &peer))
+		l->ops->accepted(l, fd, &peer);
+	else
+		(void)close(fd); /* a socket without output */
 }
 
 /* Not in the same turn again: the loop must have seen that the watch was off. */
@@ -57,19 +84,65 @@ static void listener_pause(struct listener *l)
 	loop_timer_set(&l->pause, loop_now(l->loop) + PAUSE);
 }
 
+/* One connection, with two of the fds that are kept; false: nobody waits. */
+static bool listener_use_spare(struct listener *l, unsigned *turned_away)
+{
+	_cleanup_close_ int fd = -1;
+	struct listener_peer peer;
+
+	listener_drop_spare(l);
+	listener_drop_spare(l);
+	if (listener_accept(l, &fd) != 0)
+		return false;
+	if (peer_of(fd, &peer) && l->ops->accepted_spare(l, fd, &peer))
+		(void)TAKE_FD(fd); /* it has been taken */
+	else
+		++*turned_away;
+	return true;
+}
+
+/* Lets admins in, and turns away who waits before them. */
+static void listener_use_spares(struct listener *l)
+{
+	unsigned turned_away = 0;
+
+	for (unsigned i = 0; i < ACCEPTS_PER_TURN && l->n_spares > 1; i++) {
+		bool more = listener_use_spare(l, &turned_away);
+
+		listener_refill(l);
+		if (!more)
+			break;
+	}
+	if (turned_away)
+		LOG(WARN, "listener.turned_away", KV("clients", turned_away), KV("reason", "no fds"));
+}
+
+static void listener_note_short(struct listener *l, int error)
+{
+	uint64_t now = loop_now(l->loop);
+
+	LOG(WARN, "listener.paused", KV("errno", error), KV("ms", PAUSE / NS_PER_MS));
+	if (!l->short_since)
+		l->short_since = now;
+	else if (error == EMFILE && now - l->short_since >= PATIENCE)
+		listener_use_spares(l);
+	listener_pause(l);
+}
+
 static void listener_accept_some(struct listener *l)
 {
+	listener_refill(l);
 	for (unsigned i = 0; i < ACCEPTS_PER_TURN && l->io.fd >= 0; i++) {
 		int fd = -1;
 		int r = listener_accept(l, &fd);
 
-		if (r == LISTENER_NOTHING)
-			return;
 		if (r < 0) {
-			LOG(WARN, "listener.paused", KV("errno", -r), KV("ms", PAUSE / NS_PER_MS));
-			listener_pause(l);
+			listener_note_short(l, -r);
 			return;
 		}
+		if (r == LISTENER_NOTHING)
+			return;
+		l->short_since = 0;
 		listener_hand_over(l, fd);
 	}
 }
@@ -102,6 +175,7 @@ static void listener_watch(struct listener *l, struct loop *loop, int fd, const 
 	loop_io_init(&l->io, loop, fd, LOOP_PRIO_NORMAL, listener_on_ready);
 	loop_timer_init(&l->pause, loop, listener_on_pause_over);
 	loop_io_watch(&l->io, LOOP_READ);
+	listener_refill(l);
 }
 
 static bool fail(char why[512], const char *what, const char *path, int error)
@@ -238,6 +312,8 @@ void listener_close(struct listener *l)
 	if (l->path && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
 		(void)unlink(l->path); /* a leftover is stale and removed by the next start */
 	loop_io_close(&l->io);
+	while (l->n_spares)
+		listener_drop_spare(l);
 	cleanup_close(&l->lock_fd);
 	free(l->path);
 	*l = (struct listener){ .lock_fd = -1 };

@@ -1,6 +1,9 @@
 /*
  * A listening Unix socket. A lock file beside the path makes sure that one daemon owns it; only a stale socket of our own is
  * ever removed. Running out of fds pauses accepting instead of spinning; so does a kernel that cannot watch the socket.
+ *
+ * A few fds are kept for admins. Nobody knows who waits in the backlog, so while the want of fds lasts the others are turned
+ * away: an admin may be behind them.
  */
 #pragma once
 
@@ -8,6 +11,8 @@
 #include <sys/types.h>
 
 #include "daemon/io/loop.h"
+
+#define LISTENER_SPARES 9 /* fds: for 8 connections, and one to look at who they are */
 
 struct listener_peer {
 	uid_t uid;
@@ -20,6 +25,9 @@ struct listener;
 struct listener_ops {
 	/* A new connection; takes the fd (non-blocking, close-on-exec). */
 	void (*accepted)(struct listener *l, int fd, const struct listener_peer *peer);
+	/* The same with one of the fds that are kept for admins. False: it is not taken; it may be written to, and is closed
+	 * afterwards. */
+	bool (*accepted_spare)(struct listener *l, int fd, const struct listener_peer *peer);
 };
 
 struct listener {
@@ -29,6 +37,9 @@ struct listener {
 	struct loop_timer pause;
 	char *path; /* owns: to be unlinked at the end; NULL for a socket that was passed in */
 	int lock_fd;
+	int spares[LISTENER_SPARES]; /* own: the first n_spares */
+	unsigned n_spares;
+	uint64_t short_since; /* ns; 0: there are fds */
 	dev_t dev; /* of the socket file that we made */
 	ino_t ino;
 	uint64_t paused_times;

@@ -1,10 +1,14 @@
 #include "daemon/front/server.h"
 
+#include <sys/socket.h>
 #include <utlist.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
+#include "daemon/base/packed.h"
 #include "daemon/front/reply.h"
+#include "proto/envelope.h"
+#include "proto/pack.h"
 
 #define FRAMES_PER_TURN 64 /* of one client, before others get their turn */
 
@@ -61,6 +65,13 @@ static void server_turn_away(struct client *c, const char *limit, unsigned value
 	client_close_flushed(c);
 }
 
+struct access_grant server_ask_grant(const struct server *s, int fd, const struct listener_peer *peer)
+{
+	const struct access_peer who = { .uid = peer->uid, .gid = peer->gid, .is_own = peer->uid == s->own_uid };
+
+	return access_ask(s->access, fd, &who, peer->pid, s->n_pools);
+}
+
 /* A limit that is reached leaves room for those who could do something about it. 0: no limit. */
 static bool is_full(unsigned n, unsigned limit, enum role highest)
 {
@@ -80,7 +91,40 @@ static void server_on_accepted(struct listener *l, int fd, const struct listener
 		server_turn_away(c, "uid_max_connections", limits->uid_max_connections);
 }
 
-const struct listener_ops server_listener_ops = { .accepted = server_on_accepted };
+/* Before it is known which framing it speaks; the socket's own buffer takes it. */
+static void send_no_fds(int fd)
+{
+	static const char words[] = "overloaded: the daemon has no file descriptor for another connection (executed: never)";
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	packed_begin(&buf, &pk);
+	msgpack_pack_array(&pk, 4);
+	msgpack_pack_int(&pk, ENVELOPE_RESPONSE);
+	msgpack_pack_nil(&pk);
+	pack_text(&pk, words);
+	msgpack_pack_nil(&pk);
+	(void)send(fd, buf.data, buf.size, MSG_DONTWAIT | MSG_NOSIGNAL); /* who is gone need not know */
+}
+
+static bool server_on_accepted_spare(struct listener *l, int fd, const struct listener_peer *peer)
+{
+	struct server *s = container_of(l, struct server, listener);
+	struct access_grant grant = server_ask_grant(s, fd, peer);
+	bool is_admin = grant.highest == ROLE_ADMIN;
+
+	access_grant_deinit(&grant);
+	if (is_admin)
+		server_on_accepted(l, fd, peer);
+	else
+		send_no_fds(fd);
+	return is_admin;
+}
+
+const struct listener_ops server_listener_ops = {
+	.accepted = server_on_accepted,
+	.accepted_spare = server_on_accepted_spare,
+};
 
 void server_note_client(struct server *s)
 {
