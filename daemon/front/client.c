@@ -1,6 +1,7 @@
 #include "daemon/front/client.h"
 
 #include <stdio.h>
+#include <sys/socket.h>
 #include <utlist.h>
 
 #include "daemon/base/cleanup.h"
@@ -213,6 +214,10 @@ static void client_refuse_frame(struct client *c)
 	}
 	(void)frame_status_text(&c->stream.reader, bad, text);
 	LOG(INFO, "client.bad_frame", KV("client", c->caller.id), KV("reason", text));
+	if (bad == FRAME_TOO_LARGE && c->grant.highest == ROLE_NONE) {
+		client_refuse(c, ERROR_DENIED, "this user has no role here: its larger messages are not read");
+		return;
+	}
 	client_refuse(c,
 		      bad == FRAME_TOO_LARGE ? ERROR_TOO_LARGE
 		      : bad == FRAME_BAD     ? ERROR_BAD_MSGPACK
@@ -301,6 +306,17 @@ struct worker *client_find_worker(const struct client *c, uint64_t id, enum role
 	return w && client_role_on(c, w->pool) >= role ? w : NULL;
 }
 
+/* For who has no role the kernel does not hold much either. */
+static const struct stream_limits *client_limits(const struct client *c, int fd)
+{
+	const int least = 1;
+
+	if (c->grant.highest > ROLE_NONE)
+		return &c->server->stream_limits;
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &least, sizeof(least)); /* else it holds more */
+	return &c->server->denied_limits;
+}
+
 struct client *client_new(struct server *s, int fd, const struct listener_peer *peer)
 {
 	struct client *c = MEM_NEW(struct client);
@@ -314,7 +330,7 @@ struct client *client_new(struct server *s, int fd, const struct listener_peer *
 	caller_init(&c->caller, &caller_ops, s->registry, peer->uid);
 	DL_APPEND(s->clients, c);
 	s->n_clients++;
-	stream_open(&c->stream, s->loop, s->blobs, fd, FRAME_UNKNOWN, LOOP_PRIO_NORMAL, &s->stream_limits, &stream_ops);
+	stream_open(&c->stream, s->loop, s->blobs, fd, FRAME_UNKNOWN, LOOP_PRIO_NORMAL, client_limits(c, fd), &stream_ops);
 	c->stream.out_sum = &c->account->out;
 	LOG(DEBUG, "client.new", KV("client", c->caller.id), KV("uid", peer->uid), KV("pid", peer->pid));
 	return c;

@@ -12,6 +12,10 @@
 
 #define FRAMES_PER_TURN 64 /* of one client, before others get their turn */
 
+/* A client without a role costs its struct and no more: no buffer is held for it but for a moment. */
+#define DENIED_FRAME 4096u
+#define DENIED_TIME (100 * NS_PER_MS)
+
 const char *server_end_name(enum stream_end why)
 {
 	static const char *const names[] = {
@@ -46,6 +50,14 @@ void server_init(struct server *s, struct loop *l, struct blob_pool *blobs, stru
 			.out_hard = 4 * (size_t)limits->max_frame,
 			.frame_timeout = limits->frame_timeout,
 			.frames_per_turn = FRAMES_PER_TURN,
+		},
+		.denied_limits = {
+			.max_frame = DENIED_FRAME,
+			.out_soft = DENIED_FRAME,
+			.out_hard = 4 * DENIED_FRAME,
+			.frame_timeout = DENIED_TIME,
+			.frames_per_turn = FRAMES_PER_TURN,
+			.impatient = true,
 		},
 		.client_budget = 2 * (size_t)limits->max_frame,
 		.own_uid = geteuid(),

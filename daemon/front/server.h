@@ -32,6 +32,7 @@ struct server {
 	struct server_limits limits;
 	const struct access *access; /* borrows: the config outlives the server */
 	struct stream_limits stream_limits;
+	struct stream_limits denied_limits; /* of clients that have no role */
 	size_t client_budget; /* bytes of bodies and output of one client, above which it is not read */
 	uid_t own_uid;
 	uint64_t started; /* ns */

@@ -677,6 +677,14 @@ static void stream_on_broken_output(struct stream *s)
 	stream_lose(s);
 }
 
+static void stream_lose_output(struct stream *s)
+{
+	if (s->closing)
+		stream_finish_closing(s);
+	else
+		stream_end(s, STREAM_END_OUTPUT);
+}
+
 static void stream_write(struct stream *s)
 {
 	int r = 0;
@@ -685,6 +693,10 @@ static void stream_write(struct stream *s)
 		r = stream_write_some(s);
 	if (r < 0) {
 		stream_on_broken_output(s);
+		return;
+	}
+	if (s->out_count && s->limits->impatient) {
+		stream_lose_output(s);
 		return;
 	}
 	stream_watch(s, s->out_count > 0);

@@ -38,6 +38,7 @@ struct stream_limits {
 	size_t out_hard;          /* bytes above which the stream ends with STREAM_END_OUTPUT */
 	uint64_t frame_timeout;   /* ns from the first byte of a message to its last; 0: none */
 	unsigned frames_per_turn; /* then others get their turn */
+	bool impatient;           /* ends with STREAM_END_OUTPUT when the socket does not take all at once */
 };
 
 struct stream_segment;

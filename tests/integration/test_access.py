@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import struct
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.support.client import Client
-from tests.support.daemon import ROOT, Daemon, pool
+import pytest
+
+from tests.support.client import Client, Framing, pack
+from tests.support.daemon import ROOT, SANITIZED, Daemon, pool
+from tests.support.measured import MEASURED
 from tests.support.scenes import lines, wait_running
 from tests.support.users import ALICE, BOB, CAROL, DAVE, OPEN, client_of, needs_root
 from tests.support.waiting import eventually
@@ -171,6 +175,55 @@ def test_fault_117_neither_a_worker_nor_what_it_starts_administers(start_daemon:
         detached = 'said=$1; shift; (setsid "$@" >"$said" 2>&1 </dev/null &)'  # its parent is gone: an orphan
         assert c.execute("run_command", "sh", "-c", detached, "sh", str(said), *ask_role(daemon)) == [0, ""]
         eventually(lambda: lines(said) == ["observe"], "an orphan is none either")
+
+
+# ---- what it costs to say no
+
+
+def anonymous(daemon: Daemon) -> int:
+    """Bytes of its own memory."""
+    text = Path(f"/proc/{daemon.pid}/smaps_rollup").read_text()
+    match = re.search(r"^Anonymous:\s+(\d+) kB$", text, re.MULTILINE)
+    assert match is not None
+    return int(match[1]) * 1024
+
+
+def knock(c: Client) -> None:
+    error = c.fail_execute("echo", "x" * 1000)
+    assert (error.code, error.executed) == ("denied", "never")
+    assert c.call("ping") == "pong"
+
+
+@pytest.mark.skipif(SANITIZED, reason="its memory is not the daemon's own")
+@pytest.mark.parametrize("framing", ["prefixed", "bare"])
+def test_fault_112_a_denied_peer_costs_1_kib(start_daemon: Start, framing: Framing) -> None:
+    daemon = start_daemon(
+        {"default": pool("nasty", 1)}, access={"nobody": block("none", BOB)}, log_level="warning", **OPEN
+    )
+    number = 700
+    with ExitStack() as stack:
+        for _ in range(100):  # what the first ones make it take is not theirs alone
+            knock(stack.enter_context(client_of(daemon, ALICE, framing=framing)))
+        before = anonymous(daemon)
+        for _ in range(number):
+            knock(stack.enter_context(client_of(daemon, ALICE, framing=framing)))
+        cost = (anonymous(daemon) - before) / number
+        MEASURED.append(f"a denied peer, {framing}: {cost:.0f} bytes of {number}")
+        assert cost <= 1024
+
+
+def test_fault_112_nothing_is_kept_for_a_denied_peer(start_daemon: Start) -> None:
+    daemon = start_daemon({"default": pool("nasty", 1)}, access={"nobody": block("none", BOB)}, **OPEN)
+    with client_of(daemon, ALICE) as large, client_of(daemon, ALICE) as slow, client_of(daemon, ALICE) as deaf:
+        large.send_bytes(struct.pack(">I", 5000))
+        assert large.wait_error(None).code == "denied"
+        large.wait_closed()
+        slow.send_bytes(struct.pack(">I", 100))
+        slow.wait_closed()
+        with pytest.raises(OSError):  # a peer that asks and does not read
+            for _ in range(100_000):
+                deaf.send_bytes(deaf.frame(pack([0, 1, "ping", []])) * 100)
+    daemon.wait_log(r"client\.dropped .*does not read")
 
 
 # ---- places for admins

@@ -299,6 +299,33 @@ START_TEST(fault_19_peer_that_never_reads_is_ended_at_the_hard_cap)
 	}
 END_TEST
 
+START_TEST(an_impatient_stream_ends_when_the_socket_is_full)
+	{
+		struct peer p;
+		char *mega = calloc(1, 1 << 20);
+
+		peer_limits.impatient = true;
+		peer_open(&p, FRAME_UNKNOWN, &peer_client_ops);
+		peer_send_text(&p.stream, mega, 1000); /* fits */
+		io_run_for(peer_loop, 0);
+		ck_assert_uint_eq(p.ends, 0);
+		peer_send_text(&p.stream, mega, 1 << 20);
+		io_run_for(peer_loop, 0);
+		ck_assert_uint_eq(p.ends, 1);
+		ck_assert_int_eq(p.why, STREAM_END_OUTPUT);
+		ck_assert_uint_eq(p.stream.out_bytes, 0);
+		ck_assert_uint_eq(peer_blobs.live_bytes, 0);
+		peer_close(&p);
+		peer_open(&p, FRAME_UNKNOWN, &peer_client_ops);
+		peer_send_text(&p.stream, mega, 1 << 20);
+		stream_close_flushed(&p.stream, NS_PER_S);
+		io_run_for(peer_loop, 0);
+		ck_assert(!stream_is_open(&p.stream));
+		peer_close(&p);
+		free(mega);
+	}
+END_TEST
+
 START_TEST(stream_tells_when_its_output_has_drained)
 	{
 		struct peer p;
@@ -357,6 +384,8 @@ int main(void)
 			 stream_close_flushed_again_may_only_shorten_the_time, stream_in_zeroed_memory_is_closed,
 			 stream_merges_small_replies_into_one_piece,
 			 stream_sends_a_large_part_without_a_copy_and_small_ones_from_one_blob,
-			 fault_20_partial_writes_are_correct, fault_19_peer_that_never_reads_is_ended_at_the_hard_cap,
+			 fault_20_partial_writes_are_correct,
+			 an_impatient_stream_ends_when_the_socket_is_full,
+			 fault_19_peer_that_never_reads_is_ended_at_the_hard_cap,
 			 stream_tells_when_its_output_has_drained, stream_echoes_ten_thousand_frames_without_loss);
 }
