@@ -57,7 +57,8 @@ def connection_seeds(messages: list[bytes]) -> list[bytes]:
         if len(m) < 256
     ]
     execute = step(C_REQUEST, 0) + request(EXECUTE, 1, 1, 0)
-    checkout = step(C_REQUEST, 0) + request(CHECKOUT, 2, 1, 1)
+    checkout = step(C_REQUEST, 0) + request(CHECKOUT, 2, 8, 1)  # with type
+    direct = step(C_REQUEST, 0) + request(CHECKOUT, 2, 40, 1, 1)  # and direct
     leased = step(C_REQUEST, 0) + request(EXECUTE, 3, 9, 0, 1)
     checkin = step(C_REQUEST, 0) + request(CHECKIN, 4, 1, 1)
     cancel = step(C_REQUEST, 0) + request(CANCEL, 5, 1, 1)
@@ -74,6 +75,11 @@ def connection_seeds(messages: list[bytes]) -> list[bytes]:
         ready + checkout + settle + leased + leased + settle + step(C_REPLY, 0) + checkin + settle,
         ready + checkout + settle + leased + step(C_PASS, 24) + settle,
         ready + checkout + settle + leased + settle + step(C_EXIT, 0, 3) + settle,
+        ready + direct + settle + leased + checkin + settle + step(C_REPLY, 0) + execute + settle,
+        ready + direct + settle + step(C_REPLY, 0) + settle + checkin,
+        ready + direct + settle + step(C_LEAVE, 0) + settle + step(C_PASS, 21),
+        ready + direct + settle + step(C_EXIT, 0, 200) + settle,
+        ready + direct + settle + step(C_DRAIN, 0) + settle + step(C_REPLY, 0) + settle,
         ready + step(C_LAZY, 0) + (execute + settle + step(C_REPLY, 0)) * 9 + step(C_LAZY, 0) + settle,
         ready + execute + step(C_DRAIN, 0) + settle + step(C_REPLY, 0) + settle,
         ready + execute + settle + step(C_FREEZE, 24) + step(C_REPLY, 0) + settle,

@@ -56,6 +56,8 @@ static void pack_param(msgpack_packer *pk, enum param key, struct world *w, stru
 		pack_text(pk, byte % 8 ? "anonymous" : "session");
 		break;
 	case PARAM_META:
+	case PARAM_IDEMPOTENT:
+	case PARAM_DIRECT:
 		pack_bool(pk, byte & 1);
 		break;
 	case PARAM_TIMEOUT_MS:
