@@ -111,7 +111,8 @@ static void read_pools(struct access_reader *r, char **names)
 		if (pool < r->config->n_pools)
 			rule->pools[rule->n_pools++] = pool;
 		else
-			config_source_complain_at(r->src, r->section, "pools", "pools: there is no pool \"%s\"", *names);
+			config_source_complain_at(r->src, r->section, "pools", "pools: there is no pool \"%s\"",
+						  *names);
 	}
 	if (!rule->n_pools && config_source_find(r->src, r->section, "pools"))
 		config_source_complain_at(r->src, r->section, "pools",
@@ -127,10 +128,11 @@ void config_access_read(struct config_source *src, const struct config *c, cfg_t
 	rule->name = mem_strdup(cfg_title(cfg));
 	config_options_read(src, cfg, section, config_access_options, &text);
 	if (!text.uid[0] && !text.gid[0])
-		config_source_complain_at(src, section, NULL,
-					  "access \"%s\" lists nobody; write uid = {...}, gid = {...} or both, \"*\" in uid "
-					  "for everybody",
-					  rule->name);
+		config_source_complain_at(
+			src, section, NULL,
+			"access \"%s\" lists nobody; write uid = {...}, gid = {...} or both, \"*\" in uid "
+			"for everybody",
+			rule->name);
 	read_uids(&r, text.uid);
 	read_gids(&r, text.gid);
 	read_role(&r);

@@ -1,7 +1,7 @@
 /*
- * The options that exist: one table for the top of a file, one for a pool and one for an access block. A row says how an option is written, what it
- * is when it is not, and where it goes. libconfuse's schema is made of these rows, and docs/configuration.md has one
- * entry for each (a test compares).
+ * The options that exist: one table for the top of a file, one for a pool and one for an access block. A row says how an
+ * option is written, what it is when it is not, and where it goes. libconfuse's schema is made of these rows, and
+ * docs/configuration.md has one entry for each (a test compares).
  */
 #pragma once
 

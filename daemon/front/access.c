@@ -143,7 +143,8 @@ static bool may_be_descendant(pid_t pid, uid_t uid)
 	return false;
 }
 
-struct access_grant access_ask(const struct access *a, int fd, const struct access_peer *known, pid_t pid, unsigned n_pools)
+struct access_grant access_ask(const struct access *a, int fd, const struct access_peer *known, pid_t pid,
+			       unsigned n_pools)
 {
 	struct access_peer peer = *known;
 	_cleanup_free_ gid_t *more = NULL;

@@ -101,8 +101,8 @@ bool account_may_lease(const struct account *a, struct outcome *o)
 
 	if (!limit || a->leases < limit)
 		return true;
-	outcome_error(o, ERROR_QUOTA, "uid %u has %u leases, with the checkouts that wait; uid_max_leases is %u", a->uid,
-		      a->leases, limit);
+	outcome_error(o, ERROR_QUOTA, "uid %u has %u leases, with the checkouts that wait; uid_max_leases is %u",
+		      a->uid, a->leases, limit);
 	return false;
 }
 

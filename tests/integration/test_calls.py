@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
-from tests.support.client import Framing
+from tests.support.client import CallError, Framing
 from tests.support.daemon import SLOW, Daemon, pool
 from tests.support.scenes import lines, pool_of, wait_queued, wait_running, wait_workers, workers
 
@@ -83,15 +85,40 @@ def test_a_result_that_cannot_be_encoded_says_where_it_is(start_daemon: StartDae
         assert 'result["a"][3] is a set' in error.message
 
 
-def test_only_exposed_names_can_be_called(start_daemon: StartDaemon) -> None:
+def test_fault_116_only_exposed_names_can_be_called(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 1)})
-    unknown = {target: "append_line, " for target in ("nope", "os.system", "os:system", "__import__", "echo.__call__")}
+    paths = (
+        *("nope", "os.system", "os:system", "nasty:os.system", "nasty.os.system", "subprocess:run", "builtins:eval"),
+        *("__import__", "__builtins__", "echo.__call__", "echo.__globals__", "echo.__class__.__mro__", "nasty:__dict__"),
+        *("nasty:echo.__globals__", "pypool_worker:current", "..echo", "nasty:", "nasty:echo:echo", "echo ", "ECHO"),
+    )
+    unknown = {target: "append_line, " for target in paths}
     hidden = {target: "put @expose on it" for target in ("not_exposed", "nasty:not_exposed")}
+    misspelt = {":echo": ":echo"}
     with daemon.client() as c:
-        for target, words in {**unknown, **hidden}.items():
+        for target, words in {**unknown, **hidden, **misspelt}.items():
             error = c.fail_execute(target)
             assert (error.code, error.executed) == ("unknown_target", "never"), target
             assert words in error.message, "it says what there is, or what to do"
+
+
+def test_fault_116_nothing_is_unpickled(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    daemon = start_daemon({"default": pool("nasty", 1)})
+    mark = tmp_path / "mark"
+
+    class Payload:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {mark}",)
+
+    data = pickle.dumps(Payload())
+    with daemon.client() as c:
+        for value in (data, msgpack.ExtType(1, data), {"py/object": "os.system"}, {b"__reduce__": [data]}):
+            try:
+                c.execute("echo", value)
+            except CallError as error:  # an extension type may be refused, as long as it is not looked into
+                assert error.code in ("app_error", "unserializable", "bad_request")
+        assert c.execute("echo", data) == data, "bytes are bytes"
+    assert not mark.exists()
 
 
 def test_meta_tells_worker_pid_and_times(start_daemon: StartDaemon) -> None:

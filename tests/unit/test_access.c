@@ -21,7 +21,13 @@ static unsigned pool_1[] = { 1 };
 /* Ops administer pool 1 and use the other; staff observe all; nobody else has a role but app, who is turned away. */
 static struct access_rule rules[] = {
 	{ .uids = app_uid, .n_uids = 1, .role = ROLE_NONE },
-	{ .uids = ops_uid, .n_uids = 1, .gids = wheel_gid, .n_gids = 1, .pools = pool_1, .n_pools = 1, .role = ROLE_ADMIN },
+	{ .uids = ops_uid,
+	  .n_uids = 1,
+	  .gids = wheel_gid,
+	  .n_gids = 1,
+	  .pools = pool_1,
+	  .n_pools = 1,
+	  .role = ROLE_ADMIN },
 	{ .uids = ops_uid, .n_uids = 1, .role = ROLE_USE },
 	{ .gids = staff_gid, .n_gids = 1, .role = ROLE_OBSERVE },
 };
@@ -45,7 +51,8 @@ START_TEST(without_blocks_everybody_observes_and_root_and_our_own_user_administe
 	{
 		ck_roles(&no_rules, (struct access_peer){ .uid = STRANGER }, ROLE_OBSERVE, ROLE_OBSERVE, ROLE_OBSERVE);
 		ck_roles(&no_rules, (struct access_peer){ .uid = 0 }, ROLE_ADMIN, ROLE_ADMIN, ROLE_ADMIN);
-		ck_roles(&no_rules, (struct access_peer){ .uid = APP, .is_own = true }, ROLE_ADMIN, ROLE_ADMIN, ROLE_ADMIN);
+		ck_roles(&no_rules, (struct access_peer){ .uid = APP, .is_own = true }, ROLE_ADMIN, ROLE_ADMIN,
+			 ROLE_ADMIN);
 	}
 END_TEST
 
@@ -53,7 +60,8 @@ START_TEST(under_a_service_manager_our_own_user_is_one_like_others)
 	{
 		struct access a = { 0 };
 
-		ck_roles(&a, (struct access_peer){ .uid = APP, .is_own = true }, ROLE_OBSERVE, ROLE_OBSERVE, ROLE_OBSERVE);
+		ck_roles(&a, (struct access_peer){ .uid = APP, .is_own = true }, ROLE_OBSERVE, ROLE_OBSERVE,
+			 ROLE_OBSERVE);
 		ck_roles(&a, (struct access_peer){ .uid = 0, .is_own = true }, ROLE_ADMIN, ROLE_ADMIN, ROLE_ADMIN);
 	}
 END_TEST
@@ -70,7 +78,8 @@ END_TEST
 START_TEST(the_first_block_that_concerns_a_pool_decides_on_it)
 	{
 		ck_roles(&with_rules, (struct access_peer){ .uid = OPS, .gid = STAFF }, ROLE_USE, ROLE_USE, ROLE_ADMIN);
-		ck_roles(&with_rules, (struct access_peer){ .uid = APP, .gid = STAFF }, ROLE_NONE, ROLE_NONE, ROLE_NONE);
+		ck_roles(&with_rules, (struct access_peer){ .uid = APP, .gid = STAFF }, ROLE_NONE, ROLE_NONE,
+			 ROLE_NONE);
 	}
 END_TEST
 
@@ -78,8 +87,8 @@ START_TEST(any_of_a_peers_groups_counts)
 	{
 		gid_t groups[] = { 7, STAFF, WHEEL };
 
-		ck_roles(&with_rules, (struct access_peer){ .uid = STRANGER, .groups = groups, .n_groups = 1 }, ROLE_NONE,
-			 ROLE_NONE, ROLE_NONE);
+		ck_roles(&with_rules, (struct access_peer){ .uid = STRANGER, .groups = groups, .n_groups = 1 },
+			 ROLE_NONE, ROLE_NONE, ROLE_NONE);
 		ck_roles(&with_rules, (struct access_peer){ .uid = STRANGER, .groups = groups, .n_groups = 2 },
 			 ROLE_OBSERVE, ROLE_OBSERVE, ROLE_OBSERVE);
 		ck_roles(&with_rules, (struct access_peer){ .uid = STRANGER, .groups = groups, .n_groups = 3 },

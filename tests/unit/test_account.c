@@ -163,4 +163,5 @@ END_TEST
 
 RUN_SUITE("account", an_account_lives_as_long_as_anything_is_charged_to_it, each_uid_has_its_own,
 	  fault_99_what_is_over_a_limit_is_quota_never, a_limit_of_0_is_none,
-	  what_was_not_charged_is_not_given_back_but_a_bug_line, a_waiting_checkout_is_charged_as_the_lease_that_it_will_be)
+	  what_was_not_charged_is_not_given_back_but_a_bug_line,
+	  a_waiting_checkout_is_charged_as_the_lease_that_it_will_be)
