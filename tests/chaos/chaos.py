@@ -263,7 +263,9 @@ class Run:
     def report(self) -> None:
         counts, calls = self.history.counts, len(self.history.calls)
         died = sum(p["died"] for p in self.pools)
-        print(f"  {calls} calls in {self.attack_seconds:.1f} s, {len(self.history.leases)} leases, {self.events} events of workers")
+        direct = sum(call.direct for call in self.history.calls)
+        print(f"  {calls} calls in {self.attack_seconds:.1f} s, {direct} of them direct, {len(self.history.leases)} leases, "
+              f"{self.events} events of workers")
         print(f"  {counts['kills']} SIGKILLs, {counts['stops']} SIGSTOPs; {died} workers died")
         storm = next(p for p in self.pools if p["name"] == "storm")
         print(f"  storm: {storm['spawned']} workers, {counts['poisoned']} poisoned, {storm['breaker']['opened']} times open, "

@@ -12,7 +12,8 @@ class Call:
     """One call of one client, from its side."""
 
     __slots__ = (
-        "tag", "pool", "what", "n", "timeout", "lease", "sent", "done", "code", "executed", "worker", "closed", "future"
+        "tag", "pool", "what", "n", "timeout", "lease", "sent", "done", "code", "executed", "worker", "closed", "future",
+        "direct",
     )
 
     def __init__(self, tag: str, pool: str, what: str, n: int, timeout: float, lease: int) -> None:
@@ -29,6 +30,7 @@ class Call:
         self.worker = 0
         self.closed = False  # its connection ended before its reply came
         self.future: asyncio.Future[None] | None = None
+        self.direct = False  # it did not go by way of the daemon
 
     def __str__(self) -> str:
         took = f" after {self.done - self.sent:.3f} s" if self.done else ""

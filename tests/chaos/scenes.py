@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from tests.chaos.history import Call, History, Lease, Outage
+from tests.chaos.holder import DirectLink, Holder
 from tests.chaos.link import Framing, Link, connect
 from tests.support import procfs
 
@@ -27,6 +28,8 @@ STUB_MISDEEDS = (
     ("die", 140), ("reply_and_die", 140), ("cut", 8), ("garbage", 7), ("wrong_id", 10), ("twice", 4), ("unasked", 4),
     ("request", 1), ("hang", 1), ("wall", 1), ("late", 250), ("noise", 256), ("close", 7), ("orphan", 300), ("stop", 1),
 )
+# what concerns others than its client, and what outlives the worker
+DIRECT_MISDEEDS = (("die", 140), ("hang", 1), ("wall", 1), ("late", 250), ("noise", 256), ("orphan", 300), ("stop", 1))
 PYTHON_MISDEEDS = (("die", 140), ("spin", 100), ("deaf", 250), ("noise", 64), ("fail", 9), ("close", 1))
 TICKS = os.sysconf("SC_CLK_TCK")
 SIGNALS = (1, 2, 4, 6, 8, 9, 11, 13, 15)  # that end a stub
@@ -284,6 +287,56 @@ class Client:
             await self.pause(ttl)
         self.world.history.complain(7, f"{late} with a lease that ended {lease}")
 
+    async def direct(self) -> None:
+        """A lease whose calls go to the worker itself. However it ends, its socket ends with it."""
+        holder = await Holder.open(self.world.path, self.name)
+        pool = self.rng.choice(("stub", "stub", "python"))
+        ttl = self.rng.choice((20, 100, 5000))
+        asked = time.monotonic()
+        error, lent = await asyncio.wait_for(
+            holder.ask("checkout", type="anonymous", pool=pool, ttl_ms=ttl, direct=True), PATIENCE
+        )
+        if error is None:
+            begun = time.monotonic()
+            link = await holder.link(self.world.history, self.name, lent["worker"])
+            calls = self.direct_calls(link, pool, lent["lease"], wicked=0.1 if ttl <= 100 else 0.0)
+            if ttl > 100 and self.rng.random() < 0.6:
+                await self.wait(calls)
+            ended = min(time.monotonic(), asked + ttl / 1000)
+            self.world.history.leases.append(Lease(lent["lease"], lent["worker"], lent["pid"], self.name, begun, ended))
+            await self.end_direct(holder, link, lent["lease"], ttl)
+            await self.wait(calls)
+        holder.close()
+
+    def direct_calls(self, link: DirectLink, pool: str, lease: int, wicked: float) -> list[Call]:
+        made, data = [], bytearray()
+        for _ in range(self.rng.randrange(20)):
+            what, n = ordinary(self.rng, pool)
+            if self.rng.random() < wicked:
+                what, limit = self.rng.choice(PYTHON_MISDEEDS if pool == "python" else DIRECT_MISDEEDS)
+                n = self.rng.randrange(limit)
+                n = 100 + self.rng.choice(SIGNALS) if what == "die" and n >= 100 else n
+            call, frame = self.call(link, pool, what, n, {"lease": lease})
+            made.append(call)
+            data += frame
+        link.write(bytes(data))
+        return made
+
+    async def end_direct(self, holder: Holder, link: DirectLink, lease: int, ttl: int) -> None:
+        """By checkin, by either end of it, by its ttl. The socket is at its end then, at this side too."""
+        how = self.rng.random()
+        if how < 0.4:
+            await asyncio.wait_for(holder.ask("checkin", lease=lease), PATIENCE)
+        elif how < 0.6:
+            link.close()
+        elif how < 0.8 or ttl > 100:
+            holder.close()
+        try:
+            await asyncio.wait_for(asyncio.shield(link.ended), PATIENCE)
+        except asyncio.TimeoutError:
+            self.world.history.complain(7, f"{self.name}: the socket of lease {lease} outlives it")
+            link.close()
+
     async def poison(self) -> None:
         """Calls that always kill their worker, among others: each is refused when it has killed often enough."""
         link = await self.kept_link()
@@ -317,6 +370,7 @@ SCENES: tuple[tuple[Callable[[Client], Awaitable[None]], int], ...] = (
     (Client.same_id, 2),
     (Client.refused, 2),
     (Client.lease, 6),
+    (Client.direct, 6),
     (Client.look, 1),
     (Client.poison, 4),
 )

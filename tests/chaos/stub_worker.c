@@ -224,11 +224,16 @@ static void reply_error(uint64_t call, const char *code)
 	msgpack_sbuffer buf;
 	msgpack_packer pk;
 
+	bool ran = strcmp(code, "app_error") == 0 || strcmp(code, "cancelled") == 0 ||
+		   strcmp(code, "deadline_exceeded") == 0;
+
 	wire.errors++;
 	msgpack_sbuffer_init(&buf);
 	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
 	pack_head(&pk, call);
-	msgpack_pack_map(&pk, 2);
+	msgpack_pack_map(&pk, wire.direct ? 3 : 2);
+	if (wire.direct)
+		pack_kv_text(&pk, "executed", ran ? "yes" : "never");
 	pack_kv_text(&pk, "code", code);
 	pack_kv_text(&pk, "message", "on purpose");
 	msgpack_pack_nil(&pk);
