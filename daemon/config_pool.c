@@ -74,6 +74,15 @@ static void check_replace(struct pool_reader *r)
 		complain_at(r, "replace", "replace = \"%s\": not understood; accepted: before, after", replace);
 }
 
+static void check_affinity(struct pool_reader *r)
+{
+	const char *affinity = config_options_text(r->cfg, config_pool_options, "affinity");
+
+	r->s->affinity_prefer = strcmp(affinity, "prefer") == 0;
+	if (!r->s->affinity_prefer && strcmp(affinity, "strict") != 0)
+		complain_at(r, "affinity", "affinity = \"%s\": not understood; accepted: strict, prefer", affinity);
+}
+
 static void check_start(struct pool_reader *r)
 {
 	const char *start = config_options_text(r->cfg, config_pool_options, "start");
@@ -208,6 +217,7 @@ void config_pool_read(struct config_source *src, const struct config_request *re
 	check_app(&r);
 	check_workers(&r);
 	check_start(&r);
+	check_affinity(&r);
 	check_replace(&r);
 	read_user(&r);
 	read_environment(&r);

@@ -20,16 +20,27 @@ enum role {
 	X(hello, "hello", NONE, K(PROTOCOL) | K(CLIENT) | K(FEATURES), "agree on the protocol; turns on error maps")      \
 	X(ping, "ping", NONE, 0, "answers \"pong\"")                                                                      \
 	X(execute, "execute", USE,                                                                                        \
-	  K(TARGET) | K(ARGS) | K(POOL) | K(LEASE) | K(TIMEOUT_MS) | K(QUEUE_TIMEOUT_MS) | K(META) | K(TRACEPARENT) |      \
+	  K(TARGET) | K(ARGS) | K(POOL) | K(LEASE) | K(SESSION) | K(OPEN) | K(TIMEOUT_MS) | K(QUEUE_TIMEOUT_MS) | K(META) | K(TRACEPARENT) |      \
 	  K(IDEMPOTENT),                                                                                                  \
 	  "call a handler and answer its return value")                                                                   \
 	X(checkout, "checkout", USE, K(TYPE) | K(SESSION) | K(POOL) | K(TIMEOUT_MS) | K(TTL_MS) | K(DIRECT),                          \
 	  "lease a worker for this connection alone")                                                                     \
 	X(checkin, "checkin", USE, K(LEASE), "give a leased worker back")                                                 \
+	X(session_open, "session.open", USE, K(SESSION) | K(POOL) | K(RESET) | K(TTL_MS),                                  \
+	  "open a session, or take up a lost one again")                                                                  \
+	X(session_close, "session.close", USE, K(SESSION) | K(POOL), "end a session; answers whether there was one")      \
+	X(session_get, "session.get", USE, K(SESSION) | K(POOL) | K(KEY), "a value of a session, or all of them")         \
+	X(session_put, "session.put", USE,                                                                                \
+	  K(SESSION) | K(POOL) | K(VALUES) | K(OPEN) | K(TIMEOUT_MS) | K(QUEUE_TIMEOUT_MS), "write values of a session")  \
+	X(session_delete, "session.delete", USE, K(SESSION) | K(POOL) | K(KEYS) | K(TIMEOUT_MS) | K(QUEUE_TIMEOUT_MS),    \
+	  "remove values of a session; answers how many there were")                                                      \
+	X(session_list, "session.list", USE, K(POOL), "the sessions of the caller's user")                                \
 	X(cancel, "cancel", USE, K(ID) | K(CALL), "cancel a call; answers whether it was found")                          \
 	X(status, "status", OBSERVE, 0, "the daemon and its pools in short")                                              \
 	X(pools, "pools", OBSERVE, K(POOL), "pools with settings, counters and timings")                                  \
 	X(workers, "workers", OBSERVE, K(POOL), "worker processes, living and lately dead")                               \
+	X(sessions, "sessions", OBSERVE, K(POOL), "sessions of all users")                                                \
+	X(leases, "leases", OBSERVE, K(POOL), "leases, with who holds them")                                              \
 	X(clients, "clients", OBSERVE, 0, "connections")                                                                  \
 	X(queue, "queue", OBSERVE, K(POOL), "calls that wait or run")                                                     \
 	X(logs, "logs", OBSERVE, K(POOL) | K(WORKER) | K(LINES), "last output lines of workers, living and lately dead")	\

@@ -28,7 +28,12 @@
 	X(CLIENT, client, NAME)                                                                                          \
 	X(FEATURES, features, LIST)                                                                                    \
 	X(IDEMPOTENT, idempotent, BOOL)                                                                                  \
-	X(DIRECT, direct, BOOL)
+	X(DIRECT, direct, BOOL)                                                                                                 \
+	X(OPEN, open, BOOL)                                                                                              \
+	X(RESET, reset, BOOL)                                                                                            \
+	X(KEY, key, NAME)                                                                                                \
+	X(KEYS, keys, LIST)                                                                                              \
+	X(VALUES, values, ANY)
 
 enum param {
 #define X(UPPER, field, kind) PARAM_##UPPER,

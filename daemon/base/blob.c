@@ -91,9 +91,14 @@ struct blob *blob_new(struct blob_pool *pool, size_t size)
 	return blob_begin(pool, blob_pool_take_big(pool, size), size);
 }
 
+struct blob *blob_exact(struct blob_pool *pool, size_t size)
+{
+	return size < BLOB_STANDARD ? blob_begin(pool, NULL, size) : blob_new(pool, size);
+}
+
 struct blob *blob_copy(struct blob_pool *pool, struct span s)
 {
-	struct blob *b = s.len < BLOB_STANDARD ? blob_begin(pool, NULL, s.len) : blob_new(pool, s.len);
+	struct blob *b = blob_exact(pool, s.len);
 
 	if (b && s.len)
 		memcpy(b->data, s.p, s.len);

@@ -41,6 +41,8 @@ void blob_pool_deinit(struct blob_pool *pool);
 struct blob *blob_new(struct blob_pool *pool, size_t size);
 /* Frees the large blob that is kept. */
 void blob_pool_trim(struct blob_pool *pool);
+/* Of just the size, for what is kept for long; NULL when memory cannot be had. */
+struct blob *blob_exact(struct blob_pool *pool, size_t size);
 /* A new blob of just the size that holds a copy of s; NULL when memory cannot be had. */
 struct blob *blob_copy(struct blob_pool *pool, struct span s);
 struct blob *blob_ref(struct blob *b);

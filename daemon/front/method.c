@@ -10,6 +10,7 @@
 #include "daemon/front/router.h"
 #include "daemon/front/server.h"
 #include "daemon/pool/lease.h"
+#include "daemon/pool/session.h"
 #include "proto/pack.h"
 
 #define PROTOCOL 1
@@ -70,25 +71,6 @@ void method_hello(struct query *q)
 	reply_packed(c, q->id, &buf);
 }
 
-/* The named pool, else "default", else the only one. NULL: q is answered. */
-static struct pool *choose_pool(const struct query *q)
-{
-	const struct client *c = q->client;
-	struct pool *p;
-	char list[512];
-
-	if (params_has(&q->params, PARAM_POOL))
-		return query_find_pool(q);
-	p = client_find_pool(c, SPAN_LIT("default"));
-	if (!p)
-		p = client_only_pool(c);
-	if (p)
-		return query_may(q, p) ? p : NULL;
-	query_fail(q, ERROR_BAD_REQUEST, "name a pool: none is called default; there are: %s",
-		   client_pool_list(c, list, sizeof(list)));
-	return NULL;
-}
-
 /* Calls under it come this way. False: q is answered. */
 static bool lease_takes_calls(const struct query *q, const struct lease *l)
 {
@@ -116,44 +98,6 @@ static struct lease *choose_lease(const struct query *q)
 	return NULL;
 }
 
-static void submit(const struct query *q, struct pool *p, const struct request_spec *spec, struct lease *l)
-{
-	struct client *c = q->client;
-	const struct account *a = c->caller.account;
-	struct outcome o;
-
-	if (client_has_id(c, q->id)) {
-		query_fail(q, ERROR_DUPLICATE_ID, "request id %llu is in flight on this connection already",
-			   (unsigned long long)q->id);
-	} else if (!account_may_submit(a, spec->body.span.len, &o) ||
-		   (spec->kind == REQUEST_CHECKOUT && !account_may_lease(a, &o))) {
-		reply_error(c, &q->id, &o);
-	} else {
-		pool_submit(p, &c->caller, spec, l);
-	}
-}
-
-static struct request_spec spec_of(const struct query *q, enum request_kind kind)
-{
-	const struct params *a = &q->params;
-
-	return (struct request_spec){
-		.kind = kind,
-		.id = q->id,
-		.received = q->received,
-		.body = *q->body,
-		.target = a->target,
-		.args = a->args,
-		.traceparent = a->traceparent,
-		.timeout = a->timeout_ms * NS_PER_MS,
-		.queue_timeout = a->queue_timeout_ms * NS_PER_MS,
-		.ttl = a->ttl_ms * NS_PER_MS,
-		.want_meta = a->meta,
-		.idempotent = a->idempotent,
-		.direct = a->direct,
-	};
-}
-
 static bool args_are_callable(struct span args)
 {
 	uint32_t n;
@@ -161,9 +105,19 @@ static bool args_are_callable(struct span args)
 	return !args.len || mp_read_array(&args, &n) || mp_read_map(&args, &n) || mp_read_nil(&args);
 }
 
+/* A call under a lease is one of the lease's session, if any. */
+static bool lease_takes_session(const struct query *q, const struct lease *l)
+{
+	if (!params_has(&q->params, PARAM_SESSION) || (l->session && span_equals(q->params.session, l->session->name)))
+		return true;
+	query_fail(q, ERROR_BAD_REQUEST, "lease %llu is %s%s: leave out session, or name that one", (unsigned long long)l->id,
+		   l->session ? "of session " : "of no session", l->session ? l->session->name : "");
+	return false;
+}
+
 void method_execute(struct query *q)
 {
-	struct request_spec spec = spec_of(q, REQUEST_EXECUTE);
+	struct request_spec spec = query_spec(q, REQUEST_EXECUTE);
 	struct lease *l = NULL;
 	struct pool *p;
 
@@ -176,29 +130,43 @@ void method_execute(struct query *q)
 			   mp_type_name(q->params.args));
 		return;
 	}
-	if (params_has(&q->params, PARAM_LEASE)) {
-		l = choose_lease(q);
-		if (l && lease_takes_calls(q, l))
-			submit(q, l->worker->pool, &spec, l);
+	if (params_has(&q->params, PARAM_OPEN) && !params_has(&q->params, PARAM_SESSION)) {
+		query_fail(q, ERROR_BAD_REQUEST, "open says whether a session is opened for the call: it needs session");
 		return;
 	}
-	p = choose_pool(q);
-	if (p)
-		submit(q, p, &spec, NULL);
+	if (!query_may_submit(q, REQUEST_EXECUTE))
+		return;
+	if (params_has(&q->params, PARAM_LEASE)) {
+		l = choose_lease(q);
+		if (l && lease_takes_calls(q, l) && lease_takes_session(q, l)) {
+			spec.session = l->session;
+			pool_submit(l->worker->pool, &q->client->caller, &spec, l);
+		}
+		return;
+	}
+	p = query_choose_pool(q);
+	if (p && params_has(&q->params, PARAM_SESSION)) {
+		spec.session = query_choose_session(q, p);
+		l = spec.session ? spec.session->lease : NULL;
+		if (spec.session && (!l || lease_takes_calls(q, l)))
+			pool_submit(p, &q->client->caller, &spec, l);
+	} else if (p) {
+		pool_submit(p, &q->client->caller, &spec, NULL);
+	}
 }
 
-/* Only "anonymous" until there are sessions; the answer to anything else costs nothing but itself. */
-static bool checkout_type_is_known(const struct query *q)
+/* "anonymous" or "session"; the answer to anything else costs nothing but itself. */
+static bool checkout_type_is_known(const struct query *q, bool *session)
 {
 	struct span value = q->params.type, text = { 0 };
 	char quoted[100] = "";
 
-	if (params_has(&q->params, PARAM_TYPE) && mp_read_text(&value, &text) && span_equals(text, "anonymous"))
-		return true;
-	if (span_equals(text, "session"))
-		query_fail(q, ERROR_INVALID_CHECKOUT_TYPE,
-			   "checkout type \"session\" is not offered by this version; accepted: \"anonymous\"");
-	else if (text.p)
+	if (params_has(&q->params, PARAM_TYPE) && mp_read_text(&value, &text)) {
+		*session = span_equals(text, "session");
+		if (*session || span_equals(text, "anonymous"))
+			return true;
+	}
+	if (text.p)
 		query_fail(q, ERROR_INVALID_CHECKOUT_TYPE,
 			   "invalid checkout type \"%s\"; accepted: \"anonymous\", \"session\"",
 			   envelope_quote(text, quoted, sizeof(quoted)));
@@ -209,19 +177,38 @@ static bool checkout_type_is_known(const struct query *q)
 	return false;
 }
 
+static bool checkout_names_session(const struct query *q, bool session)
+{
+	if (session == params_has(&q->params, PARAM_SESSION))
+		return true;
+	query_fail(q, ERROR_BAD_REQUEST, session ? "checkout of type \"session\" needs session: its name" :
+						   "session goes with checkout of type \"session\", not \"anonymous\"");
+	return false;
+}
+
 void method_checkout(struct query *q)
 {
-	struct request_spec spec = spec_of(q, REQUEST_CHECKOUT);
+	struct request_spec spec = query_spec(q, REQUEST_CHECKOUT);
+	struct lease *l = NULL;
 	struct outcome o;
 	struct pool *p;
+	bool session;
 
-	if (!checkout_type_is_known(q))
+	if (!checkout_type_is_known(q, &session) || !checkout_names_session(q, session) || !query_may_submit(q, REQUEST_CHECKOUT))
 		return;
-	p = choose_pool(q);
-	if (p && spec.direct && !client_may_get_socket(q->client, &o))
+	p = query_choose_pool(q);
+	if (!p)
+		return;
+	if (spec.direct && !client_may_get_socket(q->client, &o)) {
 		reply_error(q->client, &q->id, &o);
-	else if (p)
-		submit(q, p, &spec, NULL);
+		return;
+	}
+	if (session) {
+		spec.session = query_choose_session(q, p);
+		l = spec.session ? spec.session->lease : NULL;
+	}
+	if (!session || spec.session)
+		pool_submit(p, &q->client->caller, &spec, l);
 }
 
 void method_checkin(struct query *q)

@@ -5,6 +5,7 @@
 #include "daemon/base/packed.h"
 #include "daemon/front/client.h"
 #include "daemon/pool/pool.h"
+#include "daemon/pool/session.h"
 #include "proto/pack.h"
 
 /* [1, id, nil, of a reply: array header, type, uint64 at the most, nil */
@@ -59,7 +60,8 @@ void reply_packed(struct client *c, uint64_t id, const msgpack_sbuffer *value)
 static void pack_error_map(msgpack_packer *pk, const struct outcome *o, const struct request *r)
 {
 	const bool again = r && r->attempts > 1;
-	unsigned keys = 3 + (o->retry_after_ms != 0) + (r != NULL) + (o->worker != 0) + again + (o->phase != NULL) +
+	const char *session = r && r->session ? r->session->name : o->session;
+	unsigned keys = 3 + (o->retry_after_ms != 0) + (r != NULL) + (o->worker != 0) + again + (o->phase != NULL) + (session != NULL) +
 			(o->cause.len != 0);
 
 	msgpack_pack_map(pk, keys);
@@ -76,6 +78,8 @@ static void pack_error_map(msgpack_packer *pk, const struct outcome *o, const st
 		pack_kv_uint(pk, "attempts", r->attempts);
 	if (o->phase)
 		pack_kv_text(pk, "phase", o->phase);
+	if (session)
+		pack_kv_text(pk, "session", session);
 	if (o->cause.len) {
 		pack_text(pk, "cause");
 		pack_raw(pk, o->cause);
@@ -125,7 +129,7 @@ void reply_error(struct client *c, const uint64_t *id, const struct outcome *o)
 	send_error(c, id, o, NULL);
 }
 
-/* {value, meta: {worker, pid, queue_us, run_us, attempts}}, with the value not copied */
+/* {value, meta: {worker, generation, session?, pid, queue_us, run_us, attempts}}, with the value not copied */
 static void send_with_meta(struct client *c, const struct request *r, const struct outcome *o)
 {
 	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
@@ -136,8 +140,11 @@ static void send_with_meta(struct client *c, const struct request *r, const stru
 	packed_begin(&buf, &pk);
 	msgpack_pack_map(&pk, 2);
 	pack_text(&pk, "meta");
-	msgpack_pack_map(&pk, 5);
+	msgpack_pack_map(&pk, 6 + (r->session != NULL));
 	pack_kv_uint(&pk, "worker", r->worker->id);
+	pack_kv_uint(&pk, "generation", r->worker->generation);
+	if (r->session)
+		pack_kv_text(&pk, "session", r->session->name);
 	pack_kv_uint(&pk, "pid", (uint64_t)r->worker->last_pid);
 	pack_kv_uint(&pk, "queue_us", (r->started - r->received) / 1000);
 	pack_kv_uint(&pk, "run_us", r->worker->slot.run_us);

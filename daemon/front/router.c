@@ -1,8 +1,5 @@
 #include "daemon/front/router.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 #include "daemon/front/client.h"
 #include "daemon/front/method.h"
 #include "daemon/front/reply.h"
@@ -26,41 +23,6 @@ static void router_refuse(struct client *c, const uint64_t *id, enum error_code 
 	outcome_error(&o, code, "%s", message);
 	o.executed = EXECUTED_NEVER;
 	reply_error(c, id, &o);
-}
-
-struct pool *query_find_pool(const struct query *q)
-{
-	const struct client *c = q->client;
-	struct pool *p = client_find_pool(c, q->params.pool);
-	char list[512], quoted[300];
-
-	if (p)
-		return query_may(q, p) ? p : NULL;
-	query_fail(q, ERROR_UNKNOWN_POOL, "no pool \"%s\"; there are: %s",
-		   envelope_quote(q->params.pool, quoted, sizeof(quoted)), client_pool_list(c, list, sizeof(list)));
-	return NULL;
-}
-
-bool query_may(const struct query *q, const struct pool *p)
-{
-	enum role role = client_role_on(q->client, p);
-
-	if (role >= q->needs)
-		return true;
-	query_fail(q, ERROR_DENIED, "this needs the role %s on pool %s, uid %u has %s", role_name(q->needs), p->settings->name,
-		   q->client->peer.uid, role_name(role));
-	return false;
-}
-
-void query_fail(const struct query *q, enum error_code code, const char *format, ...)
-{
-	char message[sizeof(((struct outcome *)0)->message)];
-	va_list ap;
-
-	va_start(ap, format);
-	(void)vsnprintf(message, sizeof(message), format, ap); /* a cut message is still a message */
-	va_end(ap);
-	router_refuse(q->client, &q->id, code, message);
 }
 
 static bool router_find(const struct client *c, const struct envelope *e, enum method *m, struct complaint *why)

@@ -66,6 +66,7 @@ static char *take_text(struct span s)
 
 /* The keys that control messages of a worker may have. */
 struct news {
+	bool session_close;
 	uint64_t protocol, pid, t_ns, line, seq;
 	struct span python, codec, name, module, phase, type, message, file, traceback, summary, targets, imported_by, idempotent;
 };
@@ -111,6 +112,8 @@ static bool news_read_raw(struct span key, struct span *s, struct news *n)
 {
 	struct span skipped;
 
+	if (span_equals(key, "session_close"))
+		return mp_read_bool(s, &n->session_close) || mp_read_nil(s);
 	if (span_equals(key, "idempotent"))
 		return mp_read_any(s, &n->idempotent);
 	if (span_equals(key, "targets"))
@@ -174,6 +177,7 @@ static enum handshake_news take_ready(struct handshake *h, const struct news *n,
 		return HANDSHAKE_BROKEN;
 	}
 	h->ready = true;
+	h->session_close = n->session_close;
 	if (mp_read_array(&targets, &count))
 		h->n_targets = count;
 	if (n->idempotent.len) {

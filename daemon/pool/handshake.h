@@ -23,6 +23,7 @@ struct handshake {
 	struct handshake_phase phases[HANDSHAKE_PHASES];
 	unsigned n_phases;
 	unsigned n_targets;
+	bool session_close; /* it has a hook for the end of a session */
 	uint8_t *idempotent; /* owns: encoded array of the targets that may be run again, or NULL; the pool takes it */
 	size_t idempotent_len;
 	uint64_t pong; /* last sequence number answered */

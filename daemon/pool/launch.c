@@ -103,3 +103,14 @@ int launch_send_channel(struct worker *w, uint64_t lease, int fd)
 	pack_kv_uint(&pk, "lease", lease);
 	return process_control_send_fd(&w->proc, buf.data, buf.size, fd);
 }
+
+int launch_send_forget(struct worker *w, uint64_t session, uint64_t sends)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	news_begin(&buf, &pk, "forget", 2);
+	pack_kv_uint(&pk, "session", session);
+	pack_kv_uint(&pk, "send", sends);
+	return process_control_send(&w->proc, buf.data, buf.size);
+}

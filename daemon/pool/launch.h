@@ -14,3 +14,5 @@ int launch_send_stop(struct worker *w);
 int launch_send_ping(struct worker *w);
 /* Gives it a copy of fd, over which it will serve that lease. 0 or a negative errno. */
 int launch_send_channel(struct worker *w, uint64_t lease, int fd);
+/* Its copy of the values of a session is of no use any more, unless it was sent anew: more often than `sends`. */
+int launch_send_forget(struct worker *w, uint64_t session, uint64_t sends);

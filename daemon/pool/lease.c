@@ -11,6 +11,8 @@
 #include "daemon/pool/news.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/request.h"
+#include "daemon/pool/session.h"
+#include "daemon/pool/session_values.h"
 #include "daemon/pool/worker.h"
 
 static const char *const end_texts[] = {
@@ -18,6 +20,7 @@ static const char *const end_texts[] = {
 	[LEASE_END_TTL] = "its ttl was over",
 	[LEASE_END_OWNER_GONE] = "its connection was closed",
 	[LEASE_END_WORKER_DIED] = "its worker ended",
+	[LEASE_END_DRAINED] = "its worker is being replaced, and drain_timeout is over",
 	[LEASE_END_SHUTDOWN] = "the daemon is shutting down",
 	[LEASE_END_CLOSED] = "its socket was closed",
 	[LEASE_END_NO_SOCKET] = "its socket could not be made",
@@ -45,9 +48,13 @@ void lease_remove(struct lease *l, struct request *r)
 
 void lease_advance(struct lease *l)
 {
-	enum poison_verdict verdict = POISON_REFUSE;
+	enum poison_verdict verdict = POISON_REFUSE; /* or anything else after which the next may have its turn */
 
 	while (verdict == POISON_REFUSE && l->waiting && worker_can_be_sent(l->worker)) {
+		if (request_is_edit(l->waiting)) {
+			session_edit(l->waiting);
+			continue;
+		}
 		verdict = poison_judge(l->waiting);
 		if (verdict == POISON_REFUSE)
 			poison_refuse(l->waiting);
@@ -85,7 +92,7 @@ static void lease_on_ttl(struct loop_timer *t)
 		lease_end(l, LEASE_END_TTL);
 }
 
-struct lease *lease_new(struct worker *w, struct caller *c, uint64_t ttl)
+struct lease *lease_new(struct worker *w, struct caller *c, struct session *s, uint64_t ttl)
 {
 	struct pool *p = w->pool;
 	struct lease *l = MEM_NEW(struct lease);
@@ -100,6 +107,9 @@ struct lease *lease_new(struct worker *w, struct caller *c, uint64_t ttl)
 	loop_timer_init(&l->ttl, p->loop, lease_on_ttl);
 	loop_timer_set(&l->ttl, l->expires);
 	w->lease = l;
+	l->session = s;
+	if (s)
+		s->lease = l;
 	DL_APPEND(c->leases, l);
 	c->n_leases++;
 	account_charge_lease(c->account);
@@ -131,6 +141,8 @@ void lease_end(struct lease *l, enum lease_end_how how)
 	if (lost_reasons[how])
 		news_lease_lost(l, lost_reasons[how], how == LEASE_END_WORKER_DIED ? NULL : end_texts[how]);
 	w->lease = NULL;
+	if (l->session)
+		session_note_lease_ended(l->session);
 	DL_DELETE(c->leases, l);
 	c->n_leases--;
 	account_release_lease(c->account);

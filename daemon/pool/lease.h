@@ -10,6 +10,7 @@
 
 struct caller;
 struct request;
+struct session;
 struct worker;
 
 enum lease_end_how {
@@ -17,6 +18,7 @@ enum lease_end_how {
 	LEASE_END_TTL,
 	LEASE_END_OWNER_GONE,
 	LEASE_END_WORKER_DIED,
+	LEASE_END_DRAINED,
 	LEASE_END_SHUTDOWN,
 	LEASE_END_CLOSED,    /* the socket of a direct lease was: by its client, or by the worker because of what came there */
 	LEASE_END_NO_SOCKET, /* it could not be made */
@@ -26,6 +28,7 @@ struct lease {
 	uint64_t id;
 	struct caller *caller; /* borrows: caller_gone() ends its leases */
 	struct worker *worker; /* borrows: points back; the worker ends its lease before it dies */
+	struct session *session; /* borrows: points back; NULL: anonymous */
 	uint64_t begun, expires; /* ns */
 	uint64_t tail_mark;      /* first output line of the worker that belongs to it */
 	bool direct;             /* no calls of it come this way: see direct.h */
@@ -38,8 +41,9 @@ struct lease {
 	struct loop_grave grave;
 };
 
-/* Leases w, which is taken out of idle by the caller of this function. ttl in ns; 0: no limit. */
-struct lease *lease_new(struct worker *w, struct caller *c, uint64_t ttl);
+/* Leases w, which is taken out of idle by the caller of this function, to c, for session s unless that is NULL. ttl in ns; 0: no
+ * limit. */
+struct lease *lease_new(struct worker *w, struct caller *c, struct session *s, uint64_t ttl);
 /* Its waiting calls end, its running call is interrupted, its worker is given back when it is clean. */
 void lease_end(struct lease *l, enum lease_end_how how);
 void lease_push(struct lease *l, struct request *r);

@@ -19,6 +19,7 @@ struct outcome {
 	uint64_t retry_after_ms; /* 0: not said */
 	uint64_t worker;      /* 0: no worker was concerned */
 	const char *phase;    /* init phase, or NULL */
+	const char *session;  /* borrows: name of the session that is concerned, or NULL */
 	char message[1024];   /* of an error; UTF-8, alone enough for a person */
 };
 

@@ -5,10 +5,12 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/pool/affinity.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/postmortem.h"
 #include "daemon/pool/request.h"
+#include "daemon/pool/session.h"
 
 static struct poison *poison_of(const struct request *r)
 {
@@ -74,7 +76,9 @@ static void poison_release(struct pool *p, struct poison_entry *e, unsigned n)
 	for (; r; r = before) {
 		before = r == e->held ? NULL : r->lane_prev;
 		poison_drop(r);
-		queue_push_front(&p->queue, r);
+		queue_push_front(affinity_queue_of(r), r);
+		if (r->session && r->session->worker)
+			affinity_call(r->session->worker);
 		pool_mark(p);
 	}
 }

@@ -6,11 +6,13 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/packed.h"
+#include "daemon/pool/affinity.h"
 #include "daemon/pool/caller.h"
 #include "daemon/pool/direct.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/postmortem.h"
+#include "daemon/pool/session.h"
 #include "proto/pack.h"
 
 #define REPLY_ROOM (64 * 1024) /* of a reply's envelope, above max_reply */
@@ -113,13 +115,16 @@ static void pool_lend(struct worker *w, struct request *r)
 	msgpack_packer pk;
 
 	request_start(r, w);
-	worker_set_state(w, WORKER_BUSY, WORKER_WHY_NONE);
-	l = lease_new(w, r->caller, r->ttl);
+	if (w->state == WORKER_IDLE)
+		worker_set_state(w, WORKER_BUSY, WORKER_WHY_NONE);
+	l = lease_new(w, r->caller, r->session, r->ttl);
 	if (r->direct && !direct_open(l, &o)) {
 		request_finish(r, &o);
 		lease_end(l, LEASE_END_NO_SOCKET);
 		return;
 	}
+	if (r->session)
+		affinity_bind(r->session, w);
 	packed_begin(&buf, &pk);
 	msgpack_pack_map(&pk, 5 + r->direct);
 	pack_kv_uint(&pk, "lease", l->id);
@@ -149,8 +154,12 @@ static struct worker *pool_find_idle(const struct pool *p)
 	return w;
 }
 
-static void pool_serve_call(struct worker *w, struct request *r)
+void pool_serve_request(struct worker *w, struct request *r)
 {
+	if (r->kind == REQUEST_CHECKOUT) {
+		pool_lend(w, r);
+		return;
+	}
 	switch (poison_judge(r)) {
 	case POISON_PASS:
 		slot_start(w, r);
@@ -171,10 +180,11 @@ static void pool_serve(struct pool *p)
 
 	while (p->state == POOL_RUNNING && p->queue.count && (w = pool_find_idle(p))) {
 		r = queue_pop(&p->queue);
-		if (r->kind == REQUEST_CHECKOUT)
-			pool_lend(w, r);
-		else
-			pool_serve_call(w, r);
+		w = affinity_choose(r, w);
+		if (!w)
+			continue;
+		w->own_last = false;
+		pool_serve_request(w, r);
 	}
 }
 
@@ -210,10 +220,13 @@ static void pool_dispatch(struct loop_task *t)
 	struct pool *p = container_of(t, struct pool, dispatch);
 
 	poison_advance(p);
+	sessions_advance(p);
 	supply_advance(p);
 	if (pool_refuses(p))
 		pool_refuse_all(p);
+	affinity_serve(p, true);
 	pool_serve(p);
+	affinity_serve(p, false);
 	pool_check_settled(p);
 	pool_advance_drain(p);
 }
@@ -278,6 +291,8 @@ void pool_note_worker(struct pool *p, struct worker *w, enum worker_state from)
 	}
 	if (w->state == WORKER_IDLE && pool_is_leaving(p))
 		worker_stop(w, WORKER_WHY_SHUTDOWN);
+	else if (w->state == WORKER_IDLE && w->own.count)
+		affinity_call(w);
 	pool_mark(p);
 }
 
@@ -301,13 +316,17 @@ static bool pool_has_room(const struct pool *p, const struct lease *lease, unsig
 void pool_submit(struct pool *p, struct caller *c, const struct request_spec *spec, struct lease *lease)
 {
 	struct request *r = request_new(p, c, spec);
-	unsigned waiting = lease ? lease->n_waiting : p->queue.count + p->poison.n_held;
+	unsigned waiting = lease ? lease->n_waiting : p->queue.count + p->poison.n_held + p->n_in_sessions;
 	struct outcome o;
 
 	if (p->state != POOL_RUNNING) {
 		pool_fail_draining(r);
-	} else if (!lease && pool_refuses(p)) {
+	} else if (!lease && pool_refuses(p) && affinity_queue_of(r) == &p->queue && !request_is_edit(r)) {
 		pool_refuse(p, r);
+	} else if (lease && r->kind == REQUEST_CHECKOUT) {
+		outcome_error(&o, ERROR_SESSION_BUSY, "this connection has leased session \"%s\" already: lease %llu",
+			      r->session->name, (unsigned long long)lease->id);
+		request_finish(r, &o);
 	} else if (poison_judge(r) == POISON_REFUSE) {
 		poison_refuse(r);
 	} else if (p->settings->max_queue && waiting >= p->settings->max_queue && !pool_has_room(p, lease, waiting)) {
@@ -319,10 +338,21 @@ void pool_submit(struct pool *p, struct caller *c, const struct request_spec *sp
 		request_enqueue(r);
 		if (lease)
 			lease_advance(lease);
-		else
+		else if (!r->session)
 			pool_mark(p);
 	}
 }
+
+/* Its own requests: nobody waits for the answers. */
+static void pool_on_own_finished(struct caller *c, const struct request *r, const struct outcome *o)
+{
+	(void)c;
+	if (o->code != ERROR_NONE)
+		LOG(WARN, "session.close.failed", KV("pool", r->pool->settings->name), KV("session", r->session->name),
+		    KV("result", error_name(o->code)), KV("message", o->message));
+}
+
+static const struct caller_ops self_ops = { .finished = pool_on_own_finished };
 
 struct pool *pool_new(const struct pool_settings *settings, const struct pool_env *env, const struct pool_ops *ops)
 {
@@ -348,6 +378,7 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 			.frames_per_turn = 16,
 		},
 	};
+	caller_init(&p->self, &self_ops, p->registry, getuid());
 	supply_init(p, env->seed);
 	health_init(p);
 	recorder_init(p);
@@ -371,6 +402,7 @@ void pool_drain(struct pool *p)
 	p->state = POOL_DRAINING;
 	supply_stop(p);
 	poison_release_all(p);
+	sessions_fail_waiting(p, pool_fail_draining);
 	while (p->queue.count)
 		pool_fail_draining(queue_any(&p->queue));
 	DL_FOREACH_SAFE (p->workers, w, next) {
@@ -378,6 +410,8 @@ void pool_drain(struct pool *p)
 			pool_fail_draining(w->lease->waiting);
 		if (w->lease && w->lease->direct)
 			direct_drain(w->lease);
+		while (w->own.count)
+			pool_fail_draining(queue_any(&w->own));
 		if (w->state == WORKER_STARTING || w->state == WORKER_INITIALIZING)
 			worker_stop(w, WORKER_WHY_SHUTDOWN);
 	}
@@ -411,6 +445,8 @@ struct pool *pool_free(struct pool *p)
 
 	if (!p)
 		return NULL;
+	sessions_deinit(p);
+	caller_gone(&p->self);
 	if (p->requests || p->workers || p->queue.count || p->n_running || p->n_direct)
 		LOG_BUG("a pool ends with work in it");
 	DL_FOREACH_SAFE (p->dead, w, next)

@@ -6,6 +6,7 @@
 
 #include "daemon/io/process.h"
 #include "daemon/io/stream.h"
+#include "daemon/pool/caller.h"
 #include "daemon/pool/gate.h"
 #include "daemon/pool/health.h"
 #include "daemon/pool/poison.h"
@@ -68,6 +69,13 @@ struct pool {
 	struct worker *idle;    /* list; borrows: the last that became idle is served first */
 	unsigned in_state[WORKER_N_STATES];
 	struct queue queue;
+	struct session *sessions;     /* uthash; owns: those that are found by their names */
+	struct session *sessions_due; /* list; borrows: their next requests may have their turn */
+	unsigned n_sessions;          /* with those that are ending */
+	unsigned n_in_sessions;       /* requests that wait in them */
+	struct worker *called;        /* list; borrows: they may be able to take calls of their sessions */
+	struct caller self;           /* of its own requests */
+	uint64_t last_own;            /* id of the last of them */
 	struct request *requests; /* list; owns: not finished */
 	unsigned n_requests, n_running;
 	unsigned n_direct;        /* direct leases */
@@ -96,6 +104,8 @@ void pool_drain(struct pool *p);
 /* The same, but what runs ends now and workers are killed. */
 void pool_stop_now(struct pool *p);
 
+/* Gives r, which was taken out of its queue, to w, which is free. */
+void pool_serve_request(struct worker *w, struct request *r);
 /* Work for the end of this turn. */
 void pool_mark(struct pool *p);
 /* No worker serves and none can be started: calls fail at once with the last failure. */

@@ -10,6 +10,7 @@
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/request.h"
+#include "daemon/pool/session.h"
 #include "daemon/pool/stack.h"
 #include "daemon/pool/text.h"
 #include "daemon/pool/worker.h"
@@ -291,20 +292,34 @@ static const char *describe_retry(const struct request *r, const struct worker *
 	return r->lease ? "; not tried again: it ran under a lease" : "";
 }
 
+/* With the worker of a strict session goes the session. */
+static const char *describe_session(const struct request *r, char out[300])
+{
+	out[0] = '\0';
+	if (r->session && session_is_strict(r->session))
+		(void)snprintf(out, 300, "session \"%s\" is lost: ", r->session->name);
+	return out;
+}
+
 void postmortem_died(struct postmortem *pm, const struct request *r, const struct worker *w)
 {
 	uint64_t now = loop_now(r->pool->loop);
 	struct span last = postmortem_last_line(w->proc.tail, r->tail_mark), fatal = postmortem_fatal(w);
-	char how[POSTMORTEM_TEXT], time[TEXT_DURATION], place[STACK_TEXT], quoted[300] = "";
+	char how[POSTMORTEM_TEXT], time[TEXT_DURATION], place[STACK_TEXT], quoted[300] = "", session[300];
 	msgpack_packer pk;
 
 	postmortem_exit_text(w, how);
 	stack_place(fatal, place);
 	if (last.len)
 		envelope_quote(last, quoted, sizeof(quoted));
-	outcome_error(&pm->outcome, w->slot.broken ? ERROR_WORKER_PROTOCOL : ERROR_WORKER_DIED,
-		      "worker %llu (pid %d) %s %s %s for %s%s%s%s%s%s", (unsigned long long)w->id, (int)w->last_pid,
-		      how, w->calls.unread ? "before it had read the call of" : "while it ran", r->target,
+	describe_session(r, session);
+	outcome_error(&pm->outcome,
+		      w->slot.broken ? ERROR_WORKER_PROTOCOL :
+		      session[0]     ? ERROR_SESSION_LOST :
+				       ERROR_WORKER_DIED,
+		      "%sworker %llu (pid %d) %s %s %s for %s%s%s%s%s%s",
+		      session, (unsigned long long)w->id, (int)w->last_pid, how,
+		      w->calls.unread ? "before it had read the call of" : "while it ran", r->target,
 		      text_duration(now - r->started, time), place[0] ? ", " : "", place,
 		      last.len ? "; its last words: " : "", quoted, describe_retry(r, w));
 	pm->outcome.executed = w->calls.unread ? EXECUTED_NEVER : EXECUTED_MAYBE;

@@ -12,7 +12,7 @@ struct lease;
 struct request;
 
 struct registry {
-	uint64_t last_call, last_worker, last_lease, last_caller;
+	uint64_t last_call, last_worker, last_lease, last_caller, last_session;
 	struct request *by_caller_id; /* uthash; borrows: pools own requests */
 	struct request *by_call;      /* uthash */
 	struct lease *leases;         /* uthash; owns */

@@ -6,10 +6,12 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/pool/account.h"
+#include "daemon/pool/affinity.h"
 #include "daemon/pool/caller.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/postmortem.h"
+#include "daemon/pool/session.h"
 #include "daemon/pool/worker.h"
 
 #define GLANCE_TIME (20 * NS_PER_MS) /* before the end of its patience */
@@ -36,10 +38,18 @@ static void request_expire_queued(struct request *r)
 	postmortem_deinit(&pm);
 }
 
+/* The worker that it waits for, or for one like it; NULL when there is none. */
+static struct worker *request_awaited(const struct request *r)
+{
+	if (r->lease)
+		return r->lease->worker;
+	return r->session && r->session->worker ? r->session->worker : pool_eldest(r->pool);
+}
+
 /* Its time is nearly over: who has the worker, and where is that? */
 static void request_look_ahead(struct request *r)
 {
-	struct worker *w = r->lease ? r->lease->worker : pool_eldest(r->pool);
+	struct worker *w = request_awaited(r);
 
 	if (w && process_is_running(&w->proc) && !glance_last(w, GLANCE_FRESH))
 		glance_ask(w, NULL, GLANCE_TIME);
@@ -85,10 +95,10 @@ static void request_set_times(struct request *r, const struct request_spec *spec
 	uint64_t timeout = spec->timeout;
 	uint64_t queue_timeout = spec->queue_timeout ? spec->queue_timeout : s->queue_timeout;
 
-	if (!timeout && spec->kind == REQUEST_EXECUTE)
-		timeout = s->call_timeout;
+	if (spec->kind == REQUEST_CLOSE)
+		timeout = s->stop_timeout; /* a hook, as those at a worker's end */
 	else if (!timeout)
-		timeout = s->queue_timeout;
+		timeout = spec->kind == REQUEST_EXECUTE ? s->call_timeout : s->queue_timeout;
 	if (s->max_timeout)
 		timeout = timeout ? min_u64(timeout, s->max_timeout) : s->max_timeout;
 	r->received = spec->received;
@@ -111,9 +121,26 @@ static void request_give_back(const struct request *r, struct account *a)
 	account_release_call(a, r->body_bytes);
 }
 
+/* What it is called when it is no call of a handler. */
+static struct span request_target(const struct request_spec *spec)
+{
+	switch (spec->kind) {
+	case REQUEST_CHECKOUT:
+		return SPAN_LIT("checkout");
+	case REQUEST_PUT:
+		return SPAN_LIT("session.put");
+	case REQUEST_DELETE:
+		return SPAN_LIT("session.delete");
+	case REQUEST_CLOSE:
+		return SPAN_LIT("session.close");
+	default:
+		return spec->target;
+	}
+}
+
 struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec)
 {
-	struct span target = spec->kind == REQUEST_EXECUTE ? spec->target : SPAN_LIT("checkout");
+	struct span target = request_target(spec);
 	struct request *r = mem_new(sizeof(*r) + target.len + 1);
 
 	memcpy(r->target, target.p, target.len);
@@ -125,6 +152,9 @@ struct request *request_new(struct pool *p, struct caller *c, const struct reque
 	r->direct = spec->direct;
 	r->pool = p;
 	r->caller = c;
+	r->session = spec->session;
+	if (r->session)
+		r->session->n_requests++;
 	r->body = slice_ref(spec->body.blob, spec->body.span);
 	r->args = spec->args;
 	r->traceparent = spec->traceparent;
@@ -165,27 +195,38 @@ static void request_shrink_body(struct request *r)
 	r->body = (struct slice){ .blob = copy, .span = { .p = copy->data, .len = old.len } };
 }
 
+static unsigned request_count_ahead(const struct request *r)
+{
+	if (r->lease)
+		return r->lease->n_waiting;
+	return affinity_queue_of(r)->count + (r->session ? r->session->n_waiting : 0);
+}
+
 void request_enqueue(struct request *r)
 {
 	struct pool *p = r->pool;
 
 	r->state = REQUEST_QUEUED;
-	r->ahead = r->lease ? r->lease->n_waiting : p->queue.count;
+	r->ahead = request_count_ahead(r);
+	loop_timer_set(&r->timer, request_look_at(r));
+	if (r->lease || r->session || !p->idle)
+		request_shrink_body(r);
 	if (r->lease)
 		lease_push(r->lease, r);
+	else if (r->session)
+		session_push(r->session, r);
 	else
 		queue_push(&p->queue, r);
-	if (r->lease || !p->idle)
-		request_shrink_body(r);
-	loop_timer_set(&r->timer, request_look_at(r));
 }
 
 static void request_leave_queue(struct request *r)
 {
 	if (r->lane)
-		queue_remove(&r->pool->queue, r);
+		queue_remove(r->lane->queue, r);
 	else if (r->held)
 		poison_drop(r);
+	else if (r->in_session)
+		session_remove(r);
 	else if (r->lease && r->state == REQUEST_QUEUED)
 		lease_remove(r->lease, r);
 }
@@ -206,7 +247,7 @@ bool request_requeue(struct request *r)
 {
 	struct pool *p = r->pool;
 
-	if (r->lease || !r->body.span.len || p->state != POOL_RUNNING)
+	if (r->lease || !r->body.span.len || p->state != POOL_RUNNING || (r->session && session_is_strict(r->session)))
 		return false;
 	r->worker->slot.request = NULL;
 	r->worker = NULL;
@@ -301,9 +342,12 @@ void request_finish(struct request *r, const struct outcome *told)
 			poison_note_kept(r->worker);
 		r->worker->slot.request = NULL;
 	}
+	if (r->session)
+		session_note_finished(r);
 	r->state = REQUEST_DONE;
 	r->worker = NULL;
 	r->lease = NULL;
+	r->session = NULL;
 	r->caller = NULL;
 	DL_DELETE2(c->requests, r, caller_prev, caller_next);
 	c->n_requests--;

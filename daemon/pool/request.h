@@ -16,6 +16,7 @@ struct lane;
 struct lease;
 struct poison_entry;
 struct pool;
+struct session;
 struct worker;
 
 enum request_state {
@@ -28,6 +29,9 @@ enum request_state {
 enum request_kind {
 	REQUEST_EXECUTE,
 	REQUEST_CHECKOUT,
+	REQUEST_PUT,    /* writes values of a session */
+	REQUEST_DELETE, /* and removes some */
+	REQUEST_CLOSE,  /* the hooks at the end of a session; the pool's own */
 };
 
 /* What the caller asked for; borrowed during the call that takes it. Times in ns, 0: the pool's own. */
@@ -41,6 +45,7 @@ struct request_spec {
 	bool want_meta;
 	bool idempotent; /* it may be run again when its worker is lost */
 	bool direct;     /* a checkout: calls go over a socket of its own */
+	struct session *session; /* of the caller, or NULL */
 };
 
 struct request_key {
@@ -59,6 +64,8 @@ struct request {
 	struct caller *caller; /* borrows: caller_gone() ends its requests */
 	struct worker *worker; /* borrows, RUNNING only: the worker's slot points back */
 	struct lease *lease;   /* borrows: the lease under which it waits or runs; lease_end() ends it */
+	struct session *session; /* borrows: it goes on until its requests have ended */
+	bool in_session;       /* it waits there for its turn */
 	struct slice body;     /* ref; a large one until it is sent, a small one until the end: see request_requeue() */
 	struct span args, traceparent; /* in body */
 	size_t body_bytes;     /* charged to the caller */
@@ -72,6 +79,7 @@ struct request {
 	struct poison_entry *held; /* borrows: waits there, in no queue */
 	struct request *lane_prev, *lane_next; /* in one of the two */
 	struct request *lease_prev, *lease_next;
+	struct request *session_prev, *session_next;
 	struct request *caller_prev, *caller_next;
 	struct request *pool_prev, *pool_next;
 	UT_hash_handle hh_id, hh_call;
@@ -83,7 +91,7 @@ struct request *request_new(struct pool *p, struct caller *c, const struct reque
 /* The only way out. Answers the caller, unlinks r from everything, frees it at the end of the turn. A worker that still
  * runs it keeps its slot taken: see slot_abandon(). */
 void request_finish(struct request *r, const struct outcome *told);
-/* RECEIVED → QUEUED in the pool's queue or, with a lease, in the lease's. */
+/* RECEIVED → QUEUED in the pool's queue or, with a lease or a session, in that. */
 void request_enqueue(struct request *r);
 /* QUEUED → RUNNING on w, out of its queue. */
 void request_start(struct request *r, struct worker *w);
@@ -96,4 +104,9 @@ bool request_retry(struct request *r);
 void request_cancel(struct request *r);
 /* The caller is gone: the same, with nobody to answer. */
 void request_abandon(struct request *r);
+/* It needs no worker. */
+static inline bool request_is_edit(const struct request *r)
+{
+	return r->kind == REQUEST_PUT || r->kind == REQUEST_DELETE;
+}
 const char *request_state_name(enum request_state s);

@@ -31,6 +31,12 @@ struct pool_settings {
 	uint64_t breaker_reset;  /* after which an open breaker is tried again */
 	unsigned poison_kills;   /* workers that one call may cost before it is refused */
 	char *record_failures;   /* absolute directory, or NULL */
+	bool affinity_prefer;       /* a session may move to another worker between two calls */
+	uint64_t session_ttl;       /* after which a session that is not used ends */
+	unsigned max_sessions;
+	unsigned session_reserve;   /* workers that strict sessions leave to others; one at least is theirs */
+	uint64_t session_max_bytes; /* of the values of one session */
+	uint64_t drain_timeout;     /* that a worker which is to be replaced goes on for its sessions */
 	unsigned max_queue;
 	uint64_t max_reply;
 	uint64_t limit_nofile, limit_as;

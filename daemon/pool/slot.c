@@ -5,11 +5,14 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/pool/affinity.h"
 #include "daemon/pool/direct.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/postmortem.h"
 #include "daemon/pool/request.h"
+#include "daemon/pool/session.h"
+#include "daemon/pool/session_values.h"
 #include "daemon/pool/stack.h"
 #include "daemon/pool/worker.h"
 #include "proto/envelope.h"
@@ -48,19 +51,21 @@ static int head_write(void *data, const char *bytes, size_t len)
 	return 0;
 }
 
-/* [0, call, "execute", [{target, deadline_ns?, traceparent?, args?}]] up to the value of args, which comes last and is not
- * copied. */
-static void slot_pack_head(struct head *h, const struct request *r)
+/* [0, call, "execute", [{target, deadline_ns?, traceparent?, session?, args?}]] up to the value of args, which comes last and is
+ * not copied; nor are the values of a session: with some, *values follows h, then the key "args". */
+static void slot_pack_head(struct head *h, struct worker *w, const struct request *r, struct slice *values)
 {
 	msgpack_packer pk;
-	unsigned keys = 1 + (r->deadline != LOOP_NEVER) + (r->traceparent.len != 0) + (r->args.len != 0);
+	unsigned keys = 1 + (r->deadline != LOOP_NEVER) + (r->traceparent.len != 0) + (r->session != NULL) +
+			(r->args.len != 0);
 
 	h->used = 0;
+	*values = (struct slice){ 0 };
 	msgpack_packer_init(&pk, h, head_write);
 	msgpack_pack_array(&pk, 4);
 	msgpack_pack_int(&pk, ENVELOPE_REQUEST);
 	msgpack_pack_uint64(&pk, r->call);
-	pack_text(&pk, "execute");
+	pack_text(&pk, r->kind == REQUEST_CLOSE ? "session_close" : "execute");
 	msgpack_pack_array(&pk, 1);
 	msgpack_pack_map(&pk, keys);
 	pack_kv_text(&pk, "target", r->target);
@@ -70,8 +75,29 @@ static void slot_pack_head(struct head *h, const struct request *r)
 		pack_text(&pk, "traceparent");
 		pack_text_n(&pk, (const char *)r->traceparent.p, r->traceparent.len);
 	}
-	if (r->args.len)
+	if (r->session)
+		session_pack_head(r->session, w, &pk, values);
+	if (r->args.len && !values->span.len)
 		pack_text(&pk, "args");
+}
+
+/* What r is to its worker, as one message. */
+static void slot_send(struct worker *w, const struct request *r)
+{
+	static const uint8_t args_key[] = { 0xa4, 'a', 'r', 'g', 's' };
+	struct slice parts[4], values;
+	struct head head;
+	unsigned n = 1;
+
+	slot_pack_head(&head, w, r, &values);
+	parts[0] = (struct slice){ .span = { .p = head.bytes, .len = head.used } };
+	if (values.span.len)
+		parts[n++] = values;
+	if (values.span.len && r->args.len)
+		parts[n++] = (struct slice){ .span = { .p = args_key, .len = sizeof(args_key) } };
+	if (r->args.len)
+		parts[n++] = (struct slice){ .blob = r->body.blob, .span = r->args };
+	stream_send(&w->calls, parts, n);
 }
 
 /* What was printed up to here belongs to the call before, also a line without its end. Under a lease the next call starts
@@ -88,7 +114,8 @@ static bool slot_awaits_retry(const struct worker *w)
 {
 	const struct request *r = w->slot.request;
 
-	return r->idempotent && !r->retried && !r->lease && pool_may_rerun(w->pool, r->target);
+	return r->idempotent && !r->retried && !r->lease && !(r->session && session_is_strict(r->session)) &&
+	       pool_may_rerun(w->pool, r->target);
 }
 
 static void slot_take(struct worker *w, uint64_t call, const char *target)
@@ -103,9 +130,6 @@ static void slot_take(struct worker *w, uint64_t call, const char *target)
 
 void slot_start(struct worker *w, struct request *r)
 {
-	struct head head;
-	struct slice parts[2];
-
 	slot_cut_output(w);
 	glance_cut(w, true); /* it was of a worker that waits */
 	request_start(r, w);
@@ -117,10 +141,9 @@ void slot_start(struct worker *w, struct request *r)
 		loop_timer_set(&w->slot.slow_timer, w->slot.started + w->pool->settings->slow_call);
 	if (w->state == WORKER_IDLE)
 		worker_set_state(w, WORKER_BUSY, WORKER_WHY_NONE);
-	slot_pack_head(&head, r);
-	parts[0] = (struct slice){ .span = { .p = head.bytes, .len = head.used } };
-	parts[1] = (struct slice){ .blob = r->body.blob, .span = r->args };
-	stream_send(&w->calls, parts, r->args.len ? 2 : 1);
+	if (r->session && r->kind == REQUEST_EXECUTE)
+		affinity_bind(r->session, w);
+	slot_send(w, r);
 	if (r->body.span.len > RESEND_MAX && !recorder_is_on(w->pool) && !slot_awaits_retry(w)) {
 		poison_note_kept(w); /* the last moment at which its arguments are known */
 		r->args = r->traceparent = (struct span){ 0 };
@@ -232,9 +255,12 @@ static bool slot_read_error(struct span error, struct outcome *o)
 	return true;
 }
 
-static void slot_read_meta(struct worker *w, struct span meta)
+/* {run_us, session?}: *writes is what the handler wrote into its session. */
+static void slot_read_meta(struct worker *w, struct span meta, struct span *writes)
 {
 	uint32_t pairs = 0;
+
+	*writes = (struct span){ 0 };
 
 	if (!meta.len || !mp_read_map(&meta, &pairs))
 		return;
@@ -245,6 +271,8 @@ static void slot_read_meta(struct worker *w, struct span meta)
 			return;
 		if (span_equals(key, "run_us"))
 			(void)mp_read_uint(&value, &w->slot.run_us); /* of another type: not told */
+		else if (span_equals(key, "session"))
+			*writes = value;
 	}
 }
 
@@ -262,6 +290,7 @@ void slot_take_frame(struct worker *w, const struct slice *body)
 	struct complaint c;
 	struct outcome o;
 	struct request *r = w->slot.request;
+	struct span writes;
 
 	if (w->slot.broken)
 		return; /* it is not believed any more */
@@ -277,8 +306,11 @@ void slot_take_frame(struct worker *w, const struct slice *body)
 		outcome_value(&o, (struct slice){ .blob = body->blob, .span = e.result });
 	else if (!slot_read_error(e.error, &o))
 		return slot_break(w, "an error reply that is malformed");
-	slot_read_meta(w, e.meta);
+	slot_read_meta(w, e.meta, &writes);
 	o.worker = w->id;
+	if (r && r->session && writes.len && o.code == ERROR_NONE && !session_commit(r, writes, &o) &&
+	    o.code == ERROR_WORKER_PROTOCOL)
+		return slot_break(w, o.message);
 	slot_free(w, o.code == ERROR_NONE);
 	if (w->slot.direct) {
 		direct_note_answer(w, e.result);

@@ -7,7 +7,9 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/wall.h"
 #include "daemon/io/look.h"
+#include "daemon/pool/affinity.h"
 #include "daemon/pool/failure.h"
+#include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/postmortem.h"
 
@@ -141,9 +143,16 @@ static bool supply_is_probing(const struct pool *p)
 	return false;
 }
 
+/* Workers that are there to stay. One that drains may go on for long, for its sessions. */
+static unsigned supply_staying(const struct pool *p)
+{
+	return pool_living(p) - (p->settings->replace_after ? 0 : p->in_state[WORKER_DRAINING]);
+}
+
 static void supply_start(struct pool *p, unsigned wanted)
 {
-	while (supply_may_start(p) && pool_living(p) < wanted && !supply_is_probing(p)) {
+	while (supply_may_start(p) && supply_staying(p) < wanted && pool_living(p) < supply_ceiling(p) &&
+	       !supply_is_probing(p)) {
 		struct worker *w = worker_new(p, p->supply.failure != NULL);
 
 		DL_APPEND(p->workers, w);
@@ -168,12 +177,24 @@ static struct worker *supply_find_due(const struct pool *p)
 	return found;
 }
 
+static void supply_review_by(struct supply *s, uint64_t at)
+{
+	if (at < s->review.at)
+		loop_timer_set(&s->review, at);
+}
+
 static void supply_dismiss(struct worker *w)
 {
-	if (w->state == WORKER_IDLE)
+	uint64_t drain = w->pool->settings->drain_timeout;
+
+	if (w->state == WORKER_IDLE && !w->n_bound) {
 		worker_stop(w, w->due);
-	else
-		worker_set_state(w, WORKER_DRAINING, w->due); /* it leaves when its call or lease has ended */
+		return;
+	}
+	worker_set_state(w, WORKER_DRAINING, w->due); /* it leaves when its call or lease, and its sessions, have ended */
+	if ((w->n_bound || w->lease) && drain)
+		supply_review_by(&w->pool->supply, w->since + drain);
+	affinity_call(w);
 }
 
 /* Workers that are due leave as soon as enough others serve, or, with replace = after, few enough are away. */
@@ -213,13 +234,24 @@ static uint64_t supply_review_at(const struct pool *p, const struct worker *w)
 {
 	uint64_t at = LOOP_NEVER, idle = p->settings->idle_timeout;
 
+	if (w->state == WORKER_DRAINING)
+		return (w->n_bound || w->lease) && p->settings->drain_timeout ? w->since + p->settings->drain_timeout : LOOP_NEVER;
 	if (w->due != WORKER_WHY_NONE)
 		return LOOP_NEVER;
-	if (w->state == WORKER_IDLE && idle && pool_living(p) > p->settings->min_workers)
+	if (w->state == WORKER_IDLE && !w->n_bound && idle && pool_living(p) > p->settings->min_workers)
 		at = w->since + idle;
 	if ((w->state == WORKER_IDLE || w->state == WORKER_BUSY) && w->old_at < at)
 		at = w->old_at;
 	return at;
+}
+
+/* Its lease and its sessions have had their time; a call that runs without a lease may still end. */
+static void supply_end_drain(struct worker *w)
+{
+	if (w->lease)
+		lease_end(w->lease, LEASE_END_DRAINED);
+	affinity_note_gone(w, "its worker is being replaced, and drain_timeout is over");
+	worker_settle(w);
 }
 
 static void supply_review(struct pool *p)
@@ -233,6 +265,8 @@ static void supply_review(struct pool *p)
 
 		if (at > now)
 			next = at < next ? at : next;
+		else if (w->state == WORKER_DRAINING)
+			supply_end_drain(w);
 		else if (w->old_at <= now)
 			supply_make_due(w, WORKER_WHY_MAX_AGE);
 		else if (serving > need && serving--)
@@ -251,12 +285,6 @@ static void supply_on_review(struct loop_timer *t)
 		supply_review(p);
 }
 
-static void supply_review_by(struct supply *s, uint64_t at)
-{
-	if (at < s->review.at)
-		loop_timer_set(&s->review, at);
-}
-
 /* Enough workers are there, so the breaker's try is the replacement of one that is idle. When none is, the answer to a call
  * that still runs will tell. */
 static void supply_try(struct pool *p)
@@ -267,8 +295,10 @@ static void supply_try(struct pool *p)
 		if (!w->ready_at || w->state == WORKER_STOPPING)
 			return; /* it is on its way */
 	}
-	if (p->idle)
-		worker_stop(p->idle, WORKER_WHY_SURPLUS);
+	for (w = p->idle; w && w->n_bound; w = w->idle_next)
+		;
+	if (w)
+		worker_stop((struct worker *)w, WORKER_WHY_SURPLUS);
 }
 
 /* --- news --- */

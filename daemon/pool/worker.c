@@ -10,16 +10,19 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/wall.h"
 #include "daemon/io/oom.h"
+#include "daemon/pool/affinity.h"
 #include "daemon/pool/launch.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/postmortem.h"
 #include "daemon/pool/request.h"
+#include "daemon/pool/session.h"
 
 #define TERM_TIME (500 * NS_PER_MS) /* from TERM to KILL: the default action of TERM needs no help of Python */
 #define TAIL_BYTES (64 * 1024)
 #define TAIL_LINES 500
 #define STACK_TIME (50 * NS_PER_MS)
+#define OBITUARY (POSTMORTEM_TEXT + 64)
 
 static const uint8_t next_ok[WORKER_N_STATES] = {
 	[WORKER_STARTING] = BIT(WORKER_INITIALIZING) | BIT(WORKER_STOPPING) | BIT(WORKER_DEAD),
@@ -270,10 +273,25 @@ static void worker_print_fatal(struct worker *w)
 	worker_on_output(&w->proc);
 }
 
+/* "worker 3 (pid 812) was killed by signal 9 (SIGKILL)" */
+static const char *worker_obituary(const struct worker *w, char out[OBITUARY])
+{
+	char how[POSTMORTEM_TEXT];
+
+	if (w->state == WORKER_DEAD)
+		(void)snprintf(out, OBITUARY, "worker %llu (pid %d) %s", (unsigned long long)w->id, (int)w->last_pid,
+			       postmortem_exit_text(w, how));
+	else
+		(void)snprintf(out, OBITUARY, "worker %llu (pid %d) was told to leave (%s)", (unsigned long long)w->id,
+			       (int)w->last_pid, worker_why_name(w->why));
+	return out;
+}
+
 /* The process is gone and everything that it wrote has been read, except the call channel: a reply found there counts. */
 static void worker_on_exited(struct process *proc, const struct process_exit *how)
 {
 	struct worker *w = container_of(proc, struct worker, proc);
+	char how_text[OBITUARY];
 
 	w->exit = *how;
 	w->why = worker_cause_of_death(w); /* before the state moves: its call is told */
@@ -292,6 +310,7 @@ static void worker_on_exited(struct process *proc, const struct process_exit *ho
 	worker_set_state(w, WORKER_DEAD, w->why);
 	if (w->lease)
 		lease_end(w->lease, LEASE_END_WORKER_DIED);
+	affinity_note_gone(w, worker_obituary(w, how_text));
 	worker_print_fatal(w);
 }
 
@@ -359,6 +378,7 @@ void worker_stop(struct worker *w, enum worker_why why)
 {
 	struct pool *p = w->pool;
 	bool polite = worker_why_is_polite(why) && worker_is_serving(w); /* others cannot be trusted to leave when asked */
+	char how[OBITUARY];
 
 	if (w->state == WORKER_STOPPING || w->state == WORKER_DEAD)
 		return;
@@ -369,6 +389,7 @@ void worker_stop(struct worker *w, enum worker_why why)
 	worker_set_state(w, WORKER_STOPPING, why);
 	if (w->lease)
 		lease_end(w->lease, worker_why_is_polite(why) ? LEASE_END_SHUTDOWN : LEASE_END_WORKER_DIED);
+	affinity_note_gone(w, worker_obituary(w, how));
 	if (why == WORKER_WHY_PROTOCOL || why == WORKER_WHY_NO_MEMORY) /* its call channel is of no use any more */
 		worker_kill(w);
 	else if (polite && launch_send_stop(w) == 0)
@@ -445,6 +466,7 @@ struct worker *worker_new(struct pool *p, bool probe)
 	w->generation = p->generation;
 	w->probe = probe;
 	w->old_at = LOOP_NEVER;
+	w->own.transient = true;
 	w->born = w->since = loop_now(p->loop);
 	process_init(&w->proc, p->loop, &process_ops, TAIL_BYTES, TAIL_LINES);
 	loop_timer_init(&w->timer, p->loop, worker_on_timer);
@@ -465,6 +487,7 @@ struct worker *worker_free(struct worker *w)
 	gate_leave(&w->ticket);
 	loop_timer_stop(&w->timer);
 	slot_close(w);
+	queue_deinit(&w->own);
 	glance_deinit(w);
 	handshake_deinit(&w->hs);
 	process_deinit(&w->proc);
@@ -482,6 +505,8 @@ void worker_settle(struct worker *w)
 		lease_advance(w->lease);
 	else if (w->state == WORKER_BUSY && !pool_is_leaving(w->pool))
 		worker_set_state(w, WORKER_IDLE, WORKER_WHY_NONE);
+	else if (w->state == WORKER_DRAINING && w->n_bound && !pool_is_leaving(w->pool))
+		affinity_call(w);
 	else if (w->state != WORKER_IDLE)
 		worker_stop(w, w->due != WORKER_WHY_NONE && !pool_is_leaving(w->pool) ? w->due : WORKER_WHY_SHUTDOWN);
 }

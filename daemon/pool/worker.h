@@ -13,10 +13,12 @@
 #include "daemon/pool/gate.h"
 #include "daemon/pool/glance.h"
 #include "daemon/pool/handshake.h"
+#include "daemon/pool/queue.h"
 #include "daemon/pool/slot.h"
 
 struct lease;
 struct pool;
+struct session;
 
 enum worker_state {
 	WORKER_STARTING,     /* asked for, no hello yet */
@@ -86,6 +88,12 @@ struct worker {
 	struct handshake hs;
 	struct slot slot;
 	struct lease *lease;  /* borrows: points back; lease_end() cuts it */
+	struct session *sessions; /* list; borrows: that ran here last; strict ones are bound to it */
+	unsigned n_bound;         /* those */
+	struct queue own;         /* calls of sessions for this worker alone */
+	bool own_last;            /* its last call was one of them */
+	bool called;              /* it is in the pool's list of these */
+	struct worker *called_prev, *called_next;
 	enum slot_reason abandoned; /* why the call in the slot has no request any more */
 	uint64_t calls_done;
 	enum worker_why due;  /* it is to be replaced, for this; NONE: it is not */

@@ -5,6 +5,7 @@
 #include "daemon/base/log.h"
 #include "daemon/pool/lease.h"
 #include "tests/sim/sim_pair.h"
+#include "daemon/pool/session.h"
 #include "tests/sim/world.h"
 
 #define SLACK NS_PER_MS
@@ -138,7 +139,7 @@ static void check_request(struct world *w, const struct request *r)
 	if (r->state == REQUEST_QUEUED) {
 		CHECK(w, r->queue_deadline == LOOP_NEVER || now < r->queue_deadline + SLACK,
 		      "invariant 16: waits beyond its deadline", r->call);
-		CHECK(w, (r->lane != NULL) + (r->lease != NULL) + (r->held != NULL) == 1,
+		CHECK(w, (r->lane != NULL) + (r->lease != NULL) + (r->held != NULL) + r->in_session == 1,
 		      "a request waits nowhere, or twice", r->call);
 	} else {
 		CHECK(w, r->state == REQUEST_RUNNING && r->worker && r->worker->slot.request == r,
@@ -146,6 +147,16 @@ static void check_request(struct world *w, const struct request *r)
 		CHECK(w, r->deadline == LOOP_NEVER || now < late + STACK_TIME + SLACK,
 		      "invariant 16: runs beyond its deadline", r->call);
 	}
+}
+
+static unsigned in_own_queues(const struct pool *p)
+{
+	const struct worker *k;
+	unsigned n = 0;
+
+	DL_FOREACH(p->workers, k)
+		n += k->own.count;
+	return n;
 }
 
 static void check_requests(struct world *w)
@@ -162,12 +173,12 @@ static void check_requests(struct world *w)
 		running += r->state == REQUEST_RUNNING;
 		queued += r->state == REQUEST_QUEUED && !r->lease;
 	}
-	CHECK(w, n == p->n_requests && n == w->ledger.n_open, "invariant 1: the count of open requests is wrong", n);
+	CHECK(w, n == p->n_requests && n == w->ledger.n_open + p->self.n_requests, "invariant 1: the count of open requests is wrong", n);
 	CHECK(w, running == p->n_running, "the count of running requests is wrong", running);
-	CHECK(w, queued == p->queue.count + p->poison.n_held, "the count of queued requests is wrong", queued);
+	CHECK(w, queued == p->queue.count + p->poison.n_held + p->n_in_sessions + in_own_queues(p), "the count of queued requests is wrong", queued);
 	CHECK(w, st->accepted == st->completed + st->failed + st->cancelled + st->abandoned + n,
 	      "invariant 8: the counters do not add up", st->accepted);
-	CHECK(w, !p->settings->max_queue || queued <= p->settings->max_queue + supply_ceiling(p),
+	CHECK(w, !p->settings->max_queue || queued <= p->settings->max_queue + supply_ceiling(p) + p->n_sessions,
 	      "more waits than max_queue", queued);
 	CHECK(w, HASH_CNT(hh_call, p->registry->by_call) == n && HASH_CNT(hh_id, p->registry->by_caller_id) == n,
 	      "the registry has other requests than the pool", n);
@@ -256,7 +267,11 @@ static unsigned check_caller(struct world *w, const struct caller *c)
 /* What callers have of each kind, added up. */
 static void check_account(struct world *w, const struct account *a)
 {
+	const struct caller *self = &w->stage.pool->self;
 	struct account sum = { 0 };
+
+	if (self->account == a)
+		sum = (struct account){ .callers = 1, .calls = self->n_requests, .bytes = self->body_bytes };
 
 	for (unsigned i = 0; i < WORLD_CALLERS; i++) {
 		const struct caller *c = w->callers[i] ? &w->callers[i]->caller : NULL;
@@ -278,7 +293,7 @@ static void check_account(struct world *w, const struct account *a)
 
 static void check_callers(struct world *w)
 {
-	unsigned leases = 0;
+	unsigned leases = 0, sessions = 0;
 
 	for (unsigned i = 0; i < WORLD_CALLERS; i++) {
 		if (!w->callers[i])
@@ -287,8 +302,67 @@ static void check_callers(struct world *w)
 		check_sockets(w, w->callers[i]);
 	}
 	CHECK(w, leases == HASH_COUNT(w->stage.registry.leases), "a lease without an owner", leases);
-	for (const struct account *a = w->stage.registry.accounts; a; a = a->hh.next)
+	for (const struct account *a = w->stage.registry.accounts; a; a = a->hh.next) {
 		check_account(w, a);
+		sessions += a->sessions;
+	}
+	CHECK(w, sessions == w->stage.pool->n_sessions, "invariant 9: sessions are miscounted", sessions);
+}
+
+/* --- sessions --- */
+
+static void check_session(struct world *w, const struct session *s)
+{
+	const struct request *r = s->head;
+
+	CHECK(w, !s->lost || (!s->worker && !s->n_waiting && (!r || r->state == REQUEST_RUNNING)),
+	      "invariant 6: something waits for a session that is lost", s->id);
+	CHECK(w, !r || (r->session == s && (r->lane || r->held || r->state == REQUEST_RUNNING)),
+	      "the head of a session is nowhere", s->id);
+	CHECK(w, r || !s->waiting || s->lease, "a session waits without a head", s->id);
+	CHECK(w, !s->lease || s->lease->session == s, "a session and its lease disagree", s->id);
+	CHECK(w, s->worker == NULL || worker_is_serving(s->worker), "a session keeps a worker that is gone", s->id);
+	CHECK(w, !session_is_strict(s) || !r || r->state != REQUEST_RUNNING || !s->worker || r->worker == s->worker,
+	      "invariant 6: a session runs in another worker", s->id);
+	CHECK(w, sim_session_n(s) == ledger_story(&w->ledger, s->id)->good,
+	      "a session has lost a committed write, or has one that was not", s->id);
+	CHECK(w, !s->ttl || s->n_requests || s->lease ||
+	      loop_now(w->stage.loop) < (session_expires(s) > s->timer.at ? session_expires(s) : s->timer.at) + SLACK,
+	      "invariant 16: a session beyond its ttl", s->id);
+}
+
+static void check_own_queue(struct world *w, const struct worker *k)
+{
+	unsigned bound = 0;
+	const struct session *s;
+
+	DL_FOREACH2(k->sessions, s, worker_next)
+	{
+		CHECK(w, s->worker == k, "a worker has the session of another", s->id);
+		bound += session_is_strict(s);
+	}
+	CHECK(w, bound == k->n_bound, "the count of bound sessions is wrong", k->id);
+	CHECK(w, !k->own.count || w->stage.pool->state != POOL_RUNNING || k->lease || !worker_can_be_sent(k),
+	      "a call of a session waits while its worker is idle", k->id);
+	CHECK(w, k->state != WORKER_DRAINING || k->n_bound || k->slot.call || k->lease || k->calls.ended,
+	      "a worker that need not stay", k->id);
+}
+
+static void check_sessions(struct world *w)
+{
+	const struct pool *p = w->stage.pool;
+	const struct session *s;
+	const struct worker *k;
+	unsigned waiting = 0;
+
+	for (s = p->sessions; s; s = s->hh.next)
+		check_session(w, s);
+	DL_FOREACH(p->workers, k)
+		check_own_queue(w, k);
+	for (const struct request *r = p->requests; r; r = r->pool_next)
+		waiting += r->in_session;
+	CHECK(w, waiting == p->n_in_sessions, "the count of calls that wait in sessions is wrong", waiting);
+	CHECK(w, !p->sessions_due, "a session is due after its turn", 0);
 }
 
 /* --- watchers --- */
@@ -315,6 +389,8 @@ static void check_timers(struct world *w)
 		     armed(&k->slot.slow_timer);
 	for (l = p->registry->leases; l; l = l->hh.next)
 		n += armed(&l->ttl);
+	for (const struct session *s = p->sessions; s; s = s->hh.next)
+		n += armed(&s->timer);
 	CHECK(w, n == sim_timers_armed(w->stage.loop), "invariant 18: a timer without a living object", n);
 }
 
@@ -358,6 +434,7 @@ void invariants_check(struct world *w)
 	check_requests(w);
 	check_queue(w);
 	check_callers(w);
+	check_sessions(w);
 	check_timers(w);
 	check_progress(w);
 	invariants_check_log(w);

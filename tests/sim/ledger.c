@@ -1,6 +1,7 @@
 #include "tests/sim/ledger.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/base/mem.h"
 
@@ -12,6 +13,7 @@ void ledger_init(struct ledger *l)
 void ledger_deinit(struct ledger *l)
 {
 	free(l->records);
+	free(l->stories);
 	*l = (struct ledger){ 0 };
 }
 
@@ -32,6 +34,18 @@ struct record *ledger_find(const struct ledger *l, uint64_t call)
 	return call < l->n && l->records[call].caller ? &l->records[call] : NULL;
 }
 
+struct story *ledger_story(struct ledger *l, uint64_t session)
+{
+	if (session >= l->n_stories) {
+		uint64_t n = 2 * session + 16;
+
+		l->stories = mem_resize(l->stories, n, sizeof(*l->stories));
+		memset(l->stories + l->n_stories, 0, (n - l->n_stories) * sizeof(*l->stories));
+		l->n_stories = n;
+	}
+	return &l->stories[session];
+}
+
 const char *record_complaint(const struct record *r)
 {
 	unsigned most = r->idempotent ? 2 : 1;
@@ -50,7 +64,7 @@ const char *record_complaint(const struct record *r)
 		return "invariant 4: told yes, and was not executed";
 	if (r->code == ERROR_NONE && !r->checkout && (r->began < 1 || r->began > most || r->ended < 1))
 		return "invariant 5: success without one start and one end";
-	if (r->replied && !r->retried && (r->code == ERROR_DEADLINE_EXCEEDED || r->code == ERROR_WORKER_DIED))
+	if (r->replied && !r->retried && (r->code == ERROR_DEADLINE_EXCEEDED || r->code == ERROR_WORKER_DIED || r->code == ERROR_SESSION_LOST))
 		return "fault 32, 104: a reply that lay ready was not delivered";
 	return NULL;
 }

@@ -11,25 +11,38 @@
 
 struct record {
 	uint64_t caller, id;
-	bool checkout, idempotent;
+	bool checkout; /* or anything else that no handler runs for */
+	bool idempotent, leased;
 	bool retried; /* a worker that had begun it died, or was killed for what it said: what it replied is void then */
 	bool replied; /* before it was answered: the value lay ready */
 	unsigned answered, saw, began, ended;
 	bool abandoned;
 	unsigned flavour; /* of its arguments */
+	uint64_t session; /* 0: none */
 	enum error_code code;
 	enum executed executed;
+};
+
+/* What was seen of a session. */
+struct story {
+	uint64_t good;       /* calls that succeeded since it was new or reset: what its counter must be */
+	int64_t pid;         /* strict: of the worker that runs its calls; 0: not known yet, or lost */
+	uint64_t last_begun; /* number of the last call that was begun, of those without a lease */
 };
 
 struct ledger {
 	struct record *records; /* owns: by the number of the call */
 	uint64_t n, room;
 	uint64_t n_open; /* not answered */
+	struct story *stories; /* owns: by the number of the session */
+	uint64_t n_stories;
 };
 
 void ledger_init(struct ledger *l);
 void ledger_deinit(struct ledger *l);
 void ledger_open(struct ledger *l, uint64_t call, uint64_t caller, uint64_t id, bool checkout);
 struct record *ledger_find(const struct ledger *l, uint64_t call); /* NULL: nobody asked for it */
+/* Made at the first look. */
+struct story *ledger_story(struct ledger *l, uint64_t session);
 /* NULL, or what is wrong with it now: to be asked at every news. */
 const char *record_complaint(const struct record *r);

@@ -152,7 +152,8 @@ void sim_child_say_ready(struct sim_child *c)
 	msgpack_sbuffer buf;
 	msgpack_packer pk;
 
-	begin_news(&buf, &pk, "ready", 3);
+	begin_news(&buf, &pk, "ready", 4);
+	pack_kv_bool(&pk, "session_close", c->script.session_close);
 	pack_text(&pk, "idempotent");
 	msgpack_pack_array(&pk, c->script.idempotent);
 	if (c->script.idempotent)
@@ -216,10 +217,15 @@ static void begin_reply(msgpack_sbuffer *buf, msgpack_packer *pk, uint64_t call)
 	msgpack_pack_uint64(pk, call);
 }
 
-static void end_reply(struct sim_child *c, msgpack_sbuffer *buf, msgpack_packer *pk, uint64_t call)
+static void end_reply(struct sim_child *c, msgpack_sbuffer *buf, msgpack_packer *pk, uint64_t call, bool good)
 {
-	msgpack_pack_map(pk, 1);
+	msgpack_pack_map(pk, good && c->copies.session ? 2 : 1);
 	pack_kv_uint(pk, "run_us", 7);
+	if (good && c->copies.session) {
+		pack_text(pk, "session");
+		sim_copies_pack_writes(&c->copies, pk);
+	}
+	sim_copies_end(&c->copies);
 	if (c->call == call)
 		child_finish(c);
 	sim_child_write_calls(c, buf->data, buf->size);
@@ -236,7 +242,7 @@ void sim_child_reply(struct sim_child *c, uint64_t call)
 		TELL(c, replied, call);
 	msgpack_pack_nil(&pk);
 	msgpack_pack_uint64(&pk, call);
-	end_reply(c, &buf, &pk, call);
+	end_reply(c, &buf, &pk, call, true);
 }
 
 void sim_child_reply_counts(struct sim_child *c, uint64_t call, uint64_t calls, uint64_t errors)
@@ -249,7 +255,7 @@ void sim_child_reply_counts(struct sim_child *c, uint64_t call, uint64_t calls, 
 	msgpack_pack_map(&pk, 2);
 	pack_kv_uint(&pk, "calls", calls);
 	pack_kv_uint(&pk, "errors", errors);
-	end_reply(c, &buf, &pk, call);
+	end_reply(c, &buf, &pk, call, true);
 }
 
 void sim_child_reply_error(struct sim_child *c, uint64_t call, const char *code, const char *message)
@@ -262,7 +268,7 @@ void sim_child_reply_error(struct sim_child *c, uint64_t call, const char *code,
 	pack_kv_text(&pk, "code", code);
 	pack_kv_text(&pk, "message", message);
 	msgpack_pack_nil(&pk);
-	end_reply(c, &buf, &pk, call);
+	end_reply(c, &buf, &pk, call, false);
 }
 
 void sim_child_close_calls(struct sim_child *c)
@@ -570,6 +576,8 @@ static void child_take_control(struct sim_child *c, const struct envelope *e, st
 		child_take_ping(c, e->params);
 	} else if (span_equals(e->method, "stop")) {
 		child_take_stop(c);
+	} else if (span_equals(e->method, "forget")) {
+		sim_copies_forget(&c->copies, e->params);
 	} else if (span_equals(e->method, "channel")) {
 		if (c->channel || !m->pair)
 			TELL(c, wronged, "a channel without its fd, or a second one");
@@ -589,9 +597,15 @@ static void child_take(struct sim_child *c, struct sim_message *m)
 		child_take_control(c, &e, m);
 	} else if (e.type == ENVELOPE_REQUEST && span_equals(e.method, "direct")) {
 		child_begin_direct(c, e.id);
+	} else if (e.type == ENVELOPE_REQUEST && span_equals(e.method, "session_close")) {
+		sim_copies_close(&c->copies, e.params);
+		c->n_closed++;
+		child_begin_call(c, e.id);
 	} else if (e.type != ENVELOPE_REQUEST || !span_equals(e.method, "execute")) {
 		TELL(c, wronged, "something on the call channel that is no call");
 	} else {
+		if (!sim_copies_take(&c->copies, e.params))
+			TELL(c, wronged, "a call of a session without the values that it needs");
 		child_begin_call(c, e.id);
 	}
 }
@@ -684,6 +698,7 @@ static void child_free(struct sim_child *c)
 	messages_free(c->output.messages);
 	messages_free(c->dump.messages);
 	messages_free(c->inbox);
+	sim_copies_deinit(&c->copies);
 	free(c);
 }
 

@@ -8,6 +8,7 @@
 #include "daemon/io/process.h"
 #include "daemon/io/stream.h"
 #include "proto/cursor.h"
+#include "tests/sim/sim_copies.h"
 #include "tests/sim/sim_loop.h"
 
 enum sim_init {
@@ -53,6 +54,7 @@ struct sim_script {
 	uint64_t call_after;  /* ns: how long a call takes */
 	uint64_t hears_after; /* ns: how long a message or signal is on its way */
 	bool ignores_interrupt, ignores_term, ignores_stop, ignores_ping, shows_stack;
+	bool session_close; /* says that it wants to know of the ends of sessions */
 	bool idempotent;  /* says that its handlers may be run again */
 	bool closes_idle; /* closes its call channel some time after ready, and lives on */
 	uint64_t closes_after;
@@ -115,7 +117,9 @@ struct sim_child {
 	bool direct;               /* the call is that of a direct lease: it lasts as long as the channel */
 	bool busy;                 /* with a handler that was called over the channel */
 	struct sim_pair *channel;  /* owns a copy; NULL: none */
+	struct sim_copies copies;
 	uint64_t wanted, reason;                                   /* the page */
+	unsigned n_closed;                                         /* sessions that it was told the end of */
 	unsigned n_calls, n_interrupts, n_terms, n_stops, n_dumps; /* that it got */
 	struct sim_event init, hear, work, interrupt, leave, close;
 	int leave_code, leave_signal;

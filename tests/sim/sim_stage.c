@@ -5,6 +5,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/pool/session.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/queue.h"
 
@@ -232,4 +233,52 @@ void sim_checkout(struct sim_caller *c, uint64_t id, uint64_t ttl)
 void sim_checkout_direct(struct sim_caller *c, uint64_t id, uint64_t ttl)
 {
 	submit(c, &(struct request_spec){ .kind = REQUEST_CHECKOUT, .id = id, .ttl = ttl, .direct = true }, NULL);
+}
+
+static void refuse(struct sim_caller *c, uint64_t id, const struct outcome *o)
+{
+	struct sim_answer *a = &c->answers[c->n_answers++ % SIM_ANSWERS];
+
+	*a = (struct sim_answer){ .id = id, .code = o->code, .executed = o->executed, .at = loop_now(c->stage->loop) };
+	(void)snprintf(a->message, sizeof(a->message), "%s", o->message);
+}
+
+bool sim_submit_in(struct sim_caller *c, const char *session, struct request_spec *spec)
+{
+	struct outcome o;
+
+	spec->session = session_for(c->stage->pool, &c->caller, span_str(session), true, &o);
+	if (!spec->session) {
+		refuse(c, spec->id, &o);
+		return false;
+	}
+	submit(c, spec, spec->session->lease);
+	return true;
+}
+
+void sim_execute_in(struct sim_caller *c, uint64_t id, const char *session)
+{
+	(void)sim_submit_in(c, session, &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = id });
+}
+
+void sim_edit(struct sim_caller *c, const char *session, uint64_t id, enum request_kind kind, struct span edit)
+{
+	struct request_spec spec = { .kind = kind, .id = id };
+	struct outcome o;
+
+	spec.session = session_for(c->stage->pool, &c->caller, span_str(session), true, &o);
+	if (spec.session)
+		submit_args(c, &spec, spec.session->lease, edit);
+	else
+		refuse(c, id, &o);
+}
+
+uint64_t sim_session_n(const struct session *session)
+{
+	struct span value;
+	uint64_t n = 0;
+
+	if (session && values_get(&session->values, SPAN_LIT("n"), &value))
+		(void)mp_read_uint(&value, &n);
+	return n;
 }

@@ -74,3 +74,11 @@ void sim_execute_as(struct sim_caller *c, struct request_spec *spec, uint8_t fla
 void sim_execute_leased(struct sim_caller *c, uint64_t id, struct lease *l);
 void sim_checkout(struct sim_caller *c, uint64_t id, uint64_t ttl);
 void sim_checkout_direct(struct sim_caller *c, uint64_t id, uint64_t ttl);
+/* The same for a session, opened if need be: execute, checkout, and what else has spec->kind. False: it was refused, with the
+ * code in the answer as if it had come. */
+bool sim_submit_in(struct sim_caller *c, const char *session, struct request_spec *spec);
+void sim_execute_in(struct sim_caller *c, uint64_t id, const char *session);
+/* session.put with a map, session.delete with an array. */
+void sim_edit(struct sim_caller *c, const char *session, uint64_t id, enum request_kind kind, struct span edit);
+/* The counter of a session as the daemon has it; 0: there is none. */
+uint64_t sim_session_n(const struct session *session);

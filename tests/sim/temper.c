@@ -40,6 +40,7 @@ int temper_draw_child(struct temper *t, struct sim_script *s)
 		.ready_after = draw_ms(t, sim_random_once_in(t->random, 4) ? 800 : 50),
 		.hears_after = sim_random_once_in(t->random, 2) ? 0 : draw_ms(t, 5),
 		.idempotent = sim_random_once_in(t->random, 2),
+		.session_close = sim_random_once_in(t->random, 2),
 		.shows_stack = !sim_random_once_in(t->random, 4),
 		.exit_code = (int)sim_random_below(t->random, 3),
 	};

@@ -88,6 +88,60 @@ static void step_execute_leased(struct world *w)
 	}
 }
 
+static void submit_in(struct world *w, struct world_caller *c, enum request_kind kind)
+{
+	static const uint8_t flavours[WORLD_FLAVOURS], map[] = { 0x81, 0xa1, 'm', 1 }, keys[] = { 0x91, 0xa1, 'm' };
+	struct request_spec spec = {
+		.kind = kind,
+		.id = below(w, CALLER_IDS),
+		.timeout = some_time(w),
+		.queue_timeout = some_time(w),
+		.ttl = some_time(w),
+		.idempotent = below(w, 2),
+	};
+
+	if (kind == REQUEST_PUT)
+		spec.args = (struct span){ .p = map, .len = sizeof(map) };
+	else if (kind == REQUEST_DELETE)
+		spec.args = (struct span){ .p = keys, .len = sizeof(keys) };
+	else if (below(w, 4))
+		spec.args = (struct span){ .p = flavours, .len = 1 + below(w, WORLD_FLAVOURS) };
+	world_submit_in(w, c, &spec, (unsigned)below(w, WORLD_SESSIONS));
+}
+
+static void step_execute_in(struct world *w)
+{
+	struct world_caller *c = some_caller(w);
+
+	for (uint64_t n = 1 + below(w, below(w, 4) ? 2 : 10); c && n; n--)
+		submit_in(w, c, REQUEST_EXECUTE);
+}
+
+static void step_session(struct world *w)
+{
+	struct world_caller *c = some_caller(w);
+	unsigned session = (unsigned)below(w, WORLD_SESSIONS);
+
+	if (!c)
+		return;
+	switch (below(w, 6)) {
+	case 0:
+		submit_in(w, c, REQUEST_CHECKOUT);
+		break;
+	case 1:
+		submit_in(w, c, REQUEST_PUT);
+		break;
+	case 2:
+		submit_in(w, c, REQUEST_DELETE);
+		break;
+	case 3:
+		world_close(w, c, session);
+		break;
+	default:
+		world_open(w, c, session, below(w, 2));
+	}
+}
+
 static void step_checkin(struct world *w)
 {
 	struct world_caller *c = some_caller(w);
@@ -165,7 +219,8 @@ static const struct {
 } steps[] = {
 	{ 30, step_execute },       { 8, step_come },    { 4, step_go },       { 6, step_checkout },
 	{ 8, step_execute_leased }, { 3, step_checkin }, { 6, step_cancel },   { 2, step_kill },
-	{ 1, step_noise },          { 1, step_temper },  { 4, step_hang_up },  { 27, step_nothing },
+	{ 1, step_noise },          { 1, step_temper },  { 4, step_hang_up },  { 8, step_execute_in },
+	{ 5, step_session },        { 14, step_nothing },
 };
 
 static void run_step(struct world *w)
@@ -248,6 +303,11 @@ static struct pool_settings draw_settings(struct world *w)
 	s.cancel_grace = (10 + below(w, 500)) * NS_PER_MS;
 	s.stop_timeout = (50 + below(w, 500)) * NS_PER_MS;
 	s.lease_ttl = below(w, 4) ? (50 + below(w, 2000)) * NS_PER_MS : 0;
+	s.affinity_prefer = !below(w, 4);
+	s.session_ttl = below(w, 4) ? (20 + below(w, 2000)) * NS_PER_MS : 0;
+	s.max_sessions = below(w, 4) ? 0 : 1 + (unsigned)below(w, 6);
+	s.session_reserve = (unsigned)below(w, 3);
+	s.drain_timeout = below(w, 3) ? (20 + below(w, 1000)) * NS_PER_MS : 0;
 	s.max_queue = queues[below(w, ARRAY_SIZE(queues))];
 	return s;
 }

@@ -7,6 +7,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/pool/session.h"
 #include "tests/sim/invariants.h"
 #include "tests/sim/sim_pair.h"
 
@@ -42,14 +43,14 @@ static struct record *find_record(struct world *w, uint64_t call)
 {
 	struct record *r = ledger_find(&w->ledger, call);
 
-	if (!r)
+	if (!r && call > w->stage.registry.last_call) /* below that: one of the pool's own */
 		world_violate(w, "a call that nobody asked for", call);
 	return r ? r : &w->nobody;
 }
 
 static void check_record(struct world *w, const struct record *r, uint64_t call)
 {
-	const char *complaint = record_complaint(r);
+	const char *complaint = r == &w->nobody ? NULL : record_complaint(r);
 
 	if (complaint)
 		world_violate(w, complaint, call);
@@ -88,6 +89,23 @@ static void on_saw(struct sim_machine *m, struct sim_child *c, uint64_t call)
 	check_record(w, r, call);
 }
 
+/* Invariant 6: one worker, in order. */
+static void note_begun(struct world *w, const struct record *r, const struct sim_child *c, uint64_t call)
+{
+	struct story *s = ledger_story(&w->ledger, r->session);
+	bool strict = !w->stage.settings.affinity_prefer;
+
+	if (!r->session)
+		return;
+	if (strict && s->pid && s->pid != c->pid)
+		world_violate(w, "invariant 6: a session in two workers", r->session);
+	if (strict && !r->leased && call < s->last_begun)
+		world_violate(w, "invariant 6: a session out of order", r->session);
+	s->pid = c->pid;
+	if (!r->leased)
+		s->last_begun = call;
+}
+
 static void on_began(struct sim_machine *m, struct sim_child *c, uint64_t call)
 {
 	struct world *w = world_of(m);
@@ -95,6 +113,7 @@ static void on_began(struct sim_machine *m, struct sim_child *c, uint64_t call)
 
 	world_trace(w, "worker begins call", (uint64_t)c->pid, c->script.call);
 	r->began++;
+	note_begun(w, r, c, call);
 	check_record(w, r, call);
 }
 
@@ -163,7 +182,7 @@ static void note_kill(struct world *w, const struct sim_child *c)
 static void on_died(struct sim_machine *m, struct sim_child *c)
 {
 	world_trace(world_of(m), "worker dies", (uint64_t)c->pid, c->said_ready);
-	if (c->call && !c->direct)
+	if (c->call && !c->direct && find_record(world_of(m), c->call) != &world_of(m)->nobody)
 		note_kill(world_of(m), c);
 	if (c->said_ready)
 		world_of(m)->streak.n = 0;
@@ -231,6 +250,8 @@ static void on_finished(struct caller *caller, const struct request *r, const st
 	check_record(w, rec, r->call);
 	if (rec->caller != caller->id || rec->id != r->key.id)
 		world_violate(w, "invariant 2: another caller's answer", r->call);
+	if (o->code == ERROR_NONE && r->kind == REQUEST_EXECUTE && r->session)
+		ledger_story(&w->ledger, r->session->id)->good++;
 	if (o->code == ERROR_NONE && r->kind == REQUEST_EXECUTE &&
 	    (!mp_read_uint(&value, &number) || number != r->call))
 		world_violate(w, "invariant 2: the answer to another call", r->call);
@@ -282,32 +303,88 @@ void world_leave(struct world *w, unsigned place)
 	free(c); /* whoever still points to it is found out by ASan */
 }
 
+static const char *kind_name(enum request_kind kind)
+{
+	static const char *const names[] = { "execute", "checkout", "put", "delete", "close" };
+
+	return names[kind];
+}
+
 void world_submit(struct world *w, struct world_caller *c, const struct request_spec *asked, struct lease *l)
 {
 	uint8_t args[4096] = { 0xdc, 0x0f, 0xfd }; /* an array of 4093 integers, all but the first 0 */
-	unsigned flavour = asked->args.len ? (unsigned)asked->args.len - 1 : WORLD_FLAVOURS;
+	bool edit = asked->kind == REQUEST_PUT || asked->kind == REQUEST_DELETE;
+	unsigned flavour = asked->args.len && !edit ? (unsigned)asked->args.len - 1 : WORLD_FLAVOURS;
 	struct blob *b = blob_copy(&w->stage.blobs, (struct span){ .p = args, .len = sizeof(args) });
 	struct request_spec spec = *asked;
 
+	if (l)
+		spec.session = l->session;
 	spec.received = now(w);
 	spec.target = SPAN_LIT("app.work");
 	spec.body = (struct slice){ .blob = b, .span = { .p = b ? b->data : NULL, .len = sizeof(args) } };
 	if (b)
 		b->data[3] = (uint8_t)flavour;
-	if (asked->args.len)
+	if (asked->kind == REQUEST_PUT || asked->kind == REQUEST_DELETE)
+		spec.args = asked->args;
+	else if (asked->args.len)
 		spec.args = spec.body.span;
 	/* without a blob the daemon has no message to read it from */
 	if (b && !registry_find_by_id(&w->stage.registry, c->caller.id, spec.id)) {
 		uint64_t call = w->stage.registry.last_call + 1;
-		bool checkout = spec.kind == REQUEST_CHECKOUT;
 
-		ledger_open(&w->ledger, call, c->caller.id, spec.id, checkout);
+		ledger_open(&w->ledger, call, c->caller.id, spec.id, spec.kind != REQUEST_EXECUTE);
+		ledger_find(&w->ledger, call)->leased = l != NULL;
+		ledger_find(&w->ledger, call)->session = spec.session ? spec.session->id : 0;
 		ledger_find(&w->ledger, call)->idempotent = spec.idempotent;
 		ledger_find(&w->ledger, call)->flavour = flavour;
-		world_trace(w, l ? "execute under a lease" : checkout ? "checkout" : "execute", call, c->caller.id);
+		world_trace(w, l ? "execute under a lease" : kind_name(spec.kind), call, c->caller.id);
 		pool_submit(w->stage.pool, &c->caller, &spec, l);
 	}
 	blob_unref(b);
+}
+
+static struct span session_name(unsigned session)
+{
+	static const char *const names[WORLD_SESSIONS] = { "a", "b", "c", "d" };
+
+	return span_str(names[session]);
+}
+
+void world_submit_in(struct world *w, struct world_caller *c, const struct request_spec *asked, unsigned session)
+{
+	struct request_spec spec = *asked;
+	struct outcome o;
+
+	spec.session = session_for(w->stage.pool, &c->caller, session_name(session), true, &o);
+	if (spec.session)
+		world_submit(w, c, &spec, spec.session->lease);
+	else
+		world_trace(w, error_name(o.code), session, c->caller.id);
+}
+
+void world_open(struct world *w, struct world_caller *c, unsigned session, bool reset)
+{
+	struct session *s;
+	struct outcome o;
+	bool fresh;
+
+	s = session_open(w->stage.pool, &c->caller, session_name(session), 0, reset, &fresh, &o);
+	world_trace(w, s ? "session.open" : "session.open refused", session, c->caller.id);
+	if (s && fresh)
+		ledger_story(&w->ledger, s->id)->pid = 0;
+	if (s && reset)
+		ledger_story(&w->ledger, s->id)->good = 0;
+}
+
+void world_close(struct world *w, struct world_caller *c, unsigned session)
+{
+	struct session *s = session_find(w->stage.pool, c->caller.uid, session_name(session));
+
+	if (!s || (s->lease && s->lease->caller != &c->caller))
+		return;
+	world_trace(w, "session.close", session, c->caller.id);
+	session_close(s);
 }
 
 void world_checkin(struct world *w, struct lease *l)
@@ -344,6 +421,7 @@ struct world *world_new(uint64_t seed)
 
 	w->seed = seed;
 	w->random.state = seed;
+	w->nobody.flavour = WORLD_FLAVOURS;
 	ledger_init(&w->ledger);
 	return w;
 }
@@ -357,13 +435,15 @@ void world_begin(struct world *w, const struct pool_settings *settings, unsigned
 static void check_quiet(struct world *w)
 {
 	const struct pool *p = w->stage.pool;
+	unsigned drains;
 
 	if (w->ledger.n_open || p->n_requests)
 		world_violate(w, "invariant 1: requests without an answer", w->ledger.n_open);
 	/* where workers become old, one may be on its way just now */
-	if (p->in_state[WORKER_IDLE] + (p->settings->max_age ? 1 : 0) < p->settings->min_workers)
+	drains = p->settings->replace_after || !p->settings->drain_timeout ? p->in_state[WORKER_DRAINING] : 0;
+	if (p->in_state[WORKER_IDLE] + drains + (p->settings->max_age ? 1 : 0) < p->settings->min_workers)
 		world_violate(w, "invariant 13: less than the minimum after quiet", p->in_state[WORKER_IDLE]);
-	if ((pool_is_down(p) && !p->settings->max_age) || p->n_running || p->queue.count)
+	if ((pool_is_down(p) && !p->settings->max_age) || p->n_running || p->queue.count || p->n_in_sessions)
 		world_violate(w, "invariant 8: not at rest after quiet", p->queue.count);
 }
 

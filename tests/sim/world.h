@@ -11,6 +11,7 @@
 #include "tests/sim/trace.h"
 
 #define WORLD_CALLERS 6
+#define WORLD_SESSIONS 4
 #define WORLD_FLAVOURS 20 /* different arguments */
 
 struct world;
@@ -71,6 +72,11 @@ void world_come(struct world *w, unsigned place);
 void world_leave(struct world *w, unsigned place);
 /* asked: kind, id, times, idempotent; of its args only their length, which is 1 + flavour. l: NULL, or a lease of c. */
 void world_submit(struct world *w, struct world_caller *c, const struct request_spec *asked, struct lease *l);
+/* The same in a session of the caller's user, which is opened if need be; kind: also REQUEST_PUT and REQUEST_DELETE. */
+void world_submit_in(struct world *w, struct world_caller *c, const struct request_spec *asked, unsigned session);
+/* session.open: takes up a lost one again. */
+void world_open(struct world *w, struct world_caller *c, unsigned session, bool reset);
+void world_close(struct world *w, struct world_caller *c, unsigned session);
 void world_checkin(struct world *w, struct lease *l);
 /* It closes its end of a socket. */
 void world_hang_up(struct world *w, struct world_socket *s);

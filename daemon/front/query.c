@@ -1,0 +1,127 @@
+#include "daemon/front/query.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "daemon/front/client.h"
+#include "daemon/front/reply.h"
+#include "daemon/front/server.h"
+#include "daemon/pool/account.h"
+#include "daemon/pool/lease.h"
+#include "daemon/pool/session.h"
+
+void query_fail(const struct query *q, enum error_code code, const char *format, ...)
+{
+	char message[sizeof(((struct outcome *)0)->message)];
+	struct outcome o;
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vsnprintf(message, sizeof(message), format, ap); /* a cut message is still a message */
+	va_end(ap);
+	outcome_error(&o, code, "%s", message);
+	o.executed = EXECUTED_NEVER;
+	reply_error(q->client, &q->id, &o);
+}
+
+struct pool *query_find_pool(const struct query *q)
+{
+	const struct client *c = q->client;
+	struct pool *p = client_find_pool(c, q->params.pool);
+	char list[512], quoted[300];
+
+	if (p)
+		return query_may(q, p) ? p : NULL;
+	query_fail(q, ERROR_UNKNOWN_POOL, "no pool \"%s\"; there are: %s",
+		   envelope_quote(q->params.pool, quoted, sizeof(quoted)), client_pool_list(c, list, sizeof(list)));
+	return NULL;
+}
+
+bool query_may(const struct query *q, const struct pool *p)
+{
+	enum role role = client_role_on(q->client, p);
+
+	if (role >= q->needs)
+		return true;
+	query_fail(q, ERROR_DENIED, "this needs the role %s on pool %s, uid %u has %s", role_name(q->needs), p->settings->name,
+		   q->client->peer.uid, role_name(role));
+	return false;
+}
+
+struct pool *query_choose_pool(const struct query *q)
+{
+	const struct client *c = q->client;
+	struct pool *p;
+	char list[512];
+
+	if (params_has(&q->params, PARAM_POOL))
+		return query_find_pool(q);
+	p = client_find_pool(c, SPAN_LIT("default"));
+	if (!p)
+		p = client_only_pool(c);
+	if (p)
+		return query_may(q, p) ? p : NULL;
+	query_fail(q, ERROR_BAD_REQUEST, "name a pool: none is called default; there are: %s",
+		   client_pool_list(c, list, sizeof(list)));
+	return NULL;
+}
+
+struct session *query_refuse_unknown_session(const struct query *q, const struct pool *p)
+{
+	char quoted[300];
+
+	query_fail(q, ERROR_SESSION_NOT_FOUND, "no session \"%s\" in pool %s",
+		   envelope_quote(q->params.session, quoted, sizeof(quoted)), p->settings->name);
+	return NULL;
+}
+
+struct session *query_choose_session(const struct query *q, struct pool *p)
+{
+	bool open = !params_has(&q->params, PARAM_OPEN) || q->params.open;
+	struct session *s;
+	struct outcome o;
+
+	s = session_for(p, &q->client->caller, q->params.session, open, &o);
+	if (!s)
+		reply_error(q->client, &q->id, &o);
+	return s;
+}
+
+struct request_spec query_spec(const struct query *q, enum request_kind kind)
+{
+	const struct params *a = &q->params;
+
+	return (struct request_spec){
+		.kind = kind,
+		.id = q->id,
+		.received = q->received,
+		.body = *q->body,
+		.target = a->target,
+		.args = a->args,
+		.traceparent = a->traceparent,
+		.timeout = a->timeout_ms * NS_PER_MS,
+		.queue_timeout = a->queue_timeout_ms * NS_PER_MS,
+		.ttl = a->ttl_ms * NS_PER_MS,
+		.want_meta = a->meta,
+		.idempotent = a->idempotent,
+		.direct = a->direct,
+	};
+}
+
+bool query_may_submit(const struct query *q, enum request_kind kind)
+{
+	struct client *c = q->client;
+	const struct account *a = c->caller.account;
+	struct outcome o;
+
+	if (client_has_id(c, q->id)) {
+		query_fail(q, ERROR_DUPLICATE_ID, "request id %llu is in flight on this connection already",
+			   (unsigned long long)q->id);
+		return false;
+	}
+	if (!account_may_submit(a, q->body->span.len, &o) || (kind == REQUEST_CHECKOUT && !account_may_lease(a, &o))) {
+		reply_error(c, &q->id, &o);
+		return false;
+	}
+	return true;
+}

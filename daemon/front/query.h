@@ -1,0 +1,42 @@
+/* One request of a client as its method sees it, and what methods have in common: to find what it names, submit, refuse. */
+#pragma once
+
+#include "daemon/pool/request.h"
+#include "proto/methods.h"
+
+struct client;
+struct lease;
+struct pool;
+struct session;
+
+/* Valid during the call of its method. */
+struct query {
+	struct client *client;
+	uint64_t id;
+	uint64_t received; /* ns */
+	const struct slice *body;
+	enum role needs; /* what its method needs, on the pool that it concerns */
+	struct params params;
+};
+
+/* Answers q with an error of the given code. */
+void query_fail(const struct query *q, enum error_code code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* In what follows NULL and false mean: not to be had, and q is answered. */
+
+/* The pool that q's params name, and may use. */
+struct pool *query_find_pool(const struct query *q);
+/* Does the client have the role on p that q's method needs? */
+bool query_may(const struct query *q, const struct pool *p);
+/* The named pool, else "default", else the only one. */
+struct pool *query_choose_pool(const struct query *q);
+/* The session that q's params name; it is opened if it may be. */
+struct session *query_choose_session(const struct query *q, struct pool *p);
+
+/* NULL, after it was answered that there is no such session. */
+struct session *query_refuse_unknown_session(const struct query *q, const struct pool *p);
+
+/* Its id is free, and its user has room for it. */
+bool query_may_submit(const struct query *q, enum request_kind kind);
+struct request_spec query_spec(const struct query *q, enum request_kind kind);

@@ -1,0 +1,365 @@
+#include "daemon/pool/session.h"
+
+#include <stdio.h>
+#include <utlist.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/pool/account.h"
+#include "daemon/pool/affinity.h"
+#include "daemon/pool/caller.h"
+#include "daemon/pool/launch.h"
+#include "daemon/pool/lease.h"
+#include "daemon/pool/pool.h"
+#include "daemon/pool/request.h"
+#include "daemon/pool/session_values.h"
+#include "daemon/pool/worker.h"
+
+#define KEY_MAX (sizeof(uid_t) + 256)
+
+bool session_is_strict(const struct session *s)
+{
+	return !s->pool->settings->affinity_prefer;
+}
+
+uint64_t session_expires(const struct session *s)
+{
+	return s->ttl ? s->used + s->ttl : LOOP_NEVER;
+}
+
+/* --- the table --- */
+
+static size_t key_make(uint8_t key[KEY_MAX], uid_t uid, struct span name)
+{
+	memcpy(key, &uid, sizeof(uid));
+	memcpy(key + sizeof(uid), name.p, name.len);
+	return sizeof(uid) + name.len;
+}
+
+struct session *session_find(const struct pool *p, uid_t uid, struct span name)
+{
+	uint8_t key[KEY_MAX];
+	size_t len = key_make(key, uid, name);
+	struct session *s;
+
+	HASH_FIND(hh, p->sessions, key, len, s);
+	return s;
+}
+
+static void session_release(struct loop_grave *g)
+{
+	free(container_of(g, struct session, grave));
+}
+
+static void session_unlist(struct session *s)
+{
+	HASH_DEL(s->pool->sessions, s);
+	s->listed = false;
+	loop_timer_stop(&s->timer);
+}
+
+/* The end of it, when nothing needs it any more. */
+static void session_maybe_end(struct session *s)
+{
+	struct pool *p = s->pool;
+
+	if (s->listed || !s->closed || s->n_requests || s->lease)
+		return;
+	affinity_unbind(s);
+	values_clear(&s->values);
+	account_release_session(s->account);
+	if (s->due)
+		DL_DELETE2(p->sessions_due, s, due_prev, due_next);
+	s->due = false;
+	p->n_sessions--;
+	LOG(DEBUG, "session.end", KV("pool", p->settings->name), KV("session", s->name), KV("uid", s->uid));
+	loop_bury(p->loop, &s->grave, session_release);
+}
+
+static bool session_is_used(const struct session *s)
+{
+	return s->n_requests || s->lease;
+}
+
+static void session_on_timer(struct loop_timer *t)
+{
+	struct session *s = container_of(t, struct session, timer);
+	uint64_t now = loop_now(s->pool->loop);
+
+	if (session_is_used(s)) {
+		loop_timer_set(t, now + s->ttl);
+	} else if (now < session_expires(s)) {
+		loop_timer_set(t, session_expires(s));
+	} else {
+		s->pool->stats.sessions_expired++;
+		session_close(s);
+	}
+}
+
+static void session_set_ttl(struct session *s, uint64_t ttl)
+{
+	s->ttl = ttl;
+	s->used = loop_now(s->pool->loop);
+	loop_timer_set(&s->timer, session_expires(s));
+}
+
+static bool session_may_be_new(struct pool *p, struct caller *c, struct outcome *o)
+{
+	unsigned max = p->settings->max_sessions;
+
+	if (p->state != POOL_RUNNING)
+		outcome_error(o, ERROR_DRAINING, "the daemon is shutting down; no session is opened");
+	else if (max && p->n_sessions >= max)
+		outcome_error(o, ERROR_QUOTA, "pool %s has %u sessions, max_sessions is %u", p->settings->name,
+			      p->n_sessions, max);
+	else
+		return account_may_open(c->account, o);
+	return false;
+}
+
+static struct session *session_new(struct pool *p, struct caller *c, struct span name, uint64_t ttl, struct outcome *o)
+{
+	struct session *s;
+
+	if (!session_may_be_new(p, c, o))
+		return NULL;
+	s = mem_new(sizeof(*s) + sizeof(uid_t) + name.len + 1);
+	s->id = ++p->registry->last_session;
+	s->uid = c->uid;
+	s->pool = p;
+	s->listed = true;
+	s->account = c->account;
+	account_charge_session(s->account);
+	s->key_len = key_make(s->key, c->uid, name);
+	s->name = (const char *)s->key + sizeof(uid_t);
+	loop_timer_init(&s->timer, p->loop, session_on_timer);
+	session_set_ttl(s, ttl ? ttl : p->settings->session_ttl);
+	HASH_ADD_KEYPTR(hh, p->sessions, s->key, s->key_len, s);
+	p->n_sessions++;
+	p->stats.sessions++;
+	LOG(DEBUG, "session.new", KV("pool", p->settings->name), KV("session", s->name), KV("uid", s->uid));
+	return s;
+}
+
+static struct session *session_refuse_lost(const struct session *s, struct outcome *o)
+{
+	outcome_error(o, ERROR_SESSION_LOST, "session \"%s\" is lost: %s; session.open begins it anew", s->name, s->how);
+	o->session = s->name;
+	return NULL;
+}
+
+struct session *session_for(struct pool *p, struct caller *c, struct span name, bool open, struct outcome *o)
+{
+	struct session *s = session_find(p, c->uid, name);
+	char quoted[300];
+
+	if (!s && open)
+		return session_new(p, c, name, 0, o);
+	if (!s) {
+		outcome_error(o, ERROR_SESSION_NOT_FOUND, "no session \"%s\" in pool %s",
+			      envelope_quote(name, quoted, sizeof(quoted)), p->settings->name);
+		return NULL;
+	}
+	if (s->lost)
+		return session_refuse_lost(s, o);
+	if (s->lease && s->lease->caller != c) {
+		outcome_error(o, ERROR_SESSION_BUSY, "session \"%s\" is leased by another connection", s->name);
+		return NULL;
+	}
+	s->used = loop_now(p->loop);
+	return s;
+}
+
+struct session *session_open(struct pool *p, struct caller *c, struct span name, uint64_t ttl, bool reset, bool *fresh,
+			     struct outcome *o)
+{
+	struct session *s = session_find(p, c->uid, name);
+
+	*fresh = !s || s->lost;
+	if (!s)
+		return session_new(p, c, name, ttl, o);
+	if (s->lease && s->lease->caller != c)
+		return session_for(p, c, name, false, o); /* which says so */
+	if (reset && s->n_requests) {
+		outcome_error(o, ERROR_SESSION_BUSY, "session \"%s\" has calls that wait or run: reset it after them", s->name);
+		return NULL;
+	}
+	s->lost = false;
+	if (reset) {
+		values_clear(&s->values);
+		s->holder = 0;
+	}
+	session_set_ttl(s, ttl ? ttl : s->ttl);
+	return s;
+}
+
+void session_close(struct session *s)
+{
+	struct pool *p = s->pool;
+	struct request_spec spec = { .kind = REQUEST_CLOSE, .received = loop_now(p->loop), .session = s };
+
+	session_unlist(s);
+	if (p->state == POOL_RUNNING && (s->n_requests || affinity_has_hook(s))) {
+		spec.id = ++p->last_own;
+		request_enqueue(request_new(p, &p->self, &spec));
+	} else {
+		s->closed = true;
+	}
+	session_maybe_end(s);
+}
+
+/* --- turns --- */
+
+static void session_mark(struct session *s)
+{
+	if (!s->due) {
+		s->due = true;
+		DL_APPEND2(s->pool->sessions_due, s, due_prev, due_next);
+	}
+	pool_mark(s->pool);
+}
+
+void session_remove(struct request *r)
+{
+	struct session *s = r->session;
+
+	DL_DELETE2(s->waiting, r, session_prev, session_next);
+	s->n_waiting--;
+	s->pool->n_in_sessions--;
+	r->in_session = false;
+}
+
+static void session_finish_close(struct request *r)
+{
+	static const uint8_t nil[] = { 0xc0 };
+	struct outcome o;
+
+	outcome_value(&o, (struct slice){ .span = { .p = nil, .len = 1 } });
+	request_finish(r, &o);
+}
+
+/* Its head has its turn. */
+static void session_begin(struct session *s)
+{
+	struct request *r = s->head;
+
+	if (request_is_edit(r))
+		session_edit(r);
+	else if (r->kind == REQUEST_CLOSE && !affinity_has_hook(s))
+		session_finish_close(r);
+	else
+		affinity_queue(r);
+}
+
+static void session_advance(struct session *s)
+{
+	while (!s->head && s->waiting && !s->lease) {
+		s->head = s->waiting;
+		session_remove(s->head);
+		session_begin(s);
+	}
+}
+
+void session_push(struct session *s, struct request *r)
+{
+	r->state = REQUEST_QUEUED;
+	r->in_session = true;
+	DL_APPEND2(s->waiting, r, session_prev, session_next);
+	s->n_waiting++;
+	s->pool->n_in_sessions++;
+	session_advance(s);
+}
+
+void session_note_finished(struct request *r)
+{
+	struct session *s = r->session;
+
+	s->n_requests--;
+	s->used = loop_now(s->pool->loop);
+	if (r->kind == REQUEST_CLOSE)
+		s->closed = true;
+	if (r->worker && !slot_is_free(r->worker))
+		s->holder = 0; /* it may yet write to its copy what is not committed */
+	if (s->head == r) {
+		s->head = NULL;
+		session_mark(s);
+	}
+	session_maybe_end(s);
+}
+
+void session_note_lease_ended(struct session *s)
+{
+	s->lease = NULL;
+	s->used = loop_now(s->pool->loop);
+	session_mark(s);
+	session_maybe_end(s);
+}
+
+void sessions_advance(struct pool *p)
+{
+	while (p->sessions_due) {
+		struct session *s = p->sessions_due;
+
+		DL_DELETE2(p->sessions_due, s, due_prev, due_next);
+		s->due = false;
+		session_advance(s);
+	}
+}
+
+/* --- losing --- */
+
+static void session_fail(struct request *r)
+{
+	struct outcome o;
+
+	if (r->kind == REQUEST_CLOSE) {
+		session_finish_close(r);
+		return;
+	}
+	(void)session_refuse_lost(r->session, &o);
+	request_finish(r, &o);
+}
+
+static void session_lose(struct session *s, const char *how)
+{
+	struct pool *p = s->pool;
+
+	s->lost = true;
+	(void)snprintf(s->how, sizeof(s->how), "%s", how); /* cut: for people */
+	p->stats.sessions_lost += s->listed;
+	LOG(INFO, "session.lost", KV("pool", p->settings->name), KV("session", s->name), KV("uid", s->uid),
+	    KV("reason", how), KV("waiting", s->n_waiting));
+	if (s->head && s->head->state == REQUEST_QUEUED)
+		session_fail(s->head);
+	while (s->waiting)
+		session_fail(s->waiting);
+}
+
+void session_note_worker_gone(struct session *s, const char *how)
+{
+	if (session_is_strict(s))
+		session_lose(s, how);
+	else if (s->head && s->head->kind == REQUEST_CLOSE && s->head->state == REQUEST_QUEUED)
+		session_finish_close(s->head);
+}
+
+void sessions_fail_waiting(struct pool *p, void (*fail)(struct request *r))
+{
+	struct request *r, *next;
+
+	DL_FOREACH_SAFE2 (p->requests, r, next, pool_next) {
+		if (r->in_session)
+			fail(r);
+	}
+}
+
+void sessions_deinit(struct pool *p)
+{
+	struct session *s, *next;
+
+	HASH_ITER(hh, p->sessions, s, next)
+		session_close(s);
+	if (p->n_sessions)
+		LOG_BUG("a pool ends with sessions in it");
+}

@@ -1,0 +1,82 @@
+/*
+ * A session: calls of one uid under one name, which run one after the other, and values that the daemon keeps for them.
+ * With strict affinity all of them run in one worker process, and the session is lost with it; with prefer they go to the
+ * worker of the last one if it is free.
+ *
+ * A session has one request at most whose turn it is, its head: that one waits in a queue (the worker's own when the session
+ * is bound to it, else the pool's) or runs. All others wait in the session. Owned by its pool, found by (uid, name).
+ */
+#pragma once
+
+#include "daemon/base/hash.h"
+#include "daemon/io/loop.h"
+#include "daemon/pool/values.h"
+
+struct account;
+struct caller;
+struct lease;
+struct outcome;
+struct pool;
+struct request;
+struct worker;
+
+#define SESSION_TEXT 400
+
+struct session {
+	uint64_t id; /* daemon-wide, never reused */
+	uid_t uid;
+	struct pool *pool;
+	bool listed; /* it is found by its name; one that was closed goes on until its requests have ended */
+	bool closed; /* its hooks are running, or have run, or there are none */
+	bool lost;   /* strict: its worker is gone, until it is opened again */
+	struct worker *worker; /* borrows: of the last call; strict: it is bound to that one; NULL when there is none */
+	struct session *worker_prev, *worker_next;
+	uint64_t generation; /* of that worker; 0: none yet */
+	uint64_t holder;     /* id of the worker that has the values as they are now; 0: none */
+	uint64_t sends;      /* how often they were sent */
+	struct values values;
+	struct request *head;    /* borrows: request_finish() cuts it */
+	struct request *waiting; /* list; borrows */
+	unsigned n_waiting, n_requests;
+	struct lease *lease;     /* borrows: lease_end() cuts it */
+	uint64_t used, ttl;      /* ns: last used; 0: no limit */
+	struct loop_timer timer; /* may go off too early: cheaper than arming it at each use */
+	struct account *account; /* borrows: charged with this session */
+	bool due;                /* its next request may have its turn: see session_advance() */
+	struct session *due_prev, *due_next;
+	char how[SESSION_TEXT];  /* lost: what ended its worker */
+	UT_hash_handle hh;
+	struct loop_grave grave;
+	size_t key_len;
+	const char *name; /* NUL-terminated, in key */
+	uint8_t key[];    /* uid, name */
+};
+
+bool session_is_strict(const struct session *s);
+/* ns when it ends if it is not used; LOOP_NEVER. */
+uint64_t session_expires(const struct session *s);
+
+struct session *session_find(const struct pool *p, uid_t uid, struct span name);
+/* The session for a call of c: the one that there is, or a new one. NULL: *o says why (session_not_found when `open` is
+ * false, session_lost, session_busy, quota, draining). */
+struct session *session_for(struct pool *p, struct caller *c, struct span name, bool open, struct outcome *o);
+/* The same for session.open, which takes a lost one up again. ttl in ns, 0: the pool's. *fresh: it was not there, or lost. */
+struct session *session_open(struct pool *p, struct caller *c, struct span name, uint64_t ttl, bool reset, bool *fresh,
+			     struct outcome *o);
+/* Its name is free at once; hooks run in its worker when its requests have ended. */
+void session_close(struct session *s);
+
+/* r, of this session, waits for its turn. */
+void session_push(struct session *s, struct request *r);
+/* r, which waits in its session, does so no more. */
+void session_remove(struct request *r);
+/* r, of a session, is at its end. */
+void session_note_finished(struct request *r);
+void session_note_lease_ended(struct session *s);
+/* Its worker is gone, and it has none now: a strict one is lost. how: for people. */
+void session_note_worker_gone(struct session *s, const char *how);
+/* Once per turn: gives the next requests of sessions their turn. */
+void sessions_advance(struct pool *p);
+/* All waiting requests of sessions end with `fail`. */
+void sessions_fail_waiting(struct pool *p, void (*fail)(struct request *r));
+void sessions_deinit(struct pool *p);
