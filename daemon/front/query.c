@@ -10,6 +10,19 @@
 #include "daemon/pool/lease.h"
 #include "daemon/pool/session.h"
 
+void query_refuse(const struct query *q, const struct outcome *why)
+{
+	char session[PARAM_NAME_MAX + 1];
+	struct outcome o = *why;
+
+	if (params_has(&q->params, PARAM_SESSION)) {
+		memcpy(session, q->params.session.p, q->params.session.len);
+		session[q->params.session.len] = '\0';
+		o.session = session;
+	}
+	reply_error(q->client, &q->id, &o);
+}
+
 void query_fail(const struct query *q, enum error_code code, const char *format, ...)
 {
 	char message[sizeof(((struct outcome *)0)->message)];
@@ -21,7 +34,7 @@ void query_fail(const struct query *q, enum error_code code, const char *format,
 	va_end(ap);
 	outcome_error(&o, code, "%s", message);
 	o.executed = EXECUTED_NEVER;
-	reply_error(q->client, &q->id, &o);
+	query_refuse(q, &o);
 }
 
 struct pool *query_find_pool(const struct query *q)
@@ -83,7 +96,7 @@ struct session *query_choose_session(const struct query *q, struct pool *p)
 
 	s = session_for(p, &q->client->caller, q->params.session, open, &o);
 	if (!s)
-		reply_error(q->client, &q->id, &o);
+		query_refuse(q, &o);
 	return s;
 }
 
@@ -120,7 +133,7 @@ bool query_may_submit(const struct query *q, enum request_kind kind)
 		return false;
 	}
 	if (!account_may_submit(a, q->body->span.len, &o) || (kind == REQUEST_CHECKOUT && !account_may_lease(a, &o))) {
-		reply_error(c, &q->id, &o);
+		query_refuse(q, &o);
 		return false;
 	}
 	return true;

@@ -6,6 +6,7 @@
 
 struct client;
 struct lease;
+struct outcome;
 struct pool;
 struct session;
 
@@ -19,6 +20,8 @@ struct query {
 	struct params params;
 };
 
+/* Answers q with this error, and says which session q named. */
+void query_refuse(const struct query *q, const struct outcome *why);
 /* Answers q with an error of the given code. */
 void query_fail(const struct query *q, enum error_code code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

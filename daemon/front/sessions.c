@@ -47,9 +47,10 @@ void method_session_open(struct query *q)
 
 	if (!find_session(q, &p, &s))
 		return;
-	s = session_open(p, &q->client->caller, q->params.session, q->params.ttl_ms * NS_PER_MS, q->params.reset, &fresh, &o);
+	s = session_open(p, &q->client->caller, q->params.session, q->params.ttl_ms * NS_PER_MS, q->params.reset,
+			 &fresh, &o);
 	if (!s) {
-		reply_error(q->client, &q->id, &o);
+		query_refuse(q, &o);
 		return;
 	}
 	view_begin(&v, q);
@@ -213,7 +214,7 @@ void method_sessions(struct query *q)
 
 static void pack_lease(struct view *v, const struct lease *l)
 {
-	msgpack_pack_map(&v->pk, 10);
+	msgpack_pack_map(&v->pk, 11);
 	pack_kv_uint(&v->pk, "lease", l->id);
 	pack_kv_text(&v->pk, "pool", l->worker->pool->settings->name);
 	pack_kv_uint(&v->pk, "worker", l->worker->id);
@@ -221,6 +222,7 @@ static void pack_lease(struct view *v, const struct lease *l)
 	pack_kv_uint(&v->pk, "client", l->caller->id);
 	pack_kv_uint(&v->pk, "uid", l->caller->uid);
 	pack_kv_text(&v->pk, "session", l->session ? l->session->name : NULL);
+	pack_kv_bool(&v->pk, "direct", l->direct != NULL);
 	pack_kv_uint(&v->pk, "age_ms", (v->now - l->begun) / NS_PER_MS);
 	view_pack_left(v, "expires_ms", l->expires);
 	pack_kv_uint(&v->pk, "waiting", l->n_waiting);

@@ -50,6 +50,8 @@ void lease_advance(struct lease *l)
 {
 	enum poison_verdict verdict = POISON_REFUSE; /* or anything else after which the next may have its turn */
 
+	while (l->waiting && l->direct) /* calls over its socket do not see the values */
+		session_edit(l->waiting);
 	while (verdict == POISON_REFUSE && l->waiting && worker_can_be_sent(l->worker)) {
 		if (request_is_edit(l->waiting)) {
 			session_edit(l->waiting);

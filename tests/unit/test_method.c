@@ -166,6 +166,26 @@ START_TEST(a_worker_that_never_was_and_one_that_is_forgotten_have_no_stack)
 	}
 END_TEST
 
+START_TEST(a_refusal_says_which_session_was_named)
+	{
+		struct desk d;
+		char answer[1024];
+
+		desk_init(&d);
+		d.server.clients->speaks = true;
+		ck_assert_ptr_nonnull(strstr(desk_tell(&d,
+						       SPAN_LIT("\x94\x00\x01\xabsession.get\x91\x82"
+								"\xa7session\xa4"
+								"cart"
+								"\xa4pool\xa4"
+								"fast"),
+						       answer),
+					     "\xa7session\xa4"
+					     "cart"));
+		desk_deinit(&d);
+	}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("method");
@@ -179,6 +199,7 @@ int main(void)
 	tcase_add_test(t, a_stack_is_shown_to_admins_only);
 	tcase_add_test(t, a_stack_is_that_of_a_worker);
 	tcase_add_test(t, a_worker_that_never_was_and_one_that_is_forgotten_have_no_stack);
+	tcase_add_test(t, a_refusal_says_which_session_was_named);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);

@@ -98,8 +98,8 @@ START_TEST(every_key_of_the_table_is_known)
 			msgpack_pack_nil(&m.pk);
 		}
 		ck_assert_msg(params_parse(map_span(&m), ALL, "x", &p, &c), "%s", c.message);
-		ck_assert_uint_eq(p.has,
-				  PARAM_BIT(PARAM_ARGS) | PARAM_BIT(PARAM_TYPE)); /* nil is a value where any is */
+		ck_assert_uint_eq(p.has, PARAM_BIT(PARAM_ARGS) | PARAM_BIT(PARAM_TYPE) |
+						 PARAM_BIT(PARAM_VALUES)); /* nil is a value where any is */
 		msgpack_sbuffer_destroy(&m.buf);
 	}
 END_TEST
@@ -121,8 +121,8 @@ START_TEST(fault_11_an_unknown_key_names_what_is_accepted)
 		map_start(&m, 1);
 		pack_kv_uint(&m.pk, "tiemout_ms\x1b", 5);
 		check_refused(&m, method_info(METHOD_execute)->keys,
-			      "execute takes no key \"tiemout_ms\\x1b\"; accepted: target args pool lease timeout_ms "
-			      "queue_timeout_ms meta traceparent idempotent");
+			      "execute takes no key \"tiemout_ms\\x1b\"; accepted: target args pool session lease "
+			      "timeout_ms queue_timeout_ms meta traceparent idempotent open");
 	}
 END_TEST
 

@@ -80,7 +80,8 @@ def test_every_code_has_both_shapes(code: ErrorLine) -> None:
         assert (kind, result) == (1, None)
         assert (error["code"], error["executed"]) == (code.name, code.executed)
         assert error["message"]
-        assert set(error) <= {"code", "message", "executed", "retry_after_ms", "pool", "worker", "phase", "cause"}
+        assert set(error) <= {"code", "message", "executed", "retry_after_ms", "pool", "worker", "session", "phase",
+                              "cause"}
         kind, _, text, result = msgpack.unpackb(body_of(vectors[f"{code.name} string {framing}"]))
         assert (kind, result) == (1, None)
         match = re.fullmatch(r"(\w+): (.*) \(executed: (never|maybe|yes)\)", text)
