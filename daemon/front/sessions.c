@@ -222,7 +222,7 @@ static void pack_lease(struct view *v, const struct lease *l)
 	pack_kv_uint(&v->pk, "client", l->caller->id);
 	pack_kv_uint(&v->pk, "uid", l->caller->uid);
 	pack_kv_text(&v->pk, "session", l->session ? l->session->name : NULL);
-	pack_kv_bool(&v->pk, "direct", l->direct != NULL);
+	pack_kv_bool(&v->pk, "direct", l->direct);
 	pack_kv_uint(&v->pk, "age_ms", (v->now - l->begun) / NS_PER_MS);
 	view_pack_left(v, "expires_ms", l->expires);
 	pack_kv_uint(&v->pk, "waiting", l->n_waiting);
