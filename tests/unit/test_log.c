@@ -141,15 +141,17 @@ START_TEST(fault_119_json_escapes_what_json_must_escape)
 }
 END_TEST
 
-/* Every length around the limit: the line is whole, under PIPE_BUF, and says that it was cut if it was. */
-static void check_long_lines(enum log_format format, const char *end, const char *mark, char fill)
+/* Each length around the limit, and some others: the line is whole, under PIPE_BUF, and says that it was cut if it was.
+ * width: of `fill` in the line. */
+static void check_long_lines(enum log_format format, const char *end, const char *mark, char fill, size_t width)
 {
 	char value[5000];
+	size_t whole = 0, cut = 0; /* the longest, the shortest */
 
 	sink_pipe(&the_sink);
 	log_open(format, LOG_LEVEL_DEBUG);
 	memset(value, fill, sizeof(value));
-	for (size_t n = 1; n <= sizeof(value); n += n < 900 ? 300 : 1) {
+	for (size_t n = 1; n <= sizeof(value); n += n * width + 400 > PIPE_BUF && n * width < PIPE_BUF ? 1 : 50) {
 		const char *line;
 		size_t len;
 
@@ -161,21 +163,26 @@ static void check_long_lines(enum log_format format, const char *end, const char
 		ck_assert_str_eq(line + len - strlen(end), end);
 		ck_assert(strstr(line, mark) || strstr(line, "next"));
 		ck_assert(n < 4096 || strstr(line, mark));
+		if (!strstr(line, mark))
+			whole = n;
+		else if (!cut)
+			cut = n;
 	}
+	ck_assert_uint_le(cut, whole + 1); /* no length between them was left out */
 	log_close();
 }
 
 START_TEST(log_text_line_is_cut_below_pipe_buf_and_says_so)
 {
-	check_long_lines(LOG_FORMAT_TEXT, "\n", " cut=true\n", 'v');
-	check_long_lines(LOG_FORMAT_TEXT, "\n", "\" cut=true\n", '\x01');
+	check_long_lines(LOG_FORMAT_TEXT, "\n", " cut=true\n", 'v', 1);
+	check_long_lines(LOG_FORMAT_TEXT, "\n", "\" cut=true\n", '\x01', 4);
 }
 END_TEST
 
 START_TEST(log_json_line_is_cut_below_pipe_buf_and_stays_json)
 {
-	check_long_lines(LOG_FORMAT_JSON, "}\n", "\",\"cut\":true}\n", 'v');
-	check_long_lines(LOG_FORMAT_JSON, "}\n", "\",\"cut\":true}\n", '"');
+	check_long_lines(LOG_FORMAT_JSON, "}\n", "\",\"cut\":true}\n", 'v', 1);
+	check_long_lines(LOG_FORMAT_JSON, "}\n", "\",\"cut\":true}\n", '"', 2);
 }
 END_TEST
 
