@@ -156,7 +156,8 @@ static unsigned running_like(struct world *w, const struct sim_child *c, unsigne
 	return n;
 }
 
-/* It counts when the worker crashed, or was killed for its deadline. */
+/* It counts when the worker crashed, or was killed for its deadline. What it wrote before and the daemon has not read is no
+ * reply to the call in its hand: the daemon finds that first, and ends it for the broken protocol whatever it died of. */
 static void note_kill(struct world *w, const struct sim_child *c)
 {
 	unsigned limit = w->stage.settings.poison_kills, flavour = find_record(w, c->call)->flavour;
@@ -167,7 +168,7 @@ static void note_kill(struct world *w, const struct sim_child *c)
 		if (dead->proc.pid == c->pid)
 			break;
 	}
-	if (!limit || !dead || dead->slot.call != c->call ||
+	if (!limit || !dead || dead->slot.call != c->call || c->calls.messages ||
 	    (dead->state == WORKER_STOPPING && dead->why != WORKER_WHY_DEADLINE))
 		return;
 	if (!k->n || now(w) >= k->last + POISON_MEMORY)

@@ -197,6 +197,25 @@ START_TEST(a_worker_that_dies_idle_poisons_nothing)
 }
 END_TEST
 
+/* Whose bytes it has mixed up is not known: they may be those of a call before. */
+START_TEST(a_worker_that_broke_the_protocol_poisons_nothing_even_when_it_crashes_then)
+{
+	struct scene sc;
+	struct sim_child *c;
+
+	begin(&sc, 1, 1);
+	execute(&sc, 1, 1, SMALL);
+	c = child_of(&sc, 1);
+	sim_child_reply(c, c->call + 1);
+	sim_child_die(c, 0, SIGSEGV);
+	scene_pass(&sc, 200 * MS);
+	ck_told(&sc.one, 1, ERROR_WORKER_PROTOCOL, EXECUTED_MAYBE);
+	execute(&sc, 2, 1, SMALL);
+	ck_assert(runs(&sc, 2));
+	scene_end(&sc);
+}
+END_TEST
+
 START_TEST(a_success_wipes_out_what_was_before)
 {
 	struct scene sc;
@@ -493,7 +512,8 @@ RUN_SUITE("poison", fault_48_after_k_kills_the_call_is_refused_at_once, fault_48
 	  fault_48_arguments_that_were_not_kept_are_known_again,
 	  fault_48_a_kill_at_the_deadline_counts_when_the_call_was_answered_before,
 	  a_cancelled_call_that_is_killed_does_not_count, a_cancelled_call_that_crashes_counts,
-	  a_worker_that_dies_idle_poisons_nothing, a_success_wipes_out_what_was_before,
+	  a_worker_that_dies_idle_poisons_nothing,
+	  a_worker_that_broke_the_protocol_poisons_nothing_even_when_it_crashes_then, a_success_wipes_out_what_was_before,
 	  it_is_forgotten_after_ten_minutes_without_a_death, after_a_kill_no_more_run_at_once_than_may_still_die,
 	  those_that_were_held_run_when_one_succeeds, the_next_that_was_held_runs_when_one_fails_without_a_death,
 	  those_that_were_held_are_refused_with_the_last_kill, one_that_is_held_can_be_cancelled_and_times_out,
