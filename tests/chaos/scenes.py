@@ -236,7 +236,7 @@ class Client:
         asked = [
             link.ask("ping"),
             link.ask("execute", target="run", pool="nowhere"),
-            link.ask("checkout", type="session"),
+            link.ask("checkout", type="shared"),
             link.ask("execute", target="run", pool="stub", lease=2**40 + self.rng.randrange(100)),
             link.ask("checkin", lease=2**40),
         ]

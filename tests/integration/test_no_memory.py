@@ -43,10 +43,10 @@ def test_fault_98_a_reply_that_there_is_no_memory_for_is_told_overloaded(start_d
         assert [w["why"] for w in c.call("workers") if w["state"] == "dead"] == ["no_memory"]
 
 
-def test_a_session_checkout_is_refused_with_what_is_accepted(start_daemon: Callable[..., Daemon]) -> None:
+def test_a_session_checkout_without_a_session_is_refused(start_daemon: Callable[..., Daemon]) -> None:
     with start_daemon({"default": pool("nasty", 1)}).client() as c:
         error = c.fail("checkout", type="session")
-        assert error.code == "invalid_checkout_type" and '"anonymous"' in error.message
+        assert error.code == "bad_request" and "needs session" in error.message
         c.send([1, 7, None, None])
         error = c.wait_error(7)
         assert error.code == "bad_request" and "asks nothing of its clients" in error.message
