@@ -343,7 +343,7 @@ $(PIDFDS): $(call obj,tests/faults/pidfds.c)
 $(call obj,tests/faults/pidfds.c): PART = -fPIC
 
 check-faults: $(PRODUCT) ## 200 single allocations of a real daemon fail, chosen by chance (PYPOOL_SEED chooses)
-	@PYPOOL_MALLOC_FAULTS=200 $(PYTEST) -s tests/integration/test_failing_malloc.py
+	@PYPOOL_MALLOC_FAULTS=200 $(PYTEST) -s -o faulthandler_timeout=900 tests/integration/test_failing_malloc.py
 
 # gcc's own execve() writes the counters down and then leaves the daemon's alone, whose memory the child shares.
 COVERAGE_MAKE = $(MAKE) CC=gcc SANITIZE= BUILD=build-cov EXTRA_CFLAGS='--coverage -fno-builtin-execve -O1 -U_FORTIFY_SOURCE' \
