@@ -214,7 +214,7 @@ static void world_close_server(struct world *w)
 {
 	server_close(&w->server);
 	world_settle(w);
-	MUST(!w->server.n_clients && !w->registry.accounts, "%u clients are left", w->server.n_clients);
+	MUST(!w->server.n_clients && !w->registry.n_connected, "%u clients are left", w->server.n_clients);
 	for (unsigned i = 0; i < WORLD_USERS; i++) {
 		MUST(!user_is_there(&w->users[i]) || w->users[i].over, "client %u is not closed", i);
 		user_deinit(&w->users[i]);
@@ -230,6 +230,7 @@ void world_end(struct world *w)
 	server_deinit(&w->server);
 	for (unsigned i = 0; i < w->n_pools; i++)
 		pool_free(w->pools[i]);
+	still_loop_settle(w->loop); /* what they have buried */
 	gate_deinit(&w->gate);
 	MUST(!still_loop_leftovers(w->loop), "something is still watched, armed or marked");
 	w->loop = loop_free(w->loop);
