@@ -11,6 +11,7 @@
 #include "daemon/front/reply.h"
 #include "daemon/front/router.h"
 #include "daemon/front/server.h"
+#include "daemon/pool/account.h"
 #include "daemon/pool/request.h"
 
 #define FLUSH_TIME NS_PER_S
@@ -178,6 +179,13 @@ static void client_on_frame(struct stream *st, struct slice *body)
 		stream_pause(st);
 }
 
+static bool client_may_deliver(struct stream *st)
+{
+	struct client *c = container_of(st, struct client, stream);
+
+	return account_may_take(c->account, loop_turn(c->server->loop));
+}
+
 static void client_on_half_closed(struct stream *st)
 {
 	struct client *c = container_of(st, struct client, stream);
@@ -243,6 +251,7 @@ static void client_on_ended(struct stream *st, enum stream_end why)
 
 static const struct stream_ops stream_ops = {
 	.frame = client_on_frame,
+	.may_deliver = client_may_deliver,
 	.half_closed = client_on_half_closed,
 	.ended = client_on_ended,
 	.drained = client_on_drained,

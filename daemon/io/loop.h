@@ -77,6 +77,8 @@ struct loop_task {
 
 void loop_defer(struct loop *l, struct loop_task *t);
 void loop_flush_later(struct loop *l, struct loop_task *t);
+/* The number of this turn. */
+uint64_t loop_turn(struct loop *l);
 /* Run t in the next turn even if nothing else happens: for work that was cut short to let others run. */
 void loop_next_turn(struct loop *l, struct loop_task *t);
 /* Unmarks, wherever it is marked. */

@@ -260,7 +260,7 @@ static bool stream_parse_one(struct stream *s)
 static void stream_parse(struct stream *s, unsigned *budget)
 {
 	while (stream_is_reading(s) && s->in && s->in_start < s->in_end) {
-		if (*budget == 0) {
+		if (*budget == 0 || (s->ops->may_deliver && !s->ops->may_deliver(s))) {
 			loop_next_turn(s->loop, &s->resume);
 			return;
 		}
@@ -334,7 +334,7 @@ static enum read_result stream_read(struct stream *s)
 static void stream_pump(struct stream *s, unsigned budget)
 {
 	stream_parse(s, &budget);
-	while (budget && stream_is_reading(s)) {
+	while (budget && stream_is_reading(s) && !s->resume.marked) {
 		if (stream_read(s) != READ_SOME)
 			return;
 		stream_parse(s, &budget);

@@ -23,6 +23,8 @@ struct stream;
 struct stream_ops {
 	/* One message. The slice is the callee's to keep (slice_ref) or not; it is dropped after the call. */
 	void (*frame)(struct stream *s, struct slice *body);
+	/* May it deliver one more message in this turn? It counts as one. False: the next turn asks again. NULL: always. */
+	bool (*may_deliver)(struct stream *s);
 	/* The peer will send no more but still reads (SHUT_WR). Not called for workers. May be NULL. */
 	void (*half_closed)(struct stream *s);
 	/* No more input will come; once (and once more when stream_close_flushed() has closed). After STREAM_END_FRAME,

@@ -64,6 +64,11 @@ static void queue_run(struct task_queue *q)
 		t->run(t);
 }
 
+uint64_t loop_turn(struct loop *l)
+{
+	return loop_tasks(l)->turn;
+}
+
 void loop_defer(struct loop *l, struct loop_task *t)
 {
 	queue_push(&loop_tasks(l)->deferred, t);
@@ -99,6 +104,7 @@ void tasks_init(struct tasks *t)
 	queue_init(&t->flushes);
 	queue_init(&t->next);
 	t->graves = NULL;
+	t->turn = 1;
 }
 
 void tasks_mark_next(struct tasks *t, struct loop_task *task)
@@ -108,6 +114,7 @@ void tasks_mark_next(struct tasks *t, struct loop_task *task)
 
 void tasks_begin_turn(struct tasks *t)
 {
+	t->turn++;
 	queue_move_all(&t->deferred, &t->next);
 }
 

@@ -1,6 +1,7 @@
 /*
  * Work that waits for the end of a turn of the loop, and what is buried there: the part of loop.h that is the same in
- * each of its implementations. tasks.c defines loop_defer(), loop_flush_later(), loop_task_cancel() and loop_bury().
+ * each of its implementations. tasks.c defines loop_turn(), loop_defer(), loop_flush_later(), loop_task_cancel() and
+ * loop_bury().
  */
 #pragma once
 
@@ -13,6 +14,7 @@ struct task_queue {
 struct tasks {
 	struct task_queue deferred, flushes, next;
 	struct loop_grave *graves;
+	uint64_t turn; /* number */
 };
 
 /* Each implementation of struct loop says where it has them. */

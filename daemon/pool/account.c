@@ -5,6 +5,8 @@
 #include "daemon/pool/outcome.h"
 #include "daemon/pool/registry.h"
 
+#define MESSAGES_PER_TURN 128
+
 static struct account *account_find(const struct registry *g, uid_t uid)
 {
 	struct account *a;
@@ -58,7 +60,7 @@ struct account *account_add_connection(struct registry *g, uid_t uid)
 {
 	struct account *a = account_get(g, uid);
 
-	a->connections++;
+	g->n_connected += !a->connections++;
 	return a;
 }
 
@@ -69,6 +71,7 @@ void account_remove_caller(struct account *a)
 
 void account_remove_connection(struct account *a)
 {
+	a->registry->n_connected -= a->connections == 1;
 	account_release(a, &a->connections);
 }
 
@@ -77,6 +80,14 @@ unsigned account_connections(const struct registry *g, uid_t uid)
 	const struct account *a = account_find(g, uid);
 
 	return a ? a->connections : 0;
+}
+
+bool account_may_take(struct account *a, uint64_t turn)
+{
+	if (a->turn != turn)
+		a->taken = 0;
+	a->turn = turn;
+	return a->taken++ < MESSAGES_PER_TURN || a->registry->n_connected <= 1;
 }
 
 bool account_may_submit(const struct account *a, size_t bytes, struct outcome *o)

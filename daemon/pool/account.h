@@ -25,6 +25,8 @@ struct account {
 	uid_t uid;
 	struct registry *registry; /* borrows: owns the accounts */
 	unsigned callers;     /* that point here */
+	uint64_t turn;        /* of the loop, the last in which a message was taken */
+	unsigned taken;       /* messages in that turn */
 	unsigned connections; /* with those that only flush their last replies */
 	unsigned calls;       /* checkouts are calls too */
 	unsigned sessions;
@@ -41,6 +43,10 @@ void account_remove_caller(struct account *a);
 void account_remove_connection(struct account *a);
 /* Connections that uid has now. */
 unsigned account_connections(const struct registry *g, uid_t uid);
+
+/* May one more message be taken from its connections in that turn of the loop? It counts as one. When others are connected
+ * too, a uid is not read from without end, on however many connections it sends. */
+bool account_may_take(struct account *a, uint64_t turn);
 
 /* May one more be charged? False: *o says why (quota). */
 bool account_may_submit(const struct account *a, size_t bytes, struct outcome *o);

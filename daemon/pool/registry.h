@@ -17,6 +17,7 @@ struct registry {
 	struct request *by_call;      /* uthash */
 	struct lease *leases;         /* uthash; owns */
 	struct account *accounts;     /* uthash; owns */
+	unsigned n_connected;         /* accounts with connections */
 	struct account_limits limits; /* of each account; none until the daemon sets them */
 };
 
