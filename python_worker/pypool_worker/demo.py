@@ -42,6 +42,14 @@ def echo(value: Any = None) -> Any:
 
 
 @expose
+def collect(item: Any) -> List[Any]:
+    """Adds an item to what this session has collected; all of it. In a session only."""
+    items: List[Any] = current().session.setdefault("items", [])
+    items.append(item)
+    return items
+
+
+@expose
 def sleep(seconds: float) -> str:
     """Blocks in the kernel; an interrupt ends it at once."""
     time.sleep(seconds)

@@ -22,6 +22,17 @@ class Peer:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         sock.settimeout(PATIENCE)
+        self._pairs: list[socket.socket] = []
+
+    def close(self) -> None:
+        for sock in (self.sock, *self._pairs):
+            sock.close()
+
+    def pair(self) -> tuple[socket.socket, Peer]:
+        """A socket to be sent, and its other end; both are closed with this one."""
+        sent, kept = socket.socketpair()
+        self._pairs += (sent, kept)
+        return sent, Peer(kept)
 
     def read_bytes(self, n: int) -> bytes:
         """Exactly so many bytes; b"" at the end of the stream."""
@@ -57,6 +68,22 @@ class Peer:
     def answer(self, number: int | None, result: Any = None, error: Any = None) -> None:
         self.send([1, number, error, result])
 
+    def answer_with(self, number: int, result: Any, *sockets: socket.socket) -> None:
+        """With these sockets, which come with the first byte and are closed here."""
+        body = msgpack.packb([1, number, None, result], use_bin_type=True)
+        socket.send_fds(self.sock, [struct.pack(">I", len(body)) + body], [sock.fileno() for sock in sockets])
+        for sock in sockets:
+            sock.close()
+
+    def lend(self, lease: int, **changes: Any) -> Peer:
+        """Answer a direct checkout; the worker's end of its socket."""
+        number, params = self.request("checkout")
+        assert params["direct"] is True
+        client, worker = self.pair()
+        answer = {"lease": lease, "worker": 3, "pid": 812, "generation": 1, "expires_ms": 60000, "fds": 1, **changes}
+        self.answer_with(number, answer, client)
+        return worker
+
     def greet(self, **changes: Any) -> dict[str, Any]:
         """Answer hello; its params."""
         number, params = self.request("hello")
@@ -87,8 +114,11 @@ class FakeDaemon:
         try:
             for script in scripts:
                 sock, _ = self._listener.accept()
-                with sock:
-                    script(Peer(sock))
+                peer = Peer(sock)
+                try:
+                    script(peer)
+                finally:
+                    peer.close()
         except BaseException as e:  # shown by close()
             self._error = e
 

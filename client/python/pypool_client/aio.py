@@ -7,13 +7,16 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 from . import params
 from .address import attempts, default_path
+from .aio_session import AsyncSession
+from .daemon_link import DaemonLink
+from .direct import DirectLink
 from .errors import ConnectionLost, PypoolError
 from .link import Call, Link
 
@@ -33,9 +36,10 @@ class AsyncClient:
         self.name = name
         self.timeout = timeout
         self.hello: dict[str, Any] = {}  # the daemon's answer: version, max_frame, role, pools, ...
-        self._link: Link | None = None
+        # called with what the daemon says of a lease that ended unasked: lease, worker, reason, message, perhaps cause
+        self.on_lease_lost: Callable[[dict[str, Any]], None] | None = None
+        self._link: DaemonLink | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._writing = False  # the loop watches for room to send
 
     # ---- the connection
 
@@ -49,7 +53,7 @@ class AsyncClient:
         deadline = time.monotonic() + timeout
         for step in attempts(self.path, deadline):
             if isinstance(step, socket.socket):
-                self._start(Link(step))
+                self._start(DaemonLink(step))
             else:
                 await asyncio.sleep(step)
         try:
@@ -91,6 +95,8 @@ class AsyncClient:
         timeout: float | None = None,
         queue_timeout: float | None = None,
         lease: int | AsyncLease | None = None,
+        session: str | None = None,
+        open: bool = True,
         meta: bool = False,
         idempotent: bool = False,
         **kwargs: Any,
@@ -98,13 +104,16 @@ class AsyncClient:
         """Call a handler with positional or keyword arguments and return its result. Raises PypoolError.
 
         timeout: seconds until the answer, waiting for a worker included. queue_timeout: the most of it that may go by
-        before a worker starts. lease: run on this leased worker. meta: return {value, meta} instead.
+        before a worker starts. lease: run on this leased worker. session: a call of this session; open=False: it must be
+        there already. meta: return {value, meta} instead.
         idempotent: it may be run a second time if its worker is lost and its handler is marked so too.
         """
         number = lease.id if isinstance(lease, AsyncLease) else lease
         limit = self.timeout if timeout is None else timeout
-        sent = params.execute(target, args, kwargs, pool, limit, queue_timeout, number, meta, idempotent)
-        return await self._request("execute", sent, params.patience(limit))
+        sent = params.execute(
+            target, args, kwargs, pool, limit, queue_timeout, number, meta, idempotent, session, open
+        )
+        return await self._execute(sent, params.patience(limit))
 
     async def call(self, method: str, /, *, timeout: float | None = None, **kwargs: Any) -> Any:
         """Any method of the protocol with its params as they are: client.call("logs", lines=10). Raises PypoolError."""
@@ -123,13 +132,20 @@ class AsyncClient:
     # ---- leases
 
     async def checkout(
-        self, pool: str | None = None, *, timeout: float | None = None, ttl: float | None = None
+        self,
+        pool: str | None = None,
+        *,
+        timeout: float | None = None,
+        ttl: float | None = None,
+        session: str | None = None,
+        direct: bool = False,
     ) -> AsyncLease:
         """Lease a worker: no other calls run on it until checkin(), ttl (seconds) or the end of the connection.
-        timeout: how long to wait for one. Raises PypoolError."""
+        timeout: how long to wait for one. session: the worker of this session. direct: calls under the lease go straight
+        to the worker, over a socket of their own. Raises PypoolError."""
         limit = self.timeout if timeout is None else timeout
-        answer = await self._request("checkout", params.checkout(pool, limit, ttl), params.patience(limit))
-        return AsyncLease(self, **params.lease_fields(answer))
+        sent = params.checkout(pool, limit, ttl, session, direct)
+        return AsyncLease(self, **params.lease_fields(await self._request("checkout", sent, params.patience(limit))))
 
     async def checkin(self, lease: int | AsyncLease) -> None:
         """Give a leased worker back. Raises PypoolError."""
@@ -137,19 +153,31 @@ class AsyncClient:
 
     @contextlib.asynccontextmanager
     async def lease(
-        self, pool: str | None = None, *, timeout: float | None = None, ttl: float | None = None
+        self,
+        pool: str | None = None,
+        *,
+        timeout: float | None = None,
+        ttl: float | None = None,
+        session: str | None = None,
+        direct: bool = False,
     ) -> AsyncIterator[AsyncLease]:
         """checkout() for an `async with` block. A lease that has ended by itself is no error at its end."""
-        lease = await self.checkout(pool, timeout=timeout, ttl=ttl)
+        lease = await self.checkout(pool, timeout=timeout, ttl=ttl, session=session, direct=direct)
         try:
             yield lease
         finally:
             with params.forgiving():
                 await self.checkin(lease)
 
+    # ---- sessions
+
+    def session(self, name: str, pool: str | None = None) -> AsyncSession:
+        """A session by its name. Asks the daemon nothing: the first call opens it."""
+        return AsyncSession(self, name, pool)
+
     # ---- how
 
-    def _usable(self) -> Link:
+    def _usable(self) -> DaemonLink:
         if self._link is None:
             raise ConnectionLost("connection_lost", "not connected: call connect() first")
         self._link.check()
@@ -157,17 +185,37 @@ class AsyncClient:
             raise RuntimeError("this client was connected in another event loop")
         return self._link
 
-    def _start(self, link: Link) -> None:
-        self._link, self._loop, self._writing = link, asyncio.get_running_loop(), False
-        link.on_lost = self._stop
+    def _start(self, link: DaemonLink) -> None:
+        self._link, self._loop = link, asyncio.get_running_loop()
+        link.on_news = self._note_news
+        link.on_direct = self._watch_direct
+        self._watch(link)
+
+    def _watch(self, link: Link) -> None:
+        assert self._loop is not None
+        link.on_lost = self._unwatch
         self._loop.add_reader(link.sock, self._on_readable, link)
 
-    def _stop(self) -> None:
-        assert self._link is not None and self._loop is not None
+    def _watch_direct(self, link: DirectLink) -> None:
+        link.on_waiting = self._expire_direct
+        self._watch(link)
+
+    def _expire_direct(self, link: DirectLink) -> None:
+        """In a while, unless the daemon says before why the lease has ended."""
+        assert self._loop is not None
+        self._loop.call_later(params.GRACE + 0.001, link.expire)  # a little later than it is due, never before
+
+    def _unwatch(self, link: Link) -> None:
+        assert self._loop is not None
         # a child shares the epoll with its parent: removing there would remove here
-        if os.getpid() == self._link.pid and not self._loop.is_closed():
-            self._loop.remove_reader(self._link.sock)
-            self._loop.remove_writer(self._link.sock)
+        if os.getpid() == link.pid and not self._loop.is_closed():
+            self._loop.remove_reader(link.sock)
+            self._loop.remove_writer(link.sock)
+
+    def _note_news(self, method: str, news: dict[str, Any]) -> None:
+        if method == "lease_lost" and self.on_lease_lost is not None:
+            assert self._loop is not None
+            self._loop.call_soon(self.on_lease_lost, news)
 
     def _on_readable(self, link: Link) -> None:
         link.read()
@@ -175,18 +223,33 @@ class AsyncClient:
 
     def _flush(self, link: Link) -> None:
         """Send what can be sent, and the rest when there is room."""
-        link.write()
-        if link.lost is not None or link.wants_write == self._writing:
+        if isinstance(link, DirectLink) and link.home.wants_write:
+            self._flush(link.home)
+        if link.lost is None:
+            link.write()
+        if link.lost is not None or link.wants_write == link.watched:
             return
         assert self._loop is not None
-        self._writing = link.wants_write
-        if self._writing:
+        link.watched = link.wants_write
+        if link.watched:
             self._loop.add_writer(link.sock, self._flush, link)
         else:
             self._loop.remove_writer(link.sock)
 
-    async def _request(self, method: str, sent: dict[str, Any], patience: float | None) -> Any:
+    def _route(self, sent: dict[str, Any]) -> tuple[Link, dict[str, Any]]:
+        """The link that an execute with these params takes, and what it takes of them."""
         link = self._usable()
+        lease = link.leases.get(sent["lease"]) if "lease" in sent else None
+        return (link, sent) if lease is None else (lease, params.direct(sent))
+
+    async def _execute(self, sent: dict[str, Any], patience: float | None) -> Any:
+        link, sent = self._route(sent)
+        return await self._ask(link, "execute", sent, patience)
+
+    async def _request(self, method: str, sent: dict[str, Any], patience: float | None) -> Any:
+        return await self._ask(self._usable(), method, sent, patience)
+
+    async def _ask(self, link: Link, method: str, sent: dict[str, Any], patience: float | None) -> Any:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 
@@ -231,7 +294,8 @@ class AsyncLease:
     worker: int  # its number
     pid: int
     generation: int  # of the pool's code
-    expires_ms: int  # from the checkout
+    expires_ms: int | None  # from the checkout; None: no limit
+    direct: bool = False  # calls go straight to the worker
 
     async def execute(
         self,
@@ -246,7 +310,7 @@ class AsyncLease:
         """AsyncClient.execute() on this worker."""
         limit = self.client.timeout if timeout is None else timeout
         sent = params.execute(target, args, kwargs, None, limit, queue_timeout, self.id, meta, False)
-        return await self.client._request("execute", sent, params.patience(limit))
+        return await self.client._execute(sent, params.patience(limit))
 
     async def checkin(self) -> None:
         await self.client.checkin(self)

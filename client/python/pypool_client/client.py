@@ -8,15 +8,19 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 from . import params
 from .address import attempts, default_path
+from .daemon_link import DaemonLink
+from .direct import DirectLink
 from .errors import ConnectionLost, PypoolError
 from .link import Call, Link
+from .session import Session
 
 
 class Pending:
@@ -37,9 +41,12 @@ class Pending:
     def done(self) -> bool:
         """Whether the answer is there. Does not block."""
         if not self._done:
-            with self._client._turn(self._link) as link:
-                link.write()
-                link.read()
+            with self._client._turn(self._link):
+                for link in _together(self._link):
+                    link.write()
+                    link.read()
+                if isinstance(self._link, DirectLink):
+                    self._link.expire()
         return self._done
 
     def result(self) -> Any:
@@ -52,10 +59,23 @@ class Pending:
         return self._value
 
     def cancel(self) -> bool:
-        """Ask the daemon to cancel the call; False: it was answered already. result() still has to be told the end."""
+        """Ask the daemon to cancel the call; False: it was answered already. result() still has to be told the end.
+
+        A call under a direct lease is cancelled at once, and the lease ends if its worker has the call in hand."""
         if self._done or self._call is None:
             return False
-        return bool(self._client.call("cancel", id=self._call.id))
+        if not isinstance(self._link, DirectLink):
+            return bool(self._client.call("cancel", id=self._call.id))
+        with self._client._turn(self._link):
+            self._finish(PypoolError("cancelled", "cancelled by this client", self._link.abandon(self._call)), None)
+            self._link.home.write()
+        return True
+
+
+def _together(link: Link) -> list[Link]:
+    """Those that are read while one waits for an answer of `link`."""
+    links = [link, link.home] if isinstance(link, DirectLink) else [link]
+    return [one for one in links if one.lost is None]
 
 
 class Client:
@@ -74,8 +94,11 @@ class Client:
         self.name = name
         self.timeout = timeout
         self.hello: dict[str, Any] = {}  # the daemon's answer: version, max_frame, role, pools, ...
-        self._link: Link | None = None
+        # called with what the daemon says of a lease that ended unasked: lease, worker, reason, message, perhaps cause
+        self.on_lease_lost: Callable[[dict[str, Any]], None] | None = None
+        self._link: DaemonLink | None = None
         self._lock = threading.Lock()
+        self._news: deque[dict[str, Any]] = deque()
 
     # ---- the connection
 
@@ -89,7 +112,8 @@ class Client:
         deadline = time.monotonic() + timeout
         for step in attempts(self.path, deadline):
             if isinstance(step, socket.socket):
-                self._link = Link(step)
+                self._link = DaemonLink(step)
+                self._link.on_news = self._note_news
             else:
                 time.sleep(step)
         try:
@@ -132,6 +156,8 @@ class Client:
         timeout: float | None = None,
         queue_timeout: float | None = None,
         lease: int | Lease | None = None,
+        session: str | None = None,
+        open: bool = True,
         meta: bool = False,
         idempotent: bool = False,
         **kwargs: Any,
@@ -139,13 +165,16 @@ class Client:
         """Call a handler with positional or keyword arguments and return its result. Raises PypoolError.
 
         timeout: seconds until the answer, waiting for a worker included. queue_timeout: the most of it that may go by
-        before a worker starts. lease: run on this leased worker. meta: return {value, meta} instead.
+        before a worker starts. lease: run on this leased worker. session: a call of this session; open=False: it must be
+        there already. meta: return {value, meta} instead.
         idempotent: it may be run a second time if its worker is lost and its handler is marked so too.
         """
         number = lease.id if isinstance(lease, Lease) else lease
         limit = self.timeout if timeout is None else timeout
-        sent = params.execute(target, args, kwargs, pool, limit, queue_timeout, number, meta, idempotent)
-        return self._request("execute", sent, params.patience(limit))
+        sent = params.execute(
+            target, args, kwargs, pool, limit, queue_timeout, number, meta, idempotent, session, open
+        )
+        return self._execute(sent, params.patience(limit))
 
     def submit(
         self,
@@ -156,6 +185,8 @@ class Client:
         timeout: float | None = None,
         queue_timeout: float | None = None,
         lease: int | Lease | None = None,
+        session: str | None = None,
+        open: bool = True,
         meta: bool = False,
         idempotent: bool = False,
         **kwargs: Any,
@@ -163,8 +194,11 @@ class Client:
         """Start what execute() does, without waiting. Many calls may be in flight; result() waits for one of them."""
         number = lease.id if isinstance(lease, Lease) else lease
         limit = self.timeout if timeout is None else timeout
-        sent = params.execute(target, args, kwargs, pool, limit, queue_timeout, number, meta, idempotent)
-        with self._turn(self._usable()) as link:
+        sent = params.execute(
+            target, args, kwargs, pool, limit, queue_timeout, number, meta, idempotent, session, open
+        )
+        link, sent = self._route(sent)
+        with self._turn(link):
             return self._submit(link, "execute", sent, params.patience(limit))
 
     def call(self, method: str, /, *, timeout: float | None = None, **kwargs: Any) -> Any:
@@ -183,12 +217,21 @@ class Client:
 
     # ---- leases
 
-    def checkout(self, pool: str | None = None, *, timeout: float | None = None, ttl: float | None = None) -> Lease:
+    def checkout(
+        self,
+        pool: str | None = None,
+        *,
+        timeout: float | None = None,
+        ttl: float | None = None,
+        session: str | None = None,
+        direct: bool = False,
+    ) -> Lease:
         """Lease a worker: no other calls run on it until checkin(), ttl (seconds) or the end of the connection.
-        timeout: how long to wait for one. Raises PypoolError."""
+        timeout: how long to wait for one. session: the worker of this session. direct: calls under the lease go straight
+        to the worker, over a socket of their own. Raises PypoolError."""
         limit = self.timeout if timeout is None else timeout
-        answer = self._request("checkout", params.checkout(pool, limit, ttl), params.patience(limit))
-        return Lease(self, **params.lease_fields(answer))
+        sent = params.checkout(pool, limit, ttl, session, direct)
+        return Lease(self, **params.lease_fields(self._request("checkout", sent, params.patience(limit))))
 
     def checkin(self, lease: int | Lease) -> None:
         """Give a leased worker back. Raises PypoolError."""
@@ -196,19 +239,52 @@ class Client:
 
     @contextlib.contextmanager
     def lease(
-        self, pool: str | None = None, *, timeout: float | None = None, ttl: float | None = None
+        self,
+        pool: str | None = None,
+        *,
+        timeout: float | None = None,
+        ttl: float | None = None,
+        session: str | None = None,
+        direct: bool = False,
     ) -> Iterator[Lease]:
         """checkout() for a `with` block. A lease that has ended by itself is no error at its end."""
-        lease = self.checkout(pool, timeout=timeout, ttl=ttl)
+        lease = self.checkout(pool, timeout=timeout, ttl=ttl, session=session, direct=direct)
         try:
             yield lease
         finally:
             with params.forgiving():
                 self.checkin(lease)
 
+    # ---- sessions
+
+    def session(self, name: str, pool: str | None = None) -> Session:
+        """A session by its name. Asks the daemon nothing: the first call opens it."""
+        return Session(self, name, pool)
+
     # ---- how
 
-    def _usable(self) -> Link:
+    def _note_news(self, method: str, news: dict[str, Any]) -> None:
+        if method == "lease_lost" and self.on_lease_lost is not None:
+            self._news.append(news)
+
+    def _tell_news(self) -> None:
+        """Outside of any turn: who is told may call."""
+        while self._news:
+            news = self._news.popleft()
+            if self.on_lease_lost is not None:
+                self.on_lease_lost(news)
+
+    def _route(self, sent: dict[str, Any]) -> tuple[Link, dict[str, Any]]:
+        """The link that an execute with these params takes, and what it takes of them."""
+        link = self._usable()
+        lease = link.leases.get(sent["lease"]) if "lease" in sent else None
+        return (link, sent) if lease is None else (lease, params.direct(sent))
+
+    def _execute(self, sent: dict[str, Any], patience: float | None) -> Any:
+        link, sent = self._route(sent)
+        return self._ask(link, "execute", sent, patience)
+
+    def _usable(self) -> DaemonLink:
         if self._link is None:
             raise ConnectionLost("connection_lost", "not connected: call connect() first")
         self._link.check()
@@ -224,15 +300,21 @@ class Client:
             yield link
         finally:
             self._lock.release()
+        if self._news:
+            self._tell_news()
 
     def _submit(self, link: Link, method: str, sent: dict[str, Any], patience: float | None) -> Pending:
         pending = Pending(self, link, patience)
         pending._call = link.submit(method, sent, pending._finish)
-        link.write()
+        if link.lost is None:
+            link.write()
         return pending
 
     def _request(self, method: str, sent: dict[str, Any], patience: float | None) -> Any:
-        with self._turn(self._usable()) as link:
+        return self._ask(self._usable(), method, sent, patience)
+
+    def _ask(self, link: Link, method: str, sent: dict[str, Any], patience: float | None) -> Any:
+        with self._turn(link):
             pending = self._submit(link, method, sent, patience)
             self._wait(pending)
         if pending._error is not None:
@@ -243,29 +325,47 @@ class Client:
         """Until the call is finished. It is abandoned when its time is over, or this wait is interrupted."""
         link, call = pending._link, pending._call
         assert call is not None
-        poll = select.poll()
         try:
             while not pending._done:
-                # reads while it sends: the daemon may wait for us to take its replies
-                poll.register(link.sock, select.POLLIN | (select.POLLOUT if link.wants_write else 0))
                 left = None if pending._deadline is None else pending._deadline - time.monotonic()
                 if left is not None and left <= 0:
                     break
-                poll.poll(None if left is None else left * 1000)
-                link.write()
-                if not pending._done:
-                    link.read()
+                if isinstance(link, DirectLink) and link.told_by is not None:
+                    told_in = max(0.0, link.told_by - time.monotonic())
+                    left = told_in if left is None else min(left, told_in)
+                self._turn_once(_together(link), left)
+                if isinstance(link, DirectLink):
+                    link.expire()
         except BaseException:
             if pending._done and pending._error is None:
                 link.give_back(call.method, pending._value)
             elif not pending._done:
                 interrupted = PypoolError("cancelled", "the wait for the answer was interrupted", link.abandon(call))
                 pending._finish(interrupted, None)
-            link.write()
+            self._flush(link)
             raise
         if not pending._done:
             pending._finish(params.overdue(link.abandon(call)), None)
-            link.write()
+            self._flush(link)
+
+    def _turn_once(self, links: list[Link], left: float | None) -> None:
+        """Wait until one of them is ready, and do what can be done there."""
+        poll = select.poll()
+        for link in links:
+            # reads while it sends: the daemon may wait for us to take its replies
+            poll.register(link.sock, select.POLLIN | (select.POLLOUT if link.wants_write else 0))
+        ready = {fd for fd, _ in poll.poll(None if left is None else left * 1000)}
+        for link in links:
+            if link.lost is None and link.sock.fileno() in ready:
+                link.write()
+                if link.lost is None:
+                    link.read()
+
+    def _flush(self, link: Link) -> None:
+        for one in _together(link):
+            one.write()
+        if isinstance(link, DirectLink) and link.home.lost is None:
+            link.home.write()
 
 
 @dataclass(frozen=True)
@@ -277,7 +377,8 @@ class Lease:
     worker: int  # its number
     pid: int
     generation: int  # of the pool's code
-    expires_ms: int  # from the checkout
+    expires_ms: int | None  # from the checkout; None: no limit
+    direct: bool = False  # calls go straight to the worker
 
     def execute(
         self,
@@ -292,7 +393,7 @@ class Lease:
         """Client.execute() on this worker."""
         limit = self.client.timeout if timeout is None else timeout
         sent = params.execute(target, args, kwargs, None, limit, queue_timeout, self.id, meta, False)
-        return self.client._request("execute", sent, params.patience(limit))
+        return self.client._execute(sent, params.patience(limit))
 
     def checkin(self) -> None:
         self.client.checkin(self)

@@ -18,6 +18,7 @@ class PypoolError(Exception):
     message: str  # for a person
     executed: Executed  # was the handler started?
     retry_after_ms: int | None  # not worth trying again before
+    session: str | None  # the session concerned
     cause: dict[str, Any]  # the post-mortem; empty when there is none
     fields: dict[str, Any]  # the daemon's whole error; empty when it is the client's own
 
@@ -31,6 +32,8 @@ class PypoolError(Exception):
         self.fields = fields or {}
         retry, cause = self.fields.get("retry_after_ms"), self.fields.get("cause")
         self.retry_after_ms = retry if isinstance(retry, int) else None
+        session = self.fields.get("session")
+        self.session = session if isinstance(session, str) else None
         self.cause = cause if isinstance(cause, dict) else {}
 
     def __str__(self) -> str:

@@ -50,12 +50,16 @@ def execute(
     lease: int | None,
     meta: bool,
     idempotent: bool,
+    session: str | None = None,
+    open: bool = True,
 ) -> dict[str, Any]:
     return without_none(
         target=target,
         args=arguments(args, kwargs),
         pool=pool,
         lease=lease,
+        session=session,
+        open=False if session is not None and not open else None,
         timeout_ms=milliseconds("timeout", timeout),
         queue_timeout_ms=milliseconds("queue_timeout", queue_timeout),
         meta=meta or None,
@@ -63,9 +67,49 @@ def execute(
     )
 
 
-def checkout(pool: str | None, timeout: float | None, ttl: float | None) -> dict[str, Any]:
+def direct(sent: dict[str, Any]) -> dict[str, Any]:
+    """What a worker takes of an execute. Raises ValueError for a session, whose values cannot be had there."""
+    if "session" in sent:
+        raise ValueError("calls under a direct lease have no session")
+    kept = {key: sent[key] for key in ("target", "timeout_ms", "meta") if key in sent}
+    return {**kept, "args": sent.get("args", ())}  # a worker is fastest when there are some
+
+
+def checkout(
+    pool: str | None, timeout: float | None, ttl: float | None, session: str | None, direct: bool
+) -> dict[str, Any]:
     return without_none(
-        type="anonymous", pool=pool, timeout_ms=milliseconds("timeout", timeout), ttl_ms=milliseconds("ttl", ttl)
+        type="anonymous" if session is None else "session",
+        session=session,
+        pool=pool,
+        timeout_ms=milliseconds("timeout", timeout),
+        ttl_ms=milliseconds("ttl", ttl),
+        direct=direct or None,
+    )
+
+
+def session_put(
+    session: str, pool: str | None, values: Any, open: bool, timeout: float | None, queue_timeout: float | None
+) -> dict[str, Any]:
+    return without_none(
+        session=session,
+        pool=pool,
+        values=values,
+        open=None if open else False,
+        timeout_ms=milliseconds("timeout", timeout),
+        queue_timeout_ms=milliseconds("queue_timeout", queue_timeout),
+    )
+
+
+def session_delete(
+    session: str, pool: str | None, keys: tuple[str, ...], timeout: float | None, queue_timeout: float | None
+) -> dict[str, Any]:
+    return without_none(
+        session=session,
+        pool=pool,
+        keys=keys,
+        timeout_ms=milliseconds("timeout", timeout),
+        queue_timeout_ms=milliseconds("queue_timeout", queue_timeout),
     )
 
 
@@ -80,11 +124,13 @@ def overdue(executed: Executed) -> PypoolError:
     return PypoolError("deadline_exceeded", "the daemon did not answer in time; the call was cancelled", executed)
 
 
-def lease_fields(answer: Any) -> dict[str, int]:
+def lease_fields(answer: Any) -> dict[str, Any]:
     """Raises PypoolError for an answer to checkout that is none."""
     try:
-        fields = {key: int(answer[key]) for key in ("worker", "pid", "generation", "expires_ms")}
-        return {"id": int(answer["lease"]), **fields}
+        fields: dict[str, Any] = {key: int(answer[key]) for key in ("worker", "pid", "generation")}
+        expires, direct = answer["expires_ms"], answer.get("fds") == 1
+        fields["expires_ms"] = None if expires is None else int(expires)
+        return {"id": int(answer["lease"]), **fields, "direct": direct}
     except (LookupError, TypeError, ValueError):
         raise PypoolError("bad_reply", f"not a lease: {answer!r:.200}", "maybe") from None
 

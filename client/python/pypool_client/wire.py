@@ -41,6 +41,11 @@ class Decoder:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    @property
+    def partial(self) -> bool:
+        """A message has begun and is not complete."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes) -> None:
         self._buffer += data
 
