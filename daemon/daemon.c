@@ -170,8 +170,11 @@ static void daemon_on_intr(struct loop_signal *s, int signo)
 
 static void daemon_on_hup(struct loop_signal *s, int signo)
 {
-	(void)s;
-	LOG(WARN, "daemon.reload.unsupported", KV("signal", signo)); /* never a reason to die */
+	struct daemon *d = container_of(s, struct daemon, hup);
+
+	LOG(INFO, "daemon.reload", KV("signal", signo));
+	for (unsigned i = 0; d->phase < DAEMON_DRAINING && i < d->n_pools; i++)
+		reload_start(d->pools[i], NULL);
 }
 
 static void daemon_on_big_kept(struct blob_pool *pool)

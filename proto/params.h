@@ -33,7 +33,8 @@
 	X(RESET, reset, BOOL)                                                                                            \
 	X(KEY, key, NAME)                                                                                                \
 	X(KEYS, keys, LIST)                                                                                              \
-	X(VALUES, values, ANY)
+	X(VALUES, values, ANY)                                                                                           \
+	X(WAIT, wait, BOOL)
 
 enum param {
 #define X(UPPER, field, kind) PARAM_##UPPER,

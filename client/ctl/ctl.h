@@ -71,6 +71,7 @@ int command_queue(struct ctl *ctl, int argc, char **argv);
 int command_logs(struct ctl *ctl, int argc, char **argv);
 int command_why(struct ctl *ctl, int argc, char **argv);
 int command_stack(struct ctl *ctl, int argc, char **argv);
+int command_reload(struct ctl *ctl, int argc, char **argv);
 int command_call(struct ctl *ctl, int argc, char **argv);
 int command_ping(struct ctl *ctl, int argc, char **argv);
 int command_version(struct ctl *ctl, int argc, char **argv);

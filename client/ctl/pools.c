@@ -7,6 +7,7 @@ static const struct grid_column pools_columns[] = {
 	{ "STATE", "state", cell_any, false },
 	{ "APP", "app", cell_any, false },
 	{ "GEN", "generation", cell_any, true },
+	{ "RELOAD", "reload", cell_any, false },
 	{ "MIN", "min_workers", cell_any, true },
 	{ "MAX", "max_workers", cell_any, true },
 	{ "IDLE", "idle", cell_any, true },

@@ -7,7 +7,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
-#include "daemon/front/peek.h"
+#include "daemon/front/errand.h"
 #include "daemon/front/reply.h"
 #include "daemon/front/router.h"
 #include "daemon/front/server.h"
@@ -29,7 +29,7 @@ static void client_release(struct loop_grave *g)
 static void client_give_up(struct client *c)
 {
 	caller_gone(&c->caller);
-	peek_drop_all(c);
+	errand_drop_all(c);
 }
 
 static void client_end(struct client *c)
@@ -64,7 +64,7 @@ void client_close_flushed(struct client *c)
 /* A half-closed client goes when it has got everything, however slowly it reads: only the daemon's end cuts that short. */
 static void client_maybe_done(struct client *c)
 {
-	if (!c->half || c->caller.n_requests || c->peeks || !stream_is_open(&c->stream))
+	if (!c->half || c->caller.n_requests || c->errands || !stream_is_open(&c->stream))
 		return;
 	caller_gone(&c->caller);
 	stream_close_flushed(&c->stream, LOOP_NEVER);
@@ -149,7 +149,7 @@ void client_note_reply(struct client *c)
 
 bool client_has_id(const struct client *c, uint64_t id)
 {
-	return registry_find_by_id(c->server->registry, c->caller.id, id) || peek_is_on(c, id);
+	return registry_find_by_id(c->server->registry, c->caller.id, id) || errand_is_on(c, id);
 }
 
 static void client_on_finished(struct caller *caller, const struct request *r, const struct outcome *o)

@@ -8,7 +8,7 @@
 
 struct account;
 struct pool;
-struct peek;
+struct errand;
 struct server;
 struct worker;
 
@@ -26,8 +26,8 @@ struct client {
 	uint64_t socket_mark;   /* bytes of output; those that were asked for before are in them, if they were answered */
 	char name[64];  /* as it told in hello; "" */
 	uint64_t since; /* ns */
-	struct peek *peeks; /* list; owns: stacks that it waits for */
-	unsigned n_peeks;
+	struct errand *errands; /* list; owns: what it waits for beside its requests */
+	unsigned n_errands;
 	struct client *prev, *next;
 	struct loop_task settle;
 	struct loop_grave grave;

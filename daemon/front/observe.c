@@ -102,7 +102,7 @@ static void pack_pool(msgpack_packer *pk, const struct pool *p)
 	const struct pool_settings *c = p->settings;
 	const struct stats *st = &p->stats;
 
-	msgpack_pack_map(pk, 34);
+	msgpack_pack_map(pk, 37);
 	pack_kv_text(pk, "name", c->name);
 	pack_kv_text(pk, "state", pool_state_name(p));
 	pack_kv_text(pk, "app", c->app);
@@ -133,6 +133,9 @@ static void pack_pool(msgpack_packer *pk, const struct pool *p)
 	pack_kv_uint(pk, "due", p->supply.n_due);
 	view_pack_breaker(pk, p);
 	view_pack_failure(pk, p);
+	pack_kv_text(pk, "reload", reload_state_name(p->reload.state));
+	pack_kv_uint(pk, "reloads", p->reload.n_done);
+	pack_kv_text(pk, "reload_failure", p->reload.failure ? p->reload.failure->message : NULL);
 }
 
 void method_pools(struct query *q)

@@ -1,7 +1,5 @@
 #include "daemon/front/peek.h"
 
-#include <utlist.h>
-
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
 #include "daemon/front/client.h"
@@ -13,7 +11,6 @@
 #include "proto/pack.h"
 
 #define PEEK_TIME (NS_PER_S / 2) /* a person waits: a worker on a busy machine gets its time to answer */
-#define PEEKS_MAX 64             /* of one connection */
 
 static void peek_release(struct loop_grave *g)
 {
@@ -22,13 +19,17 @@ static void peek_release(struct loop_grave *g)
 
 static void peek_end(struct peek *p)
 {
-	struct client *c = p->client;
+	struct loop *l = p->errand.client->server->loop;
 
 	glance_forget(&p->waiter);
-	loop_task_cancel(c->server->loop, &p->again);
-	DL_DELETE(c->peeks, p);
-	c->n_peeks--;
-	loop_bury(c->server->loop, &p->grave, peek_release);
+	loop_task_cancel(l, &p->again);
+	errand_end(&p->errand);
+	loop_bury(l, &p->grave, peek_release);
+}
+
+static void peek_drop(struct errand *e)
+{
+	peek_end(container_of(e, struct peek, errand));
 }
 
 /* The worker asked for, when there is a process to look at. NULL: q is answered. */
@@ -76,7 +77,7 @@ static void peek_pack(struct view *v, const struct worker *w, const struct glanc
 static void peek_on_done(struct glance_waiter *gw, const struct glance *g)
 {
 	struct peek *p = container_of(gw, struct peek, waiter);
-	const struct query q = { .client = p->client, .id = p->id };
+	const struct query q = { .client = p->errand.client, .id = p->errand.id };
 	struct loop *l = q.client->server->loop;
 	struct view v;
 
@@ -95,7 +96,7 @@ static void peek_on_done(struct glance_waiter *gw, const struct glance *g)
 
 static void peek_ask(struct peek *p, struct worker *w)
 {
-	uint64_t now = loop_now(p->client->server->loop);
+	uint64_t now = loop_now(p->errand.client->server->loop);
 
 	glance_ask(w, &p->waiter, p->until > now ? p->until - now : 0);
 }
@@ -103,7 +104,7 @@ static void peek_ask(struct peek *p, struct worker *w)
 static void peek_on_again(struct loop_task *t)
 {
 	struct peek *p = container_of(t, struct peek, again);
-	const struct query q = { .client = p->client, .id = p->id, .params = { .worker = p->worker } };
+	const struct query q = { .client = p->errand.client, .id = p->errand.id, .params = { .worker = p->worker } };
 	struct worker *w = choose_worker(&q);
 
 	if (w) {
@@ -118,53 +119,25 @@ void peek_start(struct client *c, uint64_t id, struct worker *w)
 {
 	struct peek *p = MEM_NEW(struct peek);
 
-	p->client = c;
-	p->id = id;
 	p->worker = w->id;
 	p->until = loop_now(c->server->loop) + PEEK_TIME;
 	p->waiter.done = peek_on_done;
 	p->again.run = peek_on_again;
-	DL_APPEND(c->peeks, p);
-	c->n_peeks++;
+	errand_begin(&p->errand, c, id, peek_drop);
 	peek_ask(p, w);
-}
-
-bool peek_is_on(const struct client *c, uint64_t id)
-{
-	const struct peek *p;
-
-	DL_FOREACH(c->peeks, p) {
-		if (p->id == id)
-			return true;
-	}
-	return false;
-}
-
-void peek_drop_all(struct client *c)
-{
-	while (c->peeks)
-		peek_end(c->peeks);
 }
 
 void method_worker_stack(struct query *q)
 {
-	struct client *c = q->client;
 	struct worker *w;
 
 	if (!params_has(&q->params, PARAM_WORKER)) {
 		query_fail(q, ERROR_BAD_REQUEST, "worker.stack needs worker: the number of a worker");
 		return;
 	}
-	if (client_has_id(c, q->id)) {
-		query_fail(q, ERROR_DUPLICATE_ID, "request id %llu is in flight on this connection already",
-			   (unsigned long long)q->id);
+	if (!query_may_wait(q))
 		return;
-	}
-	if (c->n_peeks >= PEEKS_MAX) {
-		query_fail(q, ERROR_QUOTA, "this connection waits for %u stacks already", c->n_peeks);
-		return;
-	}
 	w = choose_worker(q);
 	if (w)
-		peek_start(c, q->id, w);
+		peek_start(q->client, q->id, w);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "daemon/front/client.h"
+#include "daemon/front/errand.h"
 #include "daemon/front/reply.h"
 #include "daemon/front/server.h"
 #include "daemon/pool/account.h"
@@ -121,17 +122,33 @@ struct request_spec query_spec(const struct query *q, enum request_kind kind)
 	};
 }
 
+static bool query_is_new(const struct query *q)
+{
+	if (!client_has_id(q->client, q->id))
+		return true;
+	query_fail(q, ERROR_DUPLICATE_ID, "request id %llu is in flight on this connection already",
+		   (unsigned long long)q->id);
+	return false;
+}
+
+bool query_may_wait(const struct query *q)
+{
+	if (!query_is_new(q))
+		return false;
+	if (q->client->n_errands < ERRANDS_MAX)
+		return true;
+	query_fail(q, ERROR_QUOTA, "this connection waits for %u stacks and reloads already", q->client->n_errands);
+	return false;
+}
+
 bool query_may_submit(const struct query *q, enum request_kind kind)
 {
 	struct client *c = q->client;
 	const struct account *a = c->caller.account;
 	struct outcome o;
 
-	if (client_has_id(c, q->id)) {
-		query_fail(q, ERROR_DUPLICATE_ID, "request id %llu is in flight on this connection already",
-			   (unsigned long long)q->id);
+	if (!query_is_new(q))
 		return false;
-	}
 	if (!account_may_submit(a, q->body->span.len, &o) || (kind == REQUEST_CHECKOUT && !account_may_lease(a, &o))) {
 		query_refuse(q, &o);
 		return false;

@@ -42,4 +42,6 @@ struct session *query_refuse_unknown_session(const struct query *q, const struct
 
 /* Its id is free, and its user has room for it. */
 bool query_may_submit(const struct query *q, enum request_kind kind);
+/* The same for what is no request of a pool: see errand.h. */
+bool query_may_wait(const struct query *q);
 struct request_spec query_spec(const struct query *q, enum request_kind kind);

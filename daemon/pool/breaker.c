@@ -77,6 +77,13 @@ void breaker_note_ready(struct breaker *b)
 		b->starts = 0;
 }
 
+void breaker_close(struct breaker *b)
+{
+	b->starts = b->crashes = 0;
+	if (b->state != BREAKER_CLOSED)
+		breaker_set_state(b, BREAKER_CLOSED);
+}
+
 void breaker_note_success(struct breaker *b)
 {
 	if (b->state == BREAKER_HALF_OPEN && !b->starts)

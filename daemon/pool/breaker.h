@@ -51,5 +51,7 @@ uint64_t breaker_wait(const struct breaker *b);
 void breaker_note_failure(struct breaker *b, const struct worker *w, const char *text);
 /* A worker became ready. In HALF_OPEN: the try went well. */
 void breaker_note_ready(struct breaker *b);
+/* What went wrong before says nothing any more: the code is new. */
+void breaker_close(struct breaker *b);
 /* A worker has answered a call. That says nothing about starts: when they were failing, only a try that is ready closes it. */
 void breaker_note_success(struct breaker *b);

@@ -221,6 +221,7 @@ static void pool_dispatch(struct loop_task *t)
 
 	poison_advance(p);
 	sessions_advance(p);
+	reload_advance(p);
 	supply_advance(p);
 	if (pool_refuses(p))
 		pool_refuse_all(p);
@@ -274,7 +275,8 @@ static void pool_note_dead(struct pool *p, struct worker *w)
 {
 	p->in_state[WORKER_DEAD]--;
 	p->stats.died++;
-	supply_note_dead(w);
+	if (!reload_note_dead(w))
+		supply_note_dead(w);
 	pool_keep_dead(p, w);
 }
 
@@ -288,6 +290,7 @@ void pool_note_worker(struct pool *p, struct worker *w, enum worker_state from)
 		p->stats.ready++;
 		pool_learn_idempotent(p, w);
 		supply_note_ready(w);
+		reload_note_ready(w);
 	}
 	if (w->state == WORKER_IDLE && pool_is_leaving(p))
 		worker_stop(w, WORKER_WHY_SHUTDOWN);
@@ -379,6 +382,7 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 		},
 	};
 	caller_init(&p->self, &self_ops, p->registry, getuid());
+	reload_init(p);
 	supply_init(p, env->seed);
 	health_init(p);
 	recorder_init(p);
@@ -401,6 +405,7 @@ void pool_drain(struct pool *p)
 		return;
 	p->state = POOL_DRAINING;
 	supply_stop(p);
+	reload_cut(p);
 	poison_release_all(p);
 	sessions_fail_waiting(p, pool_fail_draining);
 	while (p->queue.count)
@@ -452,6 +457,7 @@ struct pool *pool_free(struct pool *p)
 	DL_FOREACH_SAFE (p->dead, w, next)
 		worker_free(w);
 	queue_deinit(&p->queue);
+	reload_deinit(p);
 	supply_deinit(p);
 	poison_deinit(p);
 	free(p->idempotent);

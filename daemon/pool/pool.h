@@ -13,6 +13,7 @@
 #include "daemon/pool/queue.h"
 #include "daemon/pool/recorder.h"
 #include "daemon/pool/registry.h"
+#include "daemon/pool/reload.h"
 #include "daemon/pool/request.h"
 #include "daemon/pool/settings.h"
 #include "daemon/pool/stats.h"
@@ -80,6 +81,7 @@ struct pool {
 	unsigned n_requests, n_running;
 	unsigned n_direct;        /* direct leases */
 	struct supply supply;
+	struct reload reload;
 	struct health health;
 	struct recorder recorder;
 	struct poison poison;

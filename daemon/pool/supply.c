@@ -74,7 +74,7 @@ static unsigned supply_surge(const struct pool *p)
 unsigned supply_ceiling(const struct pool *p)
 {
 	const struct pool_settings *c = p->settings;
-	bool recycles = c->max_requests || c->max_age || c->max_rss;
+	bool recycles = c->max_requests || c->max_age || c->max_rss || p->reload.state != RELOAD_NONE;
 
 	return c->max_workers + (recycles && !c->replace_after ? supply_surge(p) : 0);
 }
@@ -153,7 +153,7 @@ static void supply_start(struct pool *p, unsigned wanted)
 {
 	while (supply_may_start(p) && supply_staying(p) < wanted && pool_living(p) < supply_ceiling(p) &&
 	       !supply_is_probing(p)) {
-		struct worker *w = worker_new(p, p->supply.failure != NULL);
+		struct worker *w = worker_new(p, p->generation, p->supply.failure != NULL);
 
 		DL_APPEND(p->workers, w);
 	}
@@ -215,6 +215,33 @@ static void supply_make_due(struct worker *w, enum worker_why why)
 	w->due = why;
 	w->pool->supply.n_due++;
 	pool_mark(w->pool);
+}
+
+void supply_begin_anew(struct pool *p)
+{
+	breaker_close(&p->supply.breaker);
+	p->supply.deaths_in_row = 0;
+	loop_timer_stop(&p->supply.respawn);
+	pool_mark(p);
+}
+
+void supply_make_old(struct worker *w)
+{
+	if (w->generation < w->pool->generation && (w->state == WORKER_IDLE || w->state == WORKER_BUSY))
+		supply_make_due(w, WORKER_WHY_RELOAD);
+}
+
+bool supply_make_room(struct pool *p)
+{
+	struct worker *w = p->idle ? p->idle : p->workers;
+
+	while (w && w->state != WORKER_IDLE && w->state != WORKER_BUSY)
+		w = w->next;
+	if (!w)
+		return false;
+	supply_make_due(w, WORKER_WHY_RELOAD);
+	supply_dismiss(w);
+	return true;
 }
 
 void supply_weigh(struct worker *w)

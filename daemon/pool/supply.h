@@ -38,6 +38,14 @@ unsigned supply_ceiling(const struct pool *p);
 /* ns until the next start is tried; 0: at once, or nothing holds it back. */
 uint64_t supply_wait(const struct pool *p);
 
+/* For a reload: a worker is ready with new code, so that deaths of before say nothing any more. */
+void supply_begin_anew(struct pool *p);
+/* For a reload: w, when it is of an older generation than its pool, is to be replaced. */
+void supply_make_old(struct worker *w);
+/* For a reload with replace = after: a worker leaves, when its call has ended, and none is started in its place but the canary.
+ * False: there is none that could. */
+bool supply_make_room(struct pool *p);
+
 /* w was IDLE or BUSY and has answered its call: is it used up? Then it will leave when it can. */
 void supply_weigh(struct worker *w);
 /* News of workers, by the pool. */

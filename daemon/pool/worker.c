@@ -68,7 +68,7 @@ const char *worker_why_name(enum worker_why y)
 bool worker_why_is_polite(enum worker_why y)
 {
 	return y == WORKER_WHY_SHUTDOWN || y == WORKER_WHY_MAX_REQUESTS || y == WORKER_WHY_MAX_AGE ||
-	       y == WORKER_WHY_RSS_LIMIT || y == WORKER_WHY_SURPLUS;
+	       y == WORKER_WHY_RSS_LIMIT || y == WORKER_WHY_SURPLUS || y == WORKER_WHY_RELOAD;
 }
 
 bool worker_why_is_wanted(enum worker_why y)
@@ -457,13 +457,13 @@ static void worker_on_admitted(struct gate_ticket *ticket)
 		worker_stop(w, WORKER_WHY_INIT_FAILED);
 }
 
-struct worker *worker_new(struct pool *p, bool probe)
+struct worker *worker_new(struct pool *p, uint64_t generation, bool probe)
 {
 	struct worker *w = MEM_NEW(struct worker);
 
 	w->id = ++p->registry->last_worker;
 	w->pool = p;
-	w->generation = p->generation;
+	w->generation = generation;
 	w->probe = probe;
 	w->old_at = LOOP_NEVER;
 	w->own.transient = true;

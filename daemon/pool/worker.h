@@ -46,6 +46,7 @@ enum worker_state {
 	X(MAX_REQUESTS, max_requests)                                                                                    \
 	X(MAX_AGE, max_age)                                                                                              \
 	X(RSS_LIMIT, rss_limit)                                                                                          \
+	X(RELOAD, reload)                                                                                                \
 	X(SURPLUS, surplus)                                                                                              \
 	X(SHUTDOWN, shutdown)
 
@@ -119,7 +120,7 @@ struct worker {
 };
 
 /* In STARTING, waiting at the gate. */
-struct worker *worker_new(struct pool *p, bool probe);
+struct worker *worker_new(struct pool *p, uint64_t generation, bool probe);
 struct worker *worker_free(struct worker *w);
 
 bool worker_may_become(enum worker_state from, enum worker_state to);

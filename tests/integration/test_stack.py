@@ -244,7 +244,7 @@ def test_one_connection_waits_for_64_at_most(nasty: Daemon) -> None:
         hiding = start_hiding(c)
         numbers = [other.start("worker.stack", worker=1) for _ in range(65)]
         error = other.wait_error(numbers[64])
-        assert error.code == "quota" and "waits for 64 stacks already" in error.message
+        assert error.code == "quota" and "waits for 64 stacks and reloads already" in error.message
         assert c.call("worker.stack", worker=1)["call"]["target"] == "hide", "another connection may ask"
         for number in numbers[:64]:
             assert other.wait(number).value()["call"]["target"] == "hide"

@@ -208,6 +208,13 @@ static void step_temper(struct world *w)
 	temper_init(&w->temper, &w->random);
 }
 
+static void step_reload(struct world *w)
+{
+	world_trace(w, "reload", w->stage.pool->generation, 0);
+	w->streak.reloads++;
+	reload_start(w->stage.pool, NULL);
+}
+
 static void step_nothing(struct world *w)
 {
 	(void)w;
@@ -220,7 +227,7 @@ static const struct {
 	{ 30, step_execute },       { 8, step_come },    { 4, step_go },       { 6, step_checkout },
 	{ 8, step_execute_leased }, { 3, step_checkin }, { 6, step_cancel },   { 2, step_kill },
 	{ 1, step_noise },          { 1, step_temper },  { 4, step_hang_up },  { 8, step_execute_in },
-	{ 5, step_session },        { 14, step_nothing },
+	{ 5, step_session },        { 1, step_reload },  { 13, step_nothing },
 };
 
 static void run_step(struct world *w)

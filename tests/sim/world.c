@@ -139,7 +139,7 @@ static void on_replied(struct sim_machine *m, struct sim_child *c, uint64_t call
 static void on_ready(struct sim_machine *m, struct sim_child *c)
 {
 	world_trace(world_of(m), "worker ready", (uint64_t)c->pid, 0);
-	world_of(m)->streak.n = 0;
+	world_of(m)->streak = (struct streak){ 0 };
 }
 
 /* Calls of a flavour that workers have now, but the one in c. */
@@ -186,7 +186,7 @@ static void on_died(struct sim_machine *m, struct sim_child *c)
 	if (c->call && !c->direct && find_record(world_of(m), c->call) != &world_of(m)->nobody)
 		note_kill(world_of(m), c);
 	if (c->said_ready)
-		world_of(m)->streak.n = 0;
+		world_of(m)->streak = (struct streak){ 0 };
 }
 
 static void on_wronged(struct sim_machine *m, struct sim_child *c, const char *what)

@@ -1,0 +1,114 @@
+/* The method pool.reload: begins one, and tells how it ended when it is waited for. */
+#include "daemon/base/cleanup.h"
+#include "daemon/base/mem.h"
+#include "daemon/front/client.h"
+#include "daemon/front/errand.h"
+#include "daemon/front/method.h"
+#include "daemon/front/query.h"
+#include "daemon/front/reply.h"
+#include "daemon/front/server.h"
+#include "daemon/front/view.h"
+#include "daemon/pool/failure.h"
+#include "daemon/pool/pool.h"
+#include "proto/pack.h"
+
+struct reload_errand {
+	struct errand errand;
+	struct reload_waiter waiter;
+	const char *pool; /* borrows: its name; settings outlive clients */
+	struct loop_grave grave;
+};
+
+static void reload_release(struct loop_grave *g)
+{
+	free(container_of(g, struct reload_errand, grave));
+}
+
+static void reload_errand_end(struct reload_errand *re)
+{
+	struct loop *l = re->errand.client->server->loop;
+
+	reload_forget(&re->waiter);
+	errand_end(&re->errand);
+	loop_bury(l, &re->grave, reload_release);
+}
+
+static void reload_drop(struct errand *e)
+{
+	reload_errand_end(container_of(e, struct reload_errand, errand));
+}
+
+static void answer_done(const struct query *q, const char *pool, const struct reload_result *r)
+{
+	struct view v;
+
+	view_begin(&v, q);
+	msgpack_pack_map(&v.pk, 4);
+	pack_kv_text(&v.pk, "pool", pool);
+	pack_kv_uint(&v.pk, "generation", r->generation);
+	pack_kv_uint(&v.pk, "replaced", r->replaced);
+	pack_kv_uint(&v.pk, "ms", r->ns / NS_PER_MS);
+	view_send(&v);
+}
+
+static void answer_failed(const struct query *q, const struct reload_result *r)
+{
+	struct outcome o;
+
+	if (r->cut) {
+		outcome_error(&o, ERROR_DRAINING, "the daemon is shutting down; the reload was given up");
+	} else {
+		outcome_error(&o, ERROR_INIT_FAILED,
+			      "the first worker with the new code could not be started, the workers of generation %llu serve on: %s",
+			      (unsigned long long)r->generation, r->failure->message);
+		o.phase = r->failure->phase;
+		o.cause = (struct span){ .p = (const uint8_t *)r->failure->cause.data, .len = r->failure->cause.size };
+	}
+	query_refuse(q, &o);
+}
+
+static void reload_on_done(struct reload_waiter *rw, const struct reload_result *r)
+{
+	struct reload_errand *re = container_of(rw, struct reload_errand, waiter);
+	const struct query q = { .client = re->errand.client, .id = re->errand.id };
+
+	reload_errand_end(re);
+	if (r->cut || r->failure)
+		answer_failed(&q, r);
+	else
+		answer_done(&q, re->pool, r);
+	client_note_reply(q.client);
+}
+
+static void reload_wait(const struct query *q, struct pool *p)
+{
+	struct reload_errand *re = MEM_NEW(struct reload_errand);
+
+	re->pool = p->settings->name;
+	re->waiter.done = reload_on_done;
+	errand_begin(&re->errand, q->client, q->id, reload_drop);
+	reload_start(p, &re->waiter);
+}
+
+void method_pool_reload(struct query *q)
+{
+	struct pool *p = query_choose_pool(q);
+	struct view v;
+
+	if (!p || !query_may_wait(q))
+		return;
+	if (p->state != POOL_RUNNING) {
+		query_fail(q, ERROR_DRAINING, "the daemon is shutting down; pool %s is not reloaded", p->settings->name);
+		return;
+	}
+	if (!params_has(&q->params, PARAM_WAIT) || q->params.wait) {
+		reload_wait(q, p);
+		return;
+	}
+	reload_start(p, NULL);
+	view_begin(&v, q);
+	msgpack_pack_map(&v.pk, 2);
+	pack_kv_text(&v.pk, "pool", p->settings->name);
+	pack_kv_uint(&v.pk, "generation", p->generation);
+	view_send(&v);
+}

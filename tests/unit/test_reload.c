@@ -1,0 +1,238 @@
+#include "daemon/pool/reload.h"
+
+#include <signal.h>
+
+#include "daemon/pool/failure.h"
+#include "daemon/pool/session.h"
+#include "tests/unit/pool_support.h"
+
+struct seen {
+	struct reload_waiter waiter;
+	unsigned n;
+	bool failed, cut;
+	uint64_t generation;
+	unsigned replaced;
+	char message[300];
+};
+
+static void on_done(struct reload_waiter *rw, const struct reload_result *r)
+{
+	struct seen *s = (struct seen *)rw;
+
+	s->n++;
+	s->failed = r->failure != NULL;
+	s->cut = r->cut;
+	s->generation = r->generation;
+	s->replaced = r->replaced;
+	if (r->failure)
+		(void)snprintf(s->message, sizeof(s->message), "%s", r->failure->message);
+}
+
+static void ask(struct scene *sc, struct seen *s)
+{
+	*s = (struct seen){ .waiter = { .done = on_done } };
+	reload_start(sc->stage.pool, &s->waiter);
+}
+
+static unsigned of_generation(const struct scene *sc, uint64_t generation)
+{
+	const struct worker *w;
+	unsigned n = 0;
+
+	for (w = sc->stage.pool->workers; w; w = w->next)
+		n += w->generation == generation && worker_is_serving(w);
+	return n;
+}
+
+static void scene_with(struct scene *sc, struct pool_settings *s, unsigned workers)
+{
+	s->min_workers = s->max_workers = workers;
+	scene_prepare(sc, s);
+	sim_stage_start(&sc->stage);
+}
+
+START_TEST(all_workers_are_replaced_one_after_the_other)
+	{
+		struct scene sc;
+		struct seen seen;
+		unsigned least = 4;
+
+		scene_begin(&sc, 4);
+		sc.stage.machine.script.ready_after = 50 * MS;
+		ask(&sc, &seen);
+		for (unsigned i = 0; i < 100 && !seen.n; i++) {
+			scene_pass(&sc, 10 * MS);
+			least = sc.stage.pool->in_state[WORKER_IDLE] < least ? sc.stage.pool->in_state[WORKER_IDLE] : least;
+			ck_assert_uint_le(pool_living(sc.stage.pool), 6); /* with one that is just leaving */
+		}
+		ck_assert_uint_eq(seen.n, 1);
+		ck_assert(!seen.failed && !seen.cut);
+		ck_assert_uint_eq(seen.generation, 2);
+		ck_assert_uint_eq(seen.replaced, 4);
+		ck_assert_uint_eq(of_generation(&sc, 2), 4);
+		ck_assert_uint_eq(least, 4); /* a replacement was ready before each left */
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(calls_go_on_meanwhile)
+	{
+		struct scene sc;
+		struct seen seen;
+
+		scene_begin(&sc, 2);
+		for (struct worker *w = sc.stage.pool->workers; w; w = w->next)
+			sim_machine_find(&sc.stage.machine, w->proc.pid)->script.call_after = 300 * MS;
+		sim_execute(&sc.one, 1, 0, 0);
+		sim_execute(&sc.one, 2, 0, 0);
+		sim_execute(&sc.one, 3, 0, 0);
+		ask(&sc, &seen);
+		scene_pass(&sc, S);
+		for (uint64_t id = 1; id <= 3; id++)
+			ck_told(&sc.one, id, ERROR_NONE, EXECUTED_YES);
+		ck_assert_uint_eq(seen.replaced, 2);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(a_canary_that_fails_changes_nothing)
+	{
+		struct scene sc;
+		struct seen seen;
+
+		scene_begin(&sc, 2);
+		sc.stage.machine.script.init = SIM_INIT_FAILED;
+		ask(&sc, &seen);
+		scene_pass(&sc, S);
+		ck_assert(seen.n == 1 && seen.failed);
+		ck_assert_uint_eq(seen.generation, 1);
+		ck_assert(seen.message[0]);
+		ck_assert_uint_eq(of_generation(&sc, 1), 2);
+		ck_assert_ptr_null(sc.stage.pool->supply.failure);
+		ck_assert_uint_eq(sc.stage.pool->supply.deaths_in_row, 0);
+		ck_assert_str_eq(pool_state_name(sc.stage.pool), "serving");
+		sim_execute(&sc.one, 1, 0, 0);
+		scene_pass(&sc, 10 * MS);
+		ck_told(&sc.one, 1, ERROR_NONE, EXECUTED_YES);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(one_that_is_asked_for_later_follows)
+	{
+		struct scene sc;
+		struct seen first, same, later;
+
+		scene_begin(&sc, 1);
+		ask(&sc, &first);
+		ask(&sc, &same); /* the canary is not on its way: that reload will do */
+		sc.stage.machine.script.ready_after = 50 * MS;
+		scene_pass(&sc, 10 * MS);
+		ask(&sc, &later);
+		scene_pass(&sc, S);
+		ck_assert_uint_eq(first.generation, 2);
+		ck_assert_uint_eq(same.generation, 2);
+		ck_assert_uint_eq(later.generation, 3);
+		ck_assert_uint_eq(of_generation(&sc, 3), 1);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(sessions_stay_with_their_worker_until_drain_timeout)
+	{
+		struct pool_settings settings = sim_settings();
+		struct worker *old;
+		struct scene sc;
+		struct seen seen;
+
+		settings.drain_timeout = 3 * S;
+		scene_with(&sc, &settings, 1);
+		sim_execute_in(&sc.one, 1, "chat");
+		scene_pass(&sc, 10 * MS);
+		old = scene_worker(&sc);
+		ask(&sc, &seen);
+		scene_pass(&sc, S);
+		ck_assert_uint_eq(seen.n, 0);
+		ck_assert_int_eq(old->state, WORKER_DRAINING);
+		sim_execute_in(&sc.one, 2, "chat");
+		sim_execute(&sc.one, 3, 0, 0);
+		scene_pass(&sc, 10 * MS);
+		ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);
+		ck_told(&sc.one, 3, ERROR_NONE, EXECUTED_YES);
+		scene_pass(&sc, 3 * S);
+		ck_assert_uint_eq(seen.replaced, 1);
+		sim_execute_in(&sc.one, 4, "chat");
+		ck_told(&sc.one, 4, ERROR_SESSION_LOST, EXECUTED_NEVER);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(with_replace_after_a_worker_leaves_before_the_canary_comes)
+	{
+		struct pool_settings settings = sim_settings();
+		struct scene sc;
+		struct seen seen;
+
+		settings.replace_after = true;
+		scene_with(&sc, &settings, 3);
+		sc.stage.machine.script.ready_after = 50 * MS;
+		ask(&sc, &seen);
+		for (unsigned i = 0; i < 100 && !seen.n; i++) {
+			scene_pass(&sc, 10 * MS);
+			ck_assert_uint_le(sim_machine_living(&sc.stage.machine), 3);
+			ck_assert_uint_ge(of_generation(&sc, 1) + of_generation(&sc, 2), 2);
+		}
+		ck_assert_uint_eq(seen.generation, 2);
+		ck_assert_uint_eq(of_generation(&sc, 2), 3);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(a_pool_that_is_down_comes_back_with_code_that_works)
+	{
+		struct pool_settings settings = sim_settings();
+		struct scene sc;
+		struct seen seen;
+
+		settings.breaker_failures = 2;
+		settings.breaker_reset = 3600 * S;
+		settings.min_workers = settings.max_workers = 2;
+		scene_prepare(&sc, &settings);
+		sc.stage.machine.script.init = SIM_INIT_FAILED;
+		sim_stage_start(&sc.stage);
+		scene_pass(&sc, 10 * S);
+		sim_execute(&sc.one, 1, 0, 0);
+		ck_told(&sc.one, 1, ERROR_CIRCUIT_OPEN, EXECUTED_NEVER);
+		sc.stage.machine.script.init = SIM_INIT_READY;
+		ask(&sc, &seen);
+		scene_pass(&sc, S);
+		ck_assert(seen.n == 1 && !seen.failed);
+		sim_execute(&sc.one, 2, 0, 0);
+		scene_pass(&sc, 10 * MS);
+		ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(a_pool_that_leaves_gives_it_up)
+	{
+		struct scene sc;
+		struct seen seen, later, forgotten;
+
+		scene_begin(&sc, 1);
+		ask(&sc, &seen);
+		ask(&sc, &forgotten);
+		scene_pass(&sc, MS);
+		ask(&sc, &later);
+		reload_forget(&forgotten.waiter);
+		pool_drain(sc.stage.pool);
+		ck_assert(seen.n == 1 && seen.cut && later.n == 1 && later.cut);
+		ck_assert_uint_eq(forgotten.n, 0);
+		scene_end(&sc);
+	}
+END_TEST
+
+RUN_SUITE("reload", all_workers_are_replaced_one_after_the_other, calls_go_on_meanwhile,
+	  a_canary_that_fails_changes_nothing, one_that_is_asked_for_later_follows,
+	  sessions_stay_with_their_worker_until_drain_timeout, with_replace_after_a_worker_leaves_before_the_canary_comes,
+	  a_pool_that_is_down_comes_back_with_code_that_works, a_pool_that_leaves_gives_it_up)
