@@ -22,6 +22,7 @@ from collections.abc import Iterator
 
 from tests.bench.harness import BARE, LOOP, PIN, PYTHON, Figures, Table, daemon, load, relay, running
 from tests.bench.scale import bench_recovery, bench_scale
+from tests.bench.stateful import bench_stateful
 
 def pool_latency(pool: "multiprocessing.pool.Pool", count: int) -> Figures:
     took = []
@@ -219,7 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=10000)
-    parser.add_argument("parts", nargs="*", default=["latency", "throughput", "large", "memory", "scale", "recovery"])
+    parser.add_argument("parts", nargs="*", default=["latency", "throughput", "stateful", "large", "memory", "scale", "recovery"])
     args = parser.parse_args()
     load_average = os.getloadavg()[0]
     print(f"load before the run: {load_average:.1f} (figures are worth something below 0.5)")
@@ -228,6 +229,8 @@ def main() -> None:
             bench_latency(directory, args.rounds, args.count)
         if "throughput" in args.parts:
             bench_throughput(directory, args.rounds, args.count)
+        if "stateful" in args.parts:
+            bench_stateful(directory, args.rounds, args.count)
         if "large" in args.parts:
             bench_large(directory, args.rounds)
         if "memory" in args.parts:

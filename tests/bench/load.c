@@ -1,8 +1,11 @@
 /*
  * The load: CONNECTIONS connections, each with DEPTH calls of SIZE bytes in flight, COUNT calls in all. Prints one line:
  * p50 and p99 of a call in µs, calls per second.
- * usage: load (socket PATH | worker PYTHON SCRIPT) TARGET CONNECTIONS DEPTH SIZE COUNT
+ * With `direct` the calls go over the socket of a direct lease, with `session` each is one of a session, with `lease` and
+ * `lease-direct` a call is a checkout and its checkin.
+ * usage: load ((socket | session | direct | lease | lease-direct) PATH | worker PYTHON SCRIPT) TARGET CONNECTIONS DEPTH SIZE COUNT
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +24,7 @@
 
 struct load {
 	const char *target;
+	bool session;
 	unsigned connections, depth;
 	size_t size;
 	unsigned long count;      /* calls that are measured */
@@ -63,7 +67,11 @@ static void make_body(struct load *l)
 	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
 	msgpack_pack_str_with_body(&pk, "execute", 7);
 	msgpack_pack_array(&pk, 1);
-	msgpack_pack_map(&pk, 2);
+	msgpack_pack_map(&pk, 2 + l->session);
+	if (l->session) {
+		msgpack_pack_str_with_body(&pk, "session", 7);
+		msgpack_pack_str_with_body(&pk, "bench", 5);
+	}
 	msgpack_pack_str_with_body(&pk, "target", 6);
 	msgpack_pack_str_with_body(&pk, l->target, strlen(l->target));
 	msgpack_pack_str_with_body(&pk, "args", 4);
@@ -96,16 +104,21 @@ static void send_call(struct load *l, struct frames *f)
 	put_all(f->fd, p, sizeof(head) + l->body_len);
 }
 
+static uint32_t reply_number(const uint8_t *p)
+{
+	if (p[0] < 0x80)
+		return p[0];
+	if (p[0] == 0xcc)
+		return p[1];
+	if (p[0] == 0xcd)
+		return (uint32_t)p[1] << 8 | p[2];
+	return (uint32_t)p[1] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 8 | p[4];
+}
+
 /* [1, id, nil, value]: any encoding of the id */
 static uint32_t reply_id(const uint8_t *p)
 {
-	if (p[6] < 0x80)
-		return p[6];
-	if (p[6] == 0xcc)
-		return p[7];
-	if (p[6] == 0xcd)
-		return (uint32_t)p[7] << 8 | p[8];
-	return (uint32_t)p[7] << 24 | (uint32_t)p[8] << 16 | (uint32_t)p[9] << 8 | p[10];
+	return reply_number(p + 6);
 }
 
 static void take_reply(struct load *l, const uint8_t *frame, size_t len)
@@ -173,11 +186,89 @@ static void run(struct load *l, unsigned long total)
 	(void)close(epoll);
 }
 
+/* A reply of at most size bytes, and the fd that comes with it (-1: none). */
+static size_t take_answer(int sock, uint8_t *reply, size_t size, int *fd)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec part = { .iov_base = reply, .iov_len = size };
+	struct msghdr m = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	ssize_t got = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+
+	*fd = -1;
+	if (c && c->cmsg_type == SCM_RIGHTS)
+		memcpy(fd, CMSG_DATA(c), sizeof(*fd));
+	if (got < 8 || reply[7] != 0xc0)
+		die("a lease was refused");
+	return (size_t)got;
+}
+
+/* With id 1; direct: with a socket. Returns the number of the lease. */
+static uint32_t checkout(int sock, bool direct, int *fd)
+{
+	static const char plain[] = "\0\0\0\x1d\x94\0\x01\xa8" "checkout\x91\x81\xa4" "type\xa9" "anonymous";
+	static const char with_socket[] = "\0\0\0\x25\x94\0\x01\xa8" "checkout\x91\x82\xa4" "type\xa9" "anonymous\xa6" "direct\xc3";
+	uint8_t reply[256];
+
+	put_all(sock, direct ? with_socket : plain, direct ? sizeof(with_socket) - 1 : sizeof(plain) - 1);
+	(void)take_answer(sock, reply, sizeof(reply), fd);
+	return reply_number(reply + 15);
+}
+
+static void checkin(int sock, uint32_t lease)
+{
+	uint8_t call[] = { 0, 0, 0, 24, 0x94, 0, 1, 0xa7, 'c', 'h', 'e', 'c', 'k', 'i', 'n', 0x91, 0x81, 0xa5, 'l', 'e', 'a', 's', 'e',
+			   0xce, (uint8_t)(lease >> 24), (uint8_t)(lease >> 16), (uint8_t)(lease >> 8), (uint8_t)lease };
+	uint8_t reply[64];
+	int fd;
+
+	put_all(sock, call, sizeof(call));
+	(void)take_answer(sock, reply, sizeof(reply), &fd);
+}
+
+static int open_direct(int sock)
+{
+	int fd;
+
+	(void)checkout(sock, true, &fd);
+	if (fd < 0)
+		die("a direct lease without its socket");
+	return fd; /* sock stays open: the lease ends with it */
+}
+
+/* Pairs of checkout and checkin in the place of calls. */
+static void run_leases(struct load *l, int sock, bool direct)
+{
+	for (unsigned long i = 0; i < l->warm_up + l->count; i++) {
+		uint64_t began = now_ns();
+		int fd;
+
+		checkin(sock, checkout(sock, direct, &fd));
+		if (fd >= 0)
+			(void)close(fd);
+		if (i >= l->warm_up)
+			l->took[i - l->warm_up] = now_ns() - began;
+	}
+}
+
 static int compare(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
 	return (x > y) - (x < y);
+}
+
+static int show(struct load *l, uint64_t begin)
+{
+	double seconds = (double)(now_ns() - begin) / 1e9;
+
+	qsort(l->took, l->count, sizeof(*l->took), compare);
+	(void)printf("%.2f %.2f %.3f\n", (double)l->took[l->count / 2] / 1000, (double)l->took[l->count * 99 / 100] / 1000,
+		     (double)l->count / seconds);
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -186,11 +277,11 @@ int main(int argc, char **argv)
 	int worker = argc > 1 && strcmp(argv[1], "worker") == 0;
 	char **a = argv + (worker ? 4 : 3);
 	uint64_t begin;
-	double seconds;
 
 	if (argc != (worker ? 9 : 8))
-		die("usage: load (socket PATH | worker PYTHON SCRIPT) TARGET CONNECTIONS DEPTH SIZE COUNT");
+		die("usage: load ((socket | session | direct | lease | lease-direct) PATH | worker PYTHON SCRIPT) TARGET CONNECTIONS DEPTH SIZE COUNT");
 	l.target = a[0];
+	l.session = strcmp(argv[1], "session") == 0;
 	l.connections = (unsigned)atoi(a[1]);
 	l.depth = (unsigned)atoi(a[2]);
 	l.size = (size_t)atol(a[3]);
@@ -199,14 +290,18 @@ int main(int argc, char **argv)
 	l.began = calloc(l.count + l.warm_up, sizeof(*l.began));
 	l.took = calloc(l.count + l.warm_up, sizeof(*l.took));
 	make_body(&l);
-	for (unsigned c = 0; c < l.connections; c++)
-		frames_init(&l.peers[c], worker ? spawn_bare_worker(argv[2], argv[3]) : connect_to(argv[2]));
+	if (strncmp(argv[1], "lease", 5) == 0) {
+		begin = now_ns();
+		run_leases(&l, connect_to(argv[2]), strcmp(argv[1], "lease-direct") == 0);
+		return show(&l, begin);
+	}
+	for (unsigned c = 0; c < l.connections; c++) {
+		int fd = worker ? spawn_bare_worker(argv[2], argv[3]) : connect_to(argv[2]);
+
+		frames_init(&l.peers[c], strcmp(argv[1], "direct") == 0 ? open_direct(fd) : fd);
+	}
 	run(&l, l.warm_up);
 	begin = now_ns();
 	run(&l, l.warm_up + l.count);
-	seconds = (double)(now_ns() - begin) / 1e9;
-	qsort(l.took, l.count, sizeof(*l.took), compare);
-	(void)printf("%.2f %.2f %.3f\n", (double)l.took[l.count / 2] / 1000, (double)l.took[l.count * 99 / 100] / 1000,
-		     (double)l.count / seconds);
-	return 0;
+	return show(&l, begin);
 }
