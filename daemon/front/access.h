@@ -51,6 +51,7 @@ struct access_grant {
 };
 
 struct access_grant access_judge(const struct access *a, const struct access_peer *peer, unsigned n_pools);
-/* The same for a connection: asks the kernel for the peer's groups and parents. */
-struct access_grant access_ask(const struct access *a, int fd, const struct access_peer *peer, pid_t pid, unsigned n_pools);
+/* The same for a connection: asks the kernel for the groups and parents of a peer of which the rest is known. */
+struct access_grant access_ask(const struct access *a, int fd, const struct access_peer *known, pid_t pid,
+			       unsigned n_pools);
 void access_grant_deinit(struct access_grant *g);
