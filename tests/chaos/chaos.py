@@ -24,6 +24,7 @@ from typing import Any
 from tests.chaos import checker
 from tests.chaos.history import Event, History, read_events
 from tests.chaos.link import connect
+from tests.chaos.reloader import Reloader
 from tests.chaos.scenes import DOWN, Client, Killer, Saboteur, World
 from tests.support import procfs
 from tests.support.daemon import BUILD, SANITIZED, SLOW, Daemon, pool
@@ -80,6 +81,7 @@ class Run:
         self.directory = Path(tempfile.mkdtemp(prefix="pypool-chaos-"))
         self.log = self.directory / "events"
         self.daemon = Daemon(pools(self.log), log_level="info", uid_max_calls=UID_MAX_CALLS, directory=self.directory)
+        self.reloader = Reloader(str(self.daemon.socket), seed)
         self.early_rss = 0
         self.most_children = self.most_storm = 0
 
@@ -105,7 +107,7 @@ class Run:
         clients = [Client(world, number, self.seed) for number in range(self.options.clients)]
         saboteur = Saboteur(self.daemon.pid, self.directory / "down", self.history, self.seed)
         await asyncio.gather(
-            killer.run(self.is_over), saboteur.run(self.is_over), self.watch_children(), *(client.run(self.is_over) for client in clients)
+            killer.run(self.is_over), saboteur.run(self.is_over), self.reloader.run(self.is_over), self.watch_children(), *(client.run(self.is_over) for client in clients)
         )
 
     # ---- verdict
@@ -203,6 +205,7 @@ class Run:
         for p in self.pools:
             yield from checker.check_spawns(p, POOLS[p["name"]])
         yield from self.judge_storm(events)
+        yield from self.reloader.judge(SLOW)
         yield from self.judge_process(status)
 
     def judge_storm(self, events: list[Event]) -> Iterator[str]:
@@ -215,7 +218,7 @@ class Run:
 
     def judge_process(self, status: dict[str, Any]) -> Iterator[str]:
         """10, 11, 12, 13, 17, 20: what the kernel says."""
-        most = sum(POOLS.values()) + SURGE
+        most = sum(POOLS.values()) + 2 * SURGE  # of storm, and of the pool that is being reloaded
         if self.most_children > most:
             yield f"invariant 13: {self.most_children} living children, and the pools have {most} workers"
         try:
@@ -268,6 +271,7 @@ class Run:
               f"{self.events} events of workers")
         print(f"  {counts['kills']} SIGKILLs, {counts['stops']} SIGSTOPs; {died} workers died")
         storm = next(p for p in self.pools if p["name"] == "storm")
+        print(f"  {self.reloader.told()}")
         print(f"  storm: {storm['spawned']} workers, {counts['poisoned']} poisoned, {storm['breaker']['opened']} times open, "
               f"{len(self.history.outages)} outages, {self.most_storm} workers at once, "
               f"{self.used} used up in peace")
