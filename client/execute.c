@@ -45,8 +45,8 @@ static void execute_pack(struct pypool *p, struct scratch *s, const char *target
 		pack_text(&pk, "args");
 }
 
-/* The same for a worker itself, which knows nothing of pools, leases and queues. A call with a target and an array of args is
- * the one that it answers fastest. */
+/* The same for a worker itself, which knows nothing of pools, leases and queues. A call with a target and an array of
+ * args is the one that it answers fastest. */
 static void execute_pack_direct(struct pypool *p, struct scratch *s, const char *target, bool has_args,
 				const struct pypool_options *o)
 {

@@ -229,7 +229,8 @@ uint64_t lease_id(const struct lease *l);
 struct link *lease_link(struct lease *l);
 /* Its socket is at its end, or it is being given back: it takes no more calls. */
 bool lease_is_over(const struct lease *l);
-/* A checkout is answered. Takes its socket, or gives back a lease that nobody waits for. False: the answer makes no sense. */
+/* A checkout is answered. Takes its socket, or gives back a lease that nobody waits for. False: the answer makes no
+ * sense. */
 bool lease_note_checkout(struct pypool *p, struct call *call, const struct response *resp);
 /* A checkin of this lease has been submitted. */
 void lease_note_leaving(struct pypool *p, uint64_t id);

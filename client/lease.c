@@ -1,7 +1,7 @@
 /*
- * Direct leases: a socket to a worker, made for one lease alone, that came with the answer to its checkout. Calls under it go
- * straight there and are answered in their order. The daemon still ends the lease when its time comes, or its worker dies: then
- * the socket is at its end, and a moment later (or before) the daemon says why.
+ * Direct leases: a socket to a worker, made for one lease alone, that came with the answer to its checkout. Calls
+ * under it go straight there and are answered in their order. The daemon still ends the lease when its time comes, or
+ * its worker dies: then the socket is at its end, and a moment later (or before) the daemon says why.
  *
  * A lease is closed at once and freed later, by leases_bury(), when nobody can be inside of it any more.
  */
@@ -249,7 +249,7 @@ static void lease_send_checkin(struct pypool *p, uint64_t id)
 	msgpack_pack_map(&pk, 1);
 	pack_kv_uint(&pk, "lease", id);
 	params = scratch_span(&s);
-	/* Its answer says nothing. Without memory it is not sent: the daemon sees the end of the socket, or of the lease's ttl. */
+	/* Its answer says nothing. Without memory it is not sent: the daemon sees the end of the socket, or of the ttl. */
 	(void)call_submit(&p->main, "checkin", &params, 1, 0, NULL, NULL, NULL);
 }
 
@@ -337,7 +337,7 @@ static void lease_on_done(struct pypool *p, struct pypool_reply *reply, void *da
 	*(struct pypool_reply **)data = reply;
 }
 
-/* Both limits on one wait each; set only when they change, so that calls with the same limit cost no system call more. */
+/* Limits for one wait each; set only when they change, so that calls with the same limit cost no system call more. */
 static void lease_set_patience(struct lease *l, uint32_t ms)
 {
 	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };

@@ -42,8 +42,8 @@ int handle_fail_reply(struct pypool *p, struct pypool_reply *reply)
 	return number;
 }
 
-/* Each function asks whether it runs in a forked child, and getpid() costs a good part of what a direct call does. A page that
- * the kernel empties at fork() tells it for nothing; without one the kernel is asked. */
+/* Each function asks whether it runs in a forked child, and getpid() costs a good part of what a direct call does. A
+ * page that the kernel empties at fork() tells it for nothing; without one the kernel is asked. */
 static void handle_make_mark(struct pypool *p)
 {
 	long size = sysconf(_SC_PAGESIZE);

@@ -1,7 +1,7 @@
 /*
- * Frames out of and into a socket. Reads as much as is there, answers the calls that the frames belong to. File descriptors come
- * from the daemon alone, and only with the answers to direct checkouts: while none is due they are not asked for, so that the
- * kernel closes them.
+ * Frames out of and into a socket. Reads as much as is there, answers the calls that the frames belong to. File
+ * descriptors come from the daemon alone, and only with the answers to direct checkouts: while none is due they are
+ * not asked for, so that the kernel closes them.
  */
 #include <errno.h>
 #include <limits.h>

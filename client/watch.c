@@ -1,7 +1,7 @@
 /*
- * One fd for several sockets: an epoll, which itself can be waited for. It exists from the first direct call that was submitted
- * until the connection ends, and stands for the handle only while direct calls are in flight: a handle without them has no need
- * of it, and is watched through its socket itself.
+ * One fd for several sockets: an epoll, which itself can be waited for. It exists from the first direct call that was
+ * submitted until the connection ends, and stands for the handle only while direct calls are in flight: a handle
+ * without them has no need of it, and is watched through its socket itself.
  */
 #include <errno.h>
 #include <sys/epoll.h>

@@ -1,4 +1,4 @@
-/* pypoolctl call TARGET [JSON...] [--kw KEY=VALUE]... [--pool POOL] [--timeout TIME] [--idempotent]
+/* pypoolctl call TARGET [JSON...] [--kw KEY=VALUE]... [--pool POOL] [--session SESSION] [--timeout TIME] [--idempotent]
  * Options are read by hand: -5 is an argument here, not an option. */
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +75,8 @@ static int call_set(struct ctl *ctl, struct call_plan *plan, const char *option,
 		return call_set_timeout(ctl, plan, value);
 	if (strcmp(option, "--pool") == 0)
 		plan->options.pool = value;
+	else if (strcmp(option, "--session") == 0)
+		plan->options.session = value;
 	else
 		ctl->socket = value;
 	return CTL_OK;
@@ -83,7 +85,7 @@ static int call_set(struct ctl *ctl, struct call_plan *plan, const char *option,
 /* An option with a value, as --name VALUE or --name=VALUE. *i is moved on. */
 static int call_take_option(struct ctl *ctl, struct call_plan *plan, char **argv, int *i)
 {
-	static const char *const names[] = { "--kw", "--timeout", "--pool", "--socket" };
+	static const char *const names[] = { "--kw", "--timeout", "--pool", "--session", "--socket" };
 	const char *word = argv[*i];
 
 	for (size_t k = 0; k < sizeof(names) / sizeof(names[0]); k++) {

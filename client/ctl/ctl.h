@@ -66,6 +66,8 @@ const struct command *command_find(const char *name);
 int command_status(struct ctl *ctl, int argc, char **argv);
 int command_pools(struct ctl *ctl, int argc, char **argv);
 int command_workers(struct ctl *ctl, int argc, char **argv);
+int command_sessions(struct ctl *ctl, int argc, char **argv);
+int command_leases(struct ctl *ctl, int argc, char **argv);
 int command_clients(struct ctl *ctl, int argc, char **argv);
 int command_queue(struct ctl *ctl, int argc, char **argv);
 int command_logs(struct ctl *ctl, int argc, char **argv);

@@ -10,6 +10,7 @@ static const char call_help[] =
 	"and\n"
 	"{\"$map\": [[KEY, VALUE], ...]} (keys that are not text), in arguments and in results.\n"
 	"--timeout TIME: 250ms, 30s, 5m, 1h. Without it the pool's call_timeout holds.\n"
+	"--session SESSION: a call of this session, which is opened by its first call.\n"
 	"--idempotent: should its worker be lost, the call may be given to another one; its handler must be marked so too.\n";
 
 static const char why_help[] =

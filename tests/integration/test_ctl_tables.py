@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 
 import pytest
 
-from tests.support.daemon import Daemon, pool
+from tests.support.daemon import DEMO, Daemon, pool
+from tests.support.direct import Direct
 
 
 @pytest.mark.parametrize(
-    "command,titles", [("workers", "WORKER POOL PID STATE"), ("queue", "CALL POOL CLIENT TARGET STATE WAITED LEFT WORKER")]
+    "command,titles",
+    [
+        ("sessions", "SESSION POOL UID STATE WORKER WAITING LEASED KEYS BYTES IDLE LEFT"),
+        ("leases", "LEASE POOL WORKER PID CLIENT UID SESSION DIRECT WAITING AGE LEFT"),
+        ("workers", "WORKER POOL PID STATE"),
+        ("queue", "CALL POOL CLIENT TARGET STATE WAITED LEFT WORKER"),
+    ],
 )
 def test_a_table_without_rows_has_its_header(start_daemon: Callable[..., Daemon], command: str, titles: str) -> None:
     # minimum 0: no workers yet, and nothing waits
@@ -21,3 +30,39 @@ def test_a_table_without_rows_has_its_header(start_daemon: Callable[..., Daemon]
     assert len(lines) == 1 and lines[0].startswith(titles), shown.stdout
     as_json = daemon.ctl(command, "--json")
     assert (as_json.returncode, as_json.stdout) == (0, "[]\n")
+
+
+def row_of(text: str) -> list[str]:
+    """The only row of a table."""
+    header, row = text.splitlines()
+    return row.split()
+
+
+def test_sessions_and_leases_are_shown_with_who_has_them(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon({"default": DEMO})
+    called = daemon.ctl("call", "collect", '"book"', "--session", "cart")
+    assert (called.returncode, called.stdout) == (0, '["book"]\n')
+    again = daemon.ctl("call", "--session=cart", "collect", '"pen"')
+    assert json.loads(again.stdout) == ["book", "pen"]
+    session, where, uid, state, _, waiting, leased, keys, size, *_ = row_of(daemon.ctl("sessions").stdout)
+    assert (session, where, uid, state) == ("cart", "default", str(os.getuid()), "open")
+    assert (waiting, leased, keys, size) == ("0", "false", "1", "16")
+    with daemon.client() as client:
+        client.call("checkout", type="session", session="cart")
+        assert row_of(daemon.ctl("leases", "--pool", "default").stdout)[6:9] == ["cart", "false", "0"]
+        (told,) = json.loads(daemon.ctl("sessions", "--json").stdout)
+        assert (told["session"], told["leased"], told["affinity"]) == ("cart", True, "strict")
+    with daemon.client() as client, Direct(client):
+        (told,) = json.loads(daemon.ctl("--json", "leases").stdout)
+        assert (told["session"], told["direct"]) == (None, True)
+    refused = daemon.ctl("sessions", "--pool", "none")
+    assert refused.returncode == 1 and "unknown_pool" in refused.stderr
+
+
+def test_a_call_of_a_session_that_is_busy_says_so(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon({"default": DEMO})
+    with daemon.client() as client:
+        client.call("checkout", type="session", session="cart")
+        called = daemon.ctl("call", "collect", "1", "--session", "cart")
+        assert called.returncode == 1 and 'session "cart" is leased' in called.stderr
+    assert daemon.ctl("call", "collect", "--session").returncode == 2

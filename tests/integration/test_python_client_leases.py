@@ -81,7 +81,7 @@ def test_many_direct_leases_live_in_one_loop(start_daemon: Callable[..., Daemon]
 
     async def work(client: AsyncClient, n: int) -> list[Any]:
         async with client.lease(direct=True) as lease:
-            return await asyncio.gather(*(lease.execute("echo", (n, i)) for i in range(50)))
+            return list(await asyncio.gather(*(lease.execute("echo", (n, i)) for i in range(50))))
 
     async def use() -> None:
         async with AsyncClient(daemon.socket) as client:
@@ -99,7 +99,7 @@ def test_a_session_stays_in_its_process_until_it_is_lost(start_daemon: Callable[
         assert [session.execute("here"), seen.execute("here")] == [[pid, 2], [pid, 3]]
         session.execute("write", "key", b"\xff")
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: client.call("session.list")[0]["state"] == "lost", "its worker is gone")
+        eventually(lambda: bool(client.call("session.list")[0]["state"] == "lost"), "its worker is gone")
         error = failure(seen.execute, "here")
         assert (error.code, error.executed, error.session) == ("session_lost", "never", "s")
         assert seen.open()["opened"] is True

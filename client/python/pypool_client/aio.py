@@ -104,8 +104,8 @@ class AsyncClient:
         """Call a handler with positional or keyword arguments and return its result. Raises PypoolError.
 
         timeout: seconds until the answer, waiting for a worker included. queue_timeout: the most of it that may go by
-        before a worker starts. lease: run on this leased worker. session: a call of this session; open=False: it must be
-        there already. meta: return {value, meta} instead.
+        before a worker starts. lease: run on this leased worker. session: a call of this session; open=False: it must
+        be there already. meta: return {value, meta} instead.
         idempotent: it may be run a second time if its worker is lost and its handler is marked so too.
         """
         number = lease.id if isinstance(lease, AsyncLease) else lease
@@ -141,8 +141,8 @@ class AsyncClient:
         direct: bool = False,
     ) -> AsyncLease:
         """Lease a worker: no other calls run on it until checkin(), ttl (seconds) or the end of the connection.
-        timeout: how long to wait for one. session: the worker of this session. direct: calls under the lease go straight
-        to the worker, over a socket of their own. Raises PypoolError."""
+        timeout: how long to wait for one. session: the worker of this session. direct: calls under the lease go
+        straight to the worker, over a socket of their own. Raises PypoolError."""
         limit = self.timeout if timeout is None else timeout
         sent = params.checkout(pool, limit, ttl, session, direct)
         return AsyncLease(self, **params.lease_fields(await self._request("checkout", sent, params.patience(limit))))

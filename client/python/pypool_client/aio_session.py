@@ -40,7 +40,9 @@ class AsyncSession:
         )
         return await self.client._execute(sent, params.patience(limit))
 
-    async def open(self, *, reset: bool = False, ttl: float | None = None, timeout: float | None = None) -> dict[str, Any]:
+    async def open(
+        self, *, reset: bool = False, ttl: float | None = None, timeout: float | None = None
+    ) -> dict[str, Any]:
         """Open it, or take it up again after it was lost. reset: without its values. ttl: seconds that it lives without
         being used. Returns what the daemon knows of it: opened, worker, generation, expires_ms, keys, bytes."""
         ttl_ms = params.milliseconds("ttl", ttl)

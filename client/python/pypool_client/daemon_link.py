@@ -16,8 +16,8 @@ _FDS_MAX = 253  # of one message: the kernel's limit
 
 
 class DaemonLink(Link):
-    """Owns the links of its direct leases too. File descriptors are asked for only while a direct checkout is in flight:
-    at other times the kernel drops them."""
+    """Owns the links of its direct leases too. File descriptors are asked for only while a direct checkout is in
+    flight: at other times the kernel drops them."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)

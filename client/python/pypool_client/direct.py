@@ -96,8 +96,8 @@ class DirectLink(Link):
         """What has been sent may still be answered: the end is seen when it comes."""
 
     def _stop(self, call: Call) -> None:
-        """Nobody but the worker knows of it. One that waits there behind another is left alone; the one that runs can be
-        stopped only with the lease."""
+        """Nobody but the worker knows of it. One that waits there behind another is left alone; the one that runs can
+        be stopped only with the lease."""
         if next(iter(self._calls.values())) is call:
             self.home.submit("checkin", {"lease": self.lease}, None)
             self.end("lease_expired", "a call under it had to be stopped")
