@@ -251,7 +251,7 @@ check: ## install what is missing, build, and run all tests (10 minutes at most)
 check-full: ## check, then the long runs, the same under sanitizers, a round under valgrind, and lint (PYPOOL_SUITE_LIMIT=10800 s)
 	@+$(MAKE) check
 	@.ci/deps build check lint lint-all
-	@+PYPOOL_SUITE_LIMIT=$${PYPOOL_SUITE_LIMIT:-10800} .ci/check small-worlds chaos-long faults asan valgrind
+	@+PYPOOL_SUITE_LIMIT=$${PYPOOL_SUITE_LIMIT:-10800} .ci/check small-worlds chaos-long kills-long faults asan valgrind
 	@+$(MAKE) lint
 
 HEADER_OK := $(HEADERS:%=$(BUILD)/headers/%.ok)
@@ -304,6 +304,10 @@ check-chaos: $(PRODUCT) $(STUB_WORKER) ## many clients and dying workers, the in
 
 check-chaos-long: $(PRODUCT) $(STUB_WORKER) ## the same, ten times as long
 	@$(CHAOS) --calls 500000 --kills 5000 $(CHAOS_ARGS)
+
+check-kills-long: $(PRODUCT) ## 1,000 kills of workers with sessions, and 50 reloads, under load
+	@PYPOOL_SESSION_KILLS=1000 PYPOOL_RELOADS=50 $(PYTEST) -s tests/integration/test_sessions.py tests/integration/test_reload.py \
+		-k "no_kill_shows or drop_no_call"
 
 soak: ## chaos runs with one seed after the other, for SOAK_SECONDS=3600 or until one fails
 	@+$(MAKE) $(JOBS) all tests
