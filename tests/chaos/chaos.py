@@ -32,12 +32,13 @@ from tests.support.waiting import until_fine
 
 HERE = Path(__file__).resolve().parent
 STUB = BUILD / "tests" / "stub_worker"
-POOLS = {"stub": 6, "flaky": 2, "python": 2, "storm": 3}
+POOLS = {"stub": 6, "flaky": 2, "python": 2, "storm": 3, "prefer": 3, "moving": 2}
 POISON_KILLS = 2  # of the pool storm
 MAX_REQUESTS = 10
 RECYCLING_CALLS = 60  # of each caller, to see them replaced
 SURGE = 1  # workers of it that are doubled for their replacement
 UID_MAX_CALLS = 4000
+UID_MAX_SESSIONS = 200
 STALL_MS = 250.0  # of the daemon's loop, on a machine that is busy with everything else here
 RSS_GROWTH_KIB = 12 * 1024
 TROUBLE_SHOWN = 40
@@ -49,6 +50,7 @@ def pools(log: Path) -> dict[str, Any]:
     limits: dict[str, Any] = {
         "call_timeout": "5s", "queue_timeout": "4s", "init_timeout": "10s", "cancel_grace": "100ms",
         "stop_timeout": "3s", "max_queue": 3000, "breaker_failures": 0, "poison_kills": 0,
+        "drain_timeout": "500ms",
     }
     stub = {"python": str(STUB), "environment": [f"STUB_LOG={log}"]}
     flaky = {"python": str(STUB), "environment": [f"STUB_LOG={log}", "STUB_FLAKY=7"]}
@@ -57,6 +59,8 @@ def pools(log: Path) -> dict[str, Any]:
         "stub": {**pool("stub", POOLS["stub"]), **limits, **stub},
         "flaky": {**pool("stub", POOLS["flaky"]), **limits, **flaky},
         "python": {**pool("chaos_app", POOLS["python"]), **limits, **python},
+        "prefer": {**pool("stub", POOLS["prefer"]), **limits, **stub, "affinity": "prefer"},
+        "moving": {**pool("chaos_app", POOLS["moving"]), **limits, **python, "affinity": "prefer"},
         "storm": {**pool("stub", POOLS["storm"]), **limits, **stub, "poison_kills": POISON_KILLS, "breaker_failures": 2,
                   "breaker_reset": "10ms", "max_requests": MAX_REQUESTS,
                   "environment": [*stub["environment"], f"{DOWN.decode()}{log.parent / 'down'}", "STUB_SLOW=30"]},
@@ -80,7 +84,8 @@ class Run:
         self.history = History()
         self.directory = Path(tempfile.mkdtemp(prefix="pypool-chaos-"))
         self.log = self.directory / "events"
-        self.daemon = Daemon(pools(self.log), log_level="info", uid_max_calls=UID_MAX_CALLS, directory=self.directory)
+        self.daemon = Daemon(pools(self.log), log_level="info", uid_max_calls=UID_MAX_CALLS,
+                             uid_max_sessions=UID_MAX_SESSIONS, directory=self.directory)
         self.reloader = Reloader(str(self.daemon.socket), seed)
         self.early_rss = 0
         self.most_children = self.most_storm = 0
@@ -151,6 +156,24 @@ class Run:
         await link.ended
         return iter(found)
 
+    async def probe_session_quota(self) -> list[str]:
+        """9: of so many sessions at once the last is one too many, so none is left in the count of this user."""
+        link = await connect(str(self.daemon.socket), History(), "sessions", "prefixed")
+        names = [f"quota-{i}" for i in range(UID_MAX_SESSIONS + 1)]
+        opened = await asyncio.gather(*(link.ask("session.open", session=name, pool="stub") for name in names))
+        await asyncio.gather(*(link.ask("session.close", session=name, pool="stub") for name in names))
+        refused = [i for i, (error, _) in enumerate(opened) if error is not None]
+        found = []
+        if refused != [UID_MAX_SESSIONS] or opened[-1][0]["code"] != "quota":
+            found.append(f"invariant 9: of {len(names)} sessions of one user these are refused: {refused}, {opened[-1]}")
+        for method in ("session.list", "sessions", "leases"):
+            _, left = await asyncio.wait_for(link.ask(method), 20 * SLOW)
+            if left:
+                found.append(f"invariant 9: {method} has {len(left)} at the end: {left[:3]}")
+        link.close()
+        await link.ended
+        return found
+
     def count_workers(self) -> None:
         # one that died before the last of this list was made shows no environment afterwards
         environments = [procfs.environment(pid) for pid in procfs.child_pids(self.daemon.pid)]
@@ -195,6 +218,7 @@ class Run:
         yield from checker.check_calls(self.history, events)
         yield from checker.check_workers(events)
         yield from checker.check_leases(self.history, events)
+        yield from checker.check_stories(self.history, events)
         yield from checker.check_poison(events, max(POISON_KILLS, POOLS["storm"]))
         yield from checker.check_times(self.history, SLOW)
         with self.daemon.client() as c:
@@ -253,6 +277,7 @@ class Run:
             found = list(self.judge())
             found += asyncio.run(self.probe_recycling())
             found += asyncio.run(self.probe_quota())
+            found += asyncio.run(self.probe_session_quota())
             until_fine(lambda: self.unrest(self.daemon.status()), REST * SLOW)
             self.report()
             self.daemon.stop()
@@ -269,6 +294,8 @@ class Run:
         direct = sum(call.direct for call in self.history.calls)
         print(f"  {calls} calls in {self.attack_seconds:.1f} s, {direct} of them direct, {len(self.history.leases)} leases, "
               f"{self.events} events of workers")
+        sessions, lost, seen = checker.count_stories(self.history.stories)
+        print(f"  {len(self.history.stories)} sessions: {sessions} calls, {lost} of them told of its loss, {seen} looks at values")
         print(f"  {counts['kills']} SIGKILLs, {counts['stops']} SIGSTOPs; {died} workers died")
         storm = next(p for p in self.pools if p["name"] == "storm")
         print(f"  {self.reloader.told()}")

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, Callable, Dict
 
-from pypool_worker import current, expose
+from pypool_worker import current, expose, on_session_close
 
 _log = os.open(os.environ["CHAOS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 _name = f"p{os.getpid()}.{time.monotonic_ns()}"
@@ -68,23 +68,49 @@ WHAT: Dict[str, Callable[[int], None]] = {
 }
 
 
+_begun: Dict[str, int] = {}  # calls of each session in this process
+
+
+def session_here() -> Any:
+    try:
+        return current().session
+    except RuntimeError:
+        return None
+
+
+@on_session_close
+def note_closed(session: Any) -> None:
+    note("X", 0, session.name)
+
+
 @expose
 def run(tag: str, what: str, n: int) -> Any:
     call = current().call_id
+    session = session_here()
+    answer = tag
     try:
         note("S", call, tag)
+        if session is not None:
+            _begun[session.name] = _begun.get(session.name, 0) + 1
+            count = session.get("a", 0)
+            if count != session.get("b", 0):
+                note("H", 0, session.name)
+            session["a"] = count + 1
         try:
             WHAT[what](n)
         except ValueError:
             note("E", call, tag)
             raise
+        if session is not None:
+            session["b"] = count + 1
+            answer = f"{tag} {count + 1} {_begun[session.name]}"
         note("E", call, tag)
     except ValueError:
         raise
     except BaseException:  # wherever the interrupt came, in the notes too
         note("I", call, tag)
         raise
-    return tag
+    return answer
 
 
 note("R", os.getpid(), "-")

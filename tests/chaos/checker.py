@@ -1,7 +1,7 @@
 """The invariants, asserted from the histories of clients and workers and from what the daemon says of itself.
 
-6 (sessions) and 18 (no watcher without its object) have no check here: there are no sessions yet, and the daemon itself
-says BUG in its log, which fails the run, as does what a sanitizer prints (19) and a process that is left behind (12).
+18 (no watcher without its object) has no check here: the daemon itself says BUG in its log, which fails the run, as does
+what a sanitizer prints (19) and a process that is left behind (12).
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from tests.chaos.history import Call, Event, History, Lease, Outage, by_tag, by_worker
-from tests.chaos.scenes import POISON
+from tests.chaos.history import (
+    Call, Closed, Edit, Event, History, Lease, Opened, Outage, Seen, Step, Story, by_tag, by_worker,
+)
+from tests.chaos.scenes import POISON, PYTHON_POOLS, STRICT_POOLS
 
 # What a call may end with; anything else is a mistake of the daemon or of the run.
 CODES = {
     "ok", "queue_timeout", "deadline_exceeded", "cancelled", "worker_died", "worker_protocol", "init_failed",
-    "overloaded", "circuit_open", "lease_expired", "lease_not_found", "app_error", "duplicate_id",
+    "overloaded", "circuit_open", "lease_expired", "lease_not_found", "app_error", "duplicate_id", "session_lost",
 }
 EARLY = 0.010  # the daemon counts from the turn in which it reads the request
 LATE = 1.5
@@ -47,7 +49,7 @@ def check_calls(history: History, events: list[Event]) -> Iterator[str]:
             yield f"invariant 5: a success with {starts} starts and {ends} ends: {call}"
         if call.executed == "yes" and starts != 1:
             yield f"invariant 5: told yes, with {starts} starts: {call}"
-        if call.code == "ok" and call.pool != "python" and mine and mine[0].worker != str(call.worker):
+        if call.code == "ok" and call.pool not in PYTHON_POOLS and mine and mine[0].worker != str(call.worker):
             yield f"invariant 5: it ran on worker {mine[0].worker}, and the daemon says {call.worker}: {call}"
     known = {call.tag for call in history.calls}
     for tag in runs:
@@ -63,8 +65,10 @@ def check_workers(events: list[Event]) -> Iterator[str]:
         for e in its:
             if e.letter == "R":
                 is_ready = True
-            elif e.letter == "D":
+            elif e.letter in "DX":
                 continue
+            elif e.letter == "H":
+                yield f"invariant 6: worker {worker} was sent half of what a call of a session had written: {e}"
             elif e.letter == "F":
                 yield f"invariant 11: worker {worker} has fd {e.call} open"
             elif e.letter == "B" or not is_ready:
@@ -134,6 +138,97 @@ def check_leases(history: History, events: list[Event]) -> Iterator[str]:
     yield from check_holders(history.leases)
 
 
+class Home:
+    """Where a session's calls run from one opening to the next."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self.is_strict = story.pool in STRICT_POOLS
+        self.last = 0.0  # when the last call began
+        self.open()
+
+    def open(self) -> None:
+        self.worker = ""
+        self.started = self.begun = 0  # calls that began there; what the last of them was told of that
+        self.lost = ""  # the call that was told
+
+    def check(self, call: Call, starts: list[Event]) -> Iterator[str]:
+        for e in starts:
+            if e.time < self.last:
+                yield f"invariant 6: {self.story}: out of order: {call}"
+            if self.lost:
+                yield f"invariant 6: {self.story}: it began after {self.lost} was told that the session is lost: {call}"
+            if self.is_strict and self.worker not in ("", e.worker):
+                yield f"invariant 6: {self.story}: ran on worker {e.worker}, and those before on {self.worker}: {call}"
+            self.last = e.time
+            self.started += 1
+            self.worker = e.worker
+        if self.is_strict and call.code == "ok":
+            most = call.begun if self.story.pool in PYTHON_POOLS else self.started  # in Python sessions of one name share it
+            if not self.begun < call.begun <= most:
+                yield (f"invariant 6: {self.story}: call {call.begun} for its worker after call {self.begun}, of "
+                       f"{self.started} that began: {call}")
+            self.begun = call.begun
+        if call.code == "session_lost":
+            self.lost = self.lost or call.tag
+            if not self.is_strict:
+                yield f"invariant 6: {self.story}: lost, and not strict: {call}"
+
+
+def after_step(step: Step, may: set[int]) -> tuple[set[int], str]:
+    """The counts that may be in the session's values after a step, and what is wrong with it, or ""."""
+    if isinstance(step, Call):
+        if step.code == "ok":
+            wrong = "" if step.count - 1 in may else f"counts {step.count} after one of {sorted(may)}"
+            return {step.count}, wrong
+        return (may | {count + 1 for count in may} if step.closed else may), ""
+    if isinstance(step, Edit):
+        if step.code == "ok":
+            return {step.count}, ""
+        return (may | {step.count} if step.code == "closed" else may), ""
+    if isinstance(step, Closed):
+        return {0}, ""
+    if isinstance(step, Seen):
+        if step.a != step.b:
+            return {step.a}, f"half of what was written: {step.a} and {step.b}"
+        return {step.a}, "" if step.a in may else f"{step.a} is in it, and not one of {sorted(may)}"
+    return may, ""
+
+
+def check_stories(history: History, events: list[Event]) -> Iterator[str]:
+    """6 each session in order and, when it is strict, on one worker until it is opened again; no write is lost, none
+    is kept of a call that failed, and none by half."""
+    runs = by_tag(events)
+    for story in history.stories:
+        home, may = Home(story), {0}
+        for step in story.steps:
+            may, wrong = after_step(step, may)
+            if wrong:
+                yield f"invariant 6: {story}: {wrong}: {step}"
+            if isinstance(step, Call):
+                yield from home.check(step, [e for e in runs.get(step.tag, []) if e.letter == "S"])
+            elif isinstance(step, Closed) or (isinstance(step, Opened) and step.fresh):
+                home.open()
+    yield from check_hooks(history.stories, events)
+
+
+def count_stories(stories: list[Story]) -> tuple[int, int, int]:
+    """Calls in sessions, those that were told of a loss, looks at the values; for people."""
+    steps = [step for story in stories for step in story.steps]
+    calls = [step for step in steps if isinstance(step, Call)]
+    return len(calls), sum(call.code == "session_lost" for call in calls), sum(isinstance(step, Seen) for step in steps)
+
+
+def check_hooks(stories: list[Story], events: list[Event]) -> Iterator[str]:
+    """6 the hooks of a session run once at the most, and once more where it was lost to a worker that was replaced."""
+    ended = Counter(e.tag for e in events if e.letter == "X")
+    for story in stories:
+        closes = sum((isinstance(step, Closed) and step.was_there) or step == Opened(True) for step in story.steps)
+        by_itself = bool(story.steps) and not isinstance(story.steps[-1], Closed)
+        if ended[story.name] > closes + by_itself:
+            yield f"invariant 6: {story}: closed {closes} times, its hooks ran {ended[story.name]} times"
+
+
 def check_holders(leases: list[Lease]) -> Iterator[str]:
     by_holder: defaultdict[int, list[Lease]] = defaultdict(list)
     for lease in leases:
@@ -171,7 +266,8 @@ def check_counters(history: History, counters: dict[str, int]) -> Iterator[str]:
     calls = [call for call in history.calls if not call.direct]
     seen = sum(call.code == "ok" for call in calls)
     unseen = sum(call.closed for call in calls)
-    if not seen <= counters["completed"] <= seen + unseen + counters["leases"]:
+    others = counters["leases"] + 2 * history.counts["closes"] + history.counts["edits"] + len(history.stories)
+    if not seen <= counters["completed"] <= seen + unseen + others:
         yield f"invariant 8: completed {counters['completed']}, clients saw {seen}, and {unseen} were not seen"
 
 

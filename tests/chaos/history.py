@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 
 class Call:
@@ -13,7 +13,7 @@ class Call:
 
     __slots__ = (
         "tag", "pool", "what", "n", "timeout", "lease", "sent", "done", "code", "executed", "worker", "closed", "future",
-        "direct",
+        "direct", "session", "count", "begun",
     )
 
     def __init__(self, tag: str, pool: str, what: str, n: int, timeout: float, lease: int) -> None:
@@ -31,12 +31,59 @@ class Call:
         self.closed = False  # its connection ended before its reply came
         self.future: asyncio.Future[None] | None = None
         self.direct = False  # it did not go by way of the daemon
+        self.session = ""
+        self.count = 0  # of a success in a session: in its values, this call included
+        self.begun = 0  # and how many of the session's calls its worker has begun
 
     def __str__(self) -> str:
         took = f" after {self.done - self.sent:.3f} s" if self.done else ""
         return f"{self.tag} ({self.pool} {self.what} {self.n}, timeout {self.timeout} s): " + (
             f"{self.code}/{self.executed}{took}" if self.code else "no reply"
         )
+
+
+class Edit:
+    """A session.put of the counts, or a session.delete of both, which is a put of 0."""
+
+    __slots__ = ("count", "code")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.code = ""  # "ok", or that of the error; "": not known
+
+
+class Opened(NamedTuple):
+    """It was opened, again or anew, with nothing under way. fresh: it was not there, or lost."""
+
+    fresh: bool
+
+
+class Closed(NamedTuple):
+    """With nothing under way. was_there: what the daemon answered."""
+
+    was_there: bool
+
+
+class Seen(NamedTuple):
+    """The counts in its values, with nothing under way."""
+
+    a: int
+    b: int
+
+
+Step = Union[Call, Edit, Opened, Closed, Seen]
+
+
+class Story:
+    """A session as its only client tells it: what it did, in order."""
+
+    def __init__(self, name: str, pool: str) -> None:
+        self.name = name
+        self.pool = pool
+        self.steps: list[Step] = []
+
+    def __str__(self) -> str:
+        return f"session {self.name} of {self.pool}"
 
 
 class Lease(NamedTuple):
@@ -74,6 +121,7 @@ class History:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.leases: list[Lease] = []
+        self.stories: list[Story] = []
         self.outages: list[Outage] = []
         self.trouble: list[str] = []
         self.counts: defaultdict[str, int] = defaultdict(int)  # of kills and the like

@@ -158,11 +158,24 @@ class Link(asyncio.Protocol):
         else:
             call.code, call.executed = "ok", "yes"
             call.worker = result["meta"]["worker"]
+            value = result["value"]
+            if call.session:
+                value = self._take_counts(call, value)
             expected = call.tag + "." * call.n if call.what == "big" else call.tag
-            if result["value"] != expected:
-                self.history.complain(2, f"{call}: got {result['value']!r:.200}")
+            if value != expected:
+                self.history.complain(2, f"{call}: got {value!r:.200}")
         if call.future is not None and not call.future.done():
             call.future.set_result(None)
+
+
+    def _take_counts(self, call: Call, value: str) -> str:
+        try:
+            text, count, begun = value.split(" ")
+            call.count, call.begun = int(count), int(begun)
+            return text
+        except ValueError:
+            self.history.complain(6, f"{call}: no counts in {value!r:.200}")
+            return value
 
 
 async def connect(path: str, history: History, name: str, framing: Framing) -> Link:

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.history import Call, History, Lease, Outage
+from tests.chaos.history import Call, Closed, Edit, History, Lease, Opened, Outage, Seen, Story
 from tests.chaos.holder import DirectLink, Holder
 from tests.chaos.link import Framing, Link, connect
 from tests.support import procfs
@@ -31,6 +31,9 @@ STUB_MISDEEDS = (
 # what concerns others than its client, and what outlives the worker
 DIRECT_MISDEEDS = (("die", 140), ("hang", 1), ("wall", 1), ("late", 250), ("noise", 256), ("orphan", 300), ("stop", 1))
 PYTHON_MISDEEDS = (("die", 140), ("spin", 100), ("deaf", 250), ("noise", 64), ("fail", 9), ("close", 1))
+PYTHON_POOLS = ("python", "moving")
+STRICT_POOLS = ("stub", "python", "storm")  # of those with sessions
+SESSION_POOLS, SESSION_WEIGHTS = ("stub", "prefer", "python", "moving", "storm"), (50, 34, 4, 8, 4)
 TICKS = os.sysconf("SC_CLK_TCK")
 SIGNALS = (1, 2, 4, 6, 8, 9, 11, 13, 15)  # that end a stub
 
@@ -43,6 +46,12 @@ class World:
         self.history = history
         self.last_tag = 0
 
+    def new_story(self, name: str, pool: str) -> Story:
+        self.last_tag += 1
+        story = Story(f"{name}-{self.last_tag}", pool)
+        self.history.stories.append(story)
+        return story
+
     def new_call(self, name: str, pool: str, what: str, n: int, options: dict[str, Any]) -> Call:
         self.last_tag += 1
         timeout = options.get("timeout_ms", CALL_TIMEOUT * 1000) / 1000
@@ -50,7 +59,7 @@ class World:
 
 
 def misdeed(rng: Random, pool: str) -> tuple[str, int]:
-    what, limit = rng.choice(PYTHON_MISDEEDS if pool == "python" else STUB_MISDEEDS)
+    what, limit = rng.choice(PYTHON_MISDEEDS if pool in PYTHON_POOLS else STUB_MISDEEDS)
     n = rng.randrange(limit)
     if what in ("die", "reply_and_die") and n >= 100:
         n = 100 + rng.choice(SIGNALS)
@@ -65,9 +74,13 @@ def ordinary(rng: Random, pool: str) -> tuple[str, int]:
         return "echo", 0
     if roll < 0.94:
         return "sleep", rng.randrange(8)
-    if roll < 0.97 or pool == "python":
+    if roll < 0.97 or pool in PYTHON_POOLS:
         return "fail", rng.randrange(8)
     return "big", rng.choice((100, 5000, 70000, 300000))
+
+
+def edit_code(error: Any) -> str:
+    return "ok" if error is None else str(error["code"])
 
 
 def times(rng: Random) -> dict[str, Any]:
@@ -109,7 +122,8 @@ class Client:
         return await connect(self.world.path, self.world.history, self.name, self.framing)
 
     def pool(self) -> str:
-        return self.rng.choices(("stub", "flaky", "python", "storm"), (83, 7, 5, 5))[0]
+        pools, weights = ("stub", "flaky", "python", "storm", "prefer", "moving"), (63, 7, 4, 5, 18, 3)
+        return self.rng.choices(pools, weights)[0]
 
     def call(self, link: Link, pool: str, what: str, n: int, options: dict[str, Any]) -> tuple[Call, bytes]:
         call = self.world.new_call(self.name, pool, what, n, options)
@@ -290,11 +304,15 @@ class Client:
     async def direct(self) -> None:
         """A lease whose calls go to the worker itself. However it ends, its socket ends with it."""
         holder = await Holder.open(self.world.path, self.name)
-        pool = self.rng.choice(("stub", "stub", "python"))
+        pool = self.rng.choice(("stub", "stub", "python", "prefer"))
         ttl = self.rng.choice((20, 100, 5000))
+        kind: dict[str, Any] = {"type": "anonymous"}
+        story = self.world.new_story(self.name, pool) if self.rng.random() < 0.3 else None
+        if story is not None:
+            kind = {"type": "session", "session": story.name}
         asked = time.monotonic()
         error, lent = await asyncio.wait_for(
-            holder.ask("checkout", type="anonymous", pool=pool, ttl_ms=ttl, direct=True), PATIENCE
+            holder.ask("checkout", pool=pool, ttl_ms=ttl, direct=True, **kind), PATIENCE
         )
         if error is None:
             begun = time.monotonic()
@@ -307,6 +325,8 @@ class Client:
             await self.end_direct(holder, link, lent["lease"], ttl)
             await self.wait(calls)
         holder.close()
+        if story is not None:
+            await self.end_session(story)
 
     def direct_calls(self, link: DirectLink, pool: str, lease: int, wicked: float) -> list[Call]:
         made, data = [], bytearray()
@@ -336,6 +356,147 @@ class Client:
         except asyncio.TimeoutError:
             self.world.history.complain(7, f"{self.name}: the socket of lease {lease} outlives it")
             link.close()
+
+    # ---- sessions
+
+    async def session(self) -> None:
+        """A session of this client alone, from its first call to its end."""
+        story = self.world.new_story(self.name, self.rng.choices(SESSION_POOLS, SESSION_WEIGHTS)[0])
+        acts = (self.work, self.work, self.work, self.vanish, self.read, self.reopen, self.close_and_go_on, self.borrow)
+        for _ in range(self.rng.randrange(1, 7)):
+            await self.rng.choice(acts)(story)
+        if self.rng.random() < 0.05:
+            story.steps.append(Opened(await self.open_session(story, ttl_ms=self.rng.randrange(1, 60))))
+            return  # it ends by itself
+        await self.read(story)
+        await self.end_session(story)
+
+    async def ask_about(self, story: Story, method: str, **params: Any) -> tuple[Any, Any]:
+        """Of its session; asked again when the connection ends meanwhile."""
+        while True:
+            link = await self.kept_link()
+            asked = link.ask(method, session=story.name, pool=story.pool, **params)
+            error, answer = await asyncio.wait_for(asked, PATIENCE)
+            if error is None or error["code"] != "closed":
+                return error, answer
+
+    async def open_session(self, story: Story, **params: Any) -> bool:
+        error, answer = await self.ask_about(story, "session.open", **params)
+        if error is None:
+            return bool(answer["opened"])
+        self.world.history.complain(6, f"{story}: session.open: {error}")
+        return False
+
+    async def end_session(self, story: Story) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            error, was_there = await self.ask_about(story, "session.close")
+            self.world.history.counts["closes"] += 1
+            if error is None or error["code"] != "session_busy" or time.monotonic() > deadline:
+                break
+            await self.pause(2)  # the end of the connection that had leased it is not known yet
+        if error is not None:
+            self.world.history.complain(6, f"{story}: session.close: {error}")
+        story.steps.append(Closed(was_there is True))
+
+    def session_calls(self, story: Story, link: Link, wicked: float, **more: Any) -> list[Call]:
+        """Of one session, in order, with what else changes its values."""
+        made: list[Call] = []
+        for _ in range(self.rng.randrange(1, 10)):
+            if self.rng.random() < 0.12:
+                self.edit(story, link)
+                continue
+            more = more or {"session": story.name}
+            call = self.calls(link, 1, story.pool, wicked, **more)[0]
+            number = link.last_id
+            call.session = story.name
+            story.steps.append(call)
+            made.append(call)
+            if self.rng.random() < 0.04:
+                link.ask("cancel", id=number)
+        return made
+
+    def edit(self, story: Story, link: Link) -> None:
+        self.world.history.counts["edits"] += 1
+        edit = Edit(self.rng.choice((0, 1000)) * len(story.steps))
+        if edit.count:
+            values = {"a": edit.count, "b": edit.count}
+            asked = link.ask("session.put", session=story.name, pool=story.pool, values=values)
+        else:
+            asked = link.ask("session.delete", session=story.name, pool=story.pool, keys=["a", "b"])
+        asked.add_done_callback(lambda f: setattr(edit, "code", edit_code(f.result()[0])))
+        story.steps.append(edit)
+
+    async def settle(self, story: Story) -> None:
+        """Until all that was asked in its session has been answered: what comes later finds nothing under way."""
+        await self.wait([step for step in story.steps if isinstance(step, Call)])
+        deadline = time.monotonic() + PATIENCE
+        while any(isinstance(step, Edit) and not step.code for step in story.steps):
+            if time.monotonic() > deadline:
+                self.world.history.complain(1, f"{story}: a put or delete has no answer")
+                return
+            await asyncio.sleep(0.001)
+
+    async def work(self, story: Story) -> None:
+        link = await self.kept_link()
+        self.session_calls(story, link, self.rng.choice((0.0, 0.0, 0.1)))
+        await self.settle(story)
+
+    async def vanish(self, story: Story) -> None:
+        """The connection ends; the session stays. When the daemon knows that it has ended, nothing of it is under way."""
+        self.world.last_tag += 1
+        name = f"{self.name}-{self.world.last_tag}"
+        link = await connect(self.world.path, self.world.history, name, self.framing)
+        await asyncio.wait_for(link.ask("ping"), PATIENCE)
+        self.session_calls(story, link, 0.05)
+        await self.pause(self.rng.choice((0, 2, 20)))
+        link.close()
+        await link.ended
+        while True:
+            error, clients = await asyncio.wait_for((await self.kept_link()).ask("clients"), PATIENCE)
+            if error is None and name not in (client["name"] for client in clients):
+                return
+
+    async def read(self, story: Story) -> None:
+        error, values = await self.ask_about(story, "session.get")
+        if error is None:
+            story.steps.append(Seen(values.get("a", 0), values.get("b", 0)))
+        elif error["code"] == "session_not_found":
+            story.steps.append(Seen(0, 0))
+        else:
+            self.world.history.complain(6, f"{story}: session.get: {error}")
+
+    async def reopen(self, story: Story) -> None:
+        story.steps.append(Opened(await self.open_session(story)))
+
+    async def close_and_go_on(self, story: Story) -> None:
+        """The next session of that name is another one."""
+        await self.end_session(story)
+
+    async def borrow(self, story: Story) -> None:
+        """A lease of the session's worker."""
+        link = await self.kept_link()
+        ttl = self.rng.choice((20, 100, 5000))
+        asked = time.monotonic()
+        checkout = link.ask("checkout", type="session", session=story.name, pool=story.pool, ttl_ms=ttl)
+        error, lent = await asyncio.wait_for(checkout, PATIENCE)
+        if error is not None:
+            return
+        begun = time.monotonic()
+        calls = self.session_calls(story, link, 0.05, lease=lent["lease"])
+        if self.rng.random() < 0.7:
+            await self.wait(calls)
+        intruder = await self.new_link()
+        refused, _ = await asyncio.wait_for(
+            intruder.ask("session.put", session=story.name, pool=story.pool, values={}, open=False), PATIENCE)
+        intruder.close()
+        ended = min(time.monotonic(), asked + ttl / 1000)
+        self.world.history.leases.append(Lease(lent["lease"], lent["worker"], lent["pid"], self.name, begun, ended))
+        self.world.history.counts["edits"] += 1
+        error, _ = await asyncio.wait_for(link.ask("checkin", lease=lent["lease"]), PATIENCE)
+        if error is None and (refused is None or refused["code"] not in ("session_busy", "closed")):
+            self.world.history.complain(7, f"{story}: leased, and another connection is answered {refused}")
+        await self.settle(story)
 
     async def poison(self) -> None:
         """Calls that always kill their worker, among others: each is refused when it has killed often enough."""
@@ -371,6 +532,7 @@ SCENES: tuple[tuple[Callable[[Client], Awaitable[None]], int], ...] = (
     (Client.refused, 2),
     (Client.lease, 6),
     (Client.direct, 6),
+    (Client.session, 14),
     (Client.look, 1),
     (Client.poison, 4),
 )

@@ -7,7 +7,11 @@
  *   F a file descriptor that it should not have   B bytes of a call before it was ready
  *   D it was started during an outage (the call is its pid)
  *   L a direct lease was begun   M it is over
+ *   X the hooks of a session were run (the call is the session's number, the tag its name)
+ *   H it was sent half of what a call had written (the call is the session's number)
  * Calls over the socket of a direct lease are the same; each has the number of the lease's own call.
+ * A call in a session counts: what it answers ends with the count in the session's values, and with how many calls of the
+ * session this worker has begun. The count is written twice, under two keys, so that half of it can be told from all.
  * STUB_FLAKY=n: every n-th worker of the daemon dies before it says hello, and every n-th before it is ready.
  * STUB_DOWN=path: as long as there is such a file, none gets as far as hello. STUB_SLOW=n: a start takes n ms.
  */
@@ -43,6 +47,22 @@ static struct {
 	uint64_t id;
 	uint64_t calls, errors;
 } wire = { .fd = FD_CALLS };
+
+/* What this worker has of a session. */
+struct session {
+	uint64_t id, send;
+	bool has_copy;
+	uint64_t count; /* in its copy of the values */
+	uint64_t begun; /* calls of the session here: in memory, whatever becomes of the copy */
+};
+
+#define WRONG_COUNT 1000000 /* more, in replies that must not be believed */
+
+static struct {
+	struct session *list; /* owns */
+	size_t n, room;
+	size_t current; /* index + 1 of that in which the call runs; 0: none */
+} sessions;
 
 struct stub {
 	int log;
@@ -107,7 +127,8 @@ static void tell(const char *name, const char *key, uint64_t value)
 	msgpack_pack_int(&pk, ENVELOPE_NOTIFICATION);
 	pack_text(&pk, name);
 	msgpack_pack_array(&pk, 1);
-	msgpack_pack_map(&pk, 5);
+	msgpack_pack_map(&pk, 6);
+	pack_kv_bool(&pk, "session_close", true); /* of ready; the others do not mind */
 	pack_kv_uint(&pk, key, value);
 	pack_kv_uint(&pk, "pid", (uint64_t)getpid());
 	pack_kv_text(&pk, "python", "3.0.0");
@@ -133,6 +154,50 @@ static uint64_t find_uint(struct span map, const char *name)
 			(void)mp_read_uint(&value, &v);
 	}
 	return v;
+}
+
+static struct span find_any(struct span map, const char *name)
+{
+	uint32_t pairs = 0;
+	struct span key, value;
+
+	(void)mp_read_map(&map, &pairs);
+	while (pairs--) {
+		if (!mp_read_text(&map, &key) || !mp_read_any(&map, &value))
+			break;
+		if (span_equals(key, name))
+			return value;
+	}
+	return (struct span){ 0 };
+}
+
+/* --- sessions --- */
+
+/* The current one, NULL. */
+static struct session *session_here(void)
+{
+	return sessions.current ? &sessions.list[sessions.current - 1] : NULL;
+}
+
+static void session_choose(uint64_t id)
+{
+	for (sessions.current = 1; sessions.current <= sessions.n; sessions.current++) {
+		if (session_here()->id == id)
+			return;
+	}
+	if (sessions.n == sessions.room) {
+		sessions.room = sessions.room ? 2 * sessions.room : 64;
+		sessions.list = realloc(sessions.list, sessions.room * sizeof(*sessions.list));
+	}
+	sessions.list[sessions.n++] = (struct session){ .id = id };
+}
+
+static void session_forget(uint64_t id, uint64_t send)
+{
+	for (size_t i = 0; i < sessions.n; i++) {
+		if (sessions.list[i].id == id && sessions.list[i].send <= send)
+			sessions.list[i].has_copy = false;
+	}
 }
 
 /* One message, and the fd that came with it, or -1. */
@@ -172,6 +237,8 @@ static void serve_control(struct stub *s)
 		tell("pong", "seq", find_uint(e.params, "seq"));
 	else if (span_equals(e.method, "channel"))
 		s->channel = fd;
+	else if (span_equals(e.method, "forget"))
+		session_forget(find_uint(e.params, "session"), find_uint(e.params, "send"));
 	else if (span_equals(e.method, "stop"))
 		_exit(0);
 }
@@ -185,12 +252,21 @@ static void pack_head(msgpack_packer *pk, uint64_t call)
 	msgpack_pack_uint64(pk, wire.direct ? wire.id : call);
 }
 
-static void pack_meta(msgpack_packer *pk)
+/* count: what the call writes into its session, unless that is 0. */
+static void pack_meta(msgpack_packer *pk, uint64_t count)
 {
 	if (wire.direct)
 		return;
-	msgpack_pack_map(pk, 1);
+	msgpack_pack_map(pk, 1 + (count != 0));
 	pack_kv_uint(pk, "run_us", 1);
+	if (!count)
+		return;
+	pack_text(pk, "session");
+	msgpack_pack_map(pk, 1);
+	pack_text(pk, "set");
+	msgpack_pack_map(pk, 2);
+	pack_kv_uint(pk, "a", count);
+	pack_kv_uint(pk, "b", count);
 }
 
 static void put_frame(const msgpack_sbuffer *buf, size_t len)
@@ -203,6 +279,26 @@ static void put_frame(const msgpack_sbuffer *buf, size_t len)
 	free(whole);
 }
 
+/* Text and the two counts; returns what is written into the session. */
+static uint64_t pack_counted(msgpack_packer *pk, const char *text)
+{
+	struct session *here = session_here();
+	char counts[64];
+	int n;
+
+	if (!here || strcmp(text, "WRONG") == 0) {
+		pack_text(pk, text);
+		return here ? here->count + WRONG_COUNT : 0;
+	}
+	here->count++;
+	n = snprintf(counts, sizeof(counts), " %llu %llu", (unsigned long long)here->count,
+		     (unsigned long long)here->begun);
+	msgpack_pack_str(pk, strlen(text) + (size_t)n);
+	msgpack_pack_str_body(pk, text, strlen(text));
+	msgpack_pack_str_body(pk, counts, (size_t)n);
+	return here->count;
+}
+
 /* cut: how many bytes of the end are left out. */
 static void reply_text(uint64_t call, const char *text, size_t cut)
 {
@@ -213,8 +309,7 @@ static void reply_text(uint64_t call, const char *text, size_t cut)
 	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
 	pack_head(&pk, call);
 	msgpack_pack_nil(&pk);
-	pack_text(&pk, text);
-	pack_meta(&pk);
+	pack_meta(&pk, pack_counted(&pk, text));
 	put_frame(&buf, buf.size - cut);
 	msgpack_sbuffer_destroy(&buf);
 }
@@ -237,7 +332,7 @@ static void reply_error(uint64_t call, const char *code)
 	pack_kv_text(&pk, "code", code);
 	pack_kv_text(&pk, "message", "on purpose");
 	msgpack_pack_nil(&pk);
-	pack_meta(&pk);
+	pack_meta(&pk, 0);
 	put_frame(&buf, buf.size);
 	msgpack_sbuffer_destroy(&buf);
 }
@@ -467,32 +562,42 @@ static const struct action {
 
 /* --- calls --- */
 
-static struct span find_args(struct span map)
+/* The copy is what came with the call, if something did. False: the daemon takes for current what is not here. */
+static bool take_session(struct stub *s, struct span told)
 {
-	uint32_t pairs = 0;
-	struct span key, value;
+	struct span values = find_any(told, "values");
+	struct session *here;
 
-	(void)mp_read_map(&map, &pairs);
-	while (pairs--) {
-		if (!mp_read_text(&map, &key) || !mp_read_any(&map, &value))
-			break;
-		if (span_equals(key, "args"))
-			return value;
+	session_choose(find_uint(told, "id"));
+	here = session_here();
+	here->send = find_uint(told, "send");
+	here->has_copy |= values.len != 0;
+	if (values.len) {
+		here->count = find_uint(values, "a");
+		if (here->count != find_uint(values, "b"))
+			note(s, 'H', here->id);
 	}
-	return (struct span){ 0 };
+	return here->has_copy;
 }
 
 static void run_call(struct stub *s, const struct envelope *e)
 {
-	struct span args = find_args(e->params), tag = { 0 }, what = { 0 };
+	struct span args = find_any(e->params, "args"), told = find_any(e->params, "session"), tag = { 0 },
+		    what = { 0 };
 	uint32_t n = 0;
 
 	s->n = 0;
+	s->tag[0] = '\0';
+	sessions.current = 0;
+	if (told.len && !take_session(s, told))
+		return reply_error(s->call, "internal");
 	if (!mp_read_array(&args, &n) || n < 3 || !mp_read_text(&args, &tag) || !mp_read_text(&args, &what) ||
 	    !mp_read_uint(&args, &s->n) || tag.len >= TAG_MAX)
 		return reply_error(s->call, "bad_request");
 	memcpy(s->tag, tag.p, tag.len);
 	s->tag[tag.len] = '\0';
+	if (session_here())
+		session_here()->begun++;
 	note(s, 'S', s->call);
 	for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
 		if (span_equals(what, actions[i].name))
@@ -573,7 +678,7 @@ static void reply_counts(uint64_t call)
 	msgpack_pack_map(&pk, 2);
 	pack_kv_uint(&pk, "calls", wire.calls);
 	pack_kv_uint(&pk, "errors", wire.errors);
-	pack_meta(&pk);
+	pack_meta(&pk, 0);
 	put_frame(&buf, buf.size);
 	msgpack_sbuffer_destroy(&buf);
 }
@@ -586,6 +691,7 @@ static void serve_lease(struct stub *s)
 		serve_control(s);
 	fd = s->channel;
 	s->channel = -1;
+	sessions.current = 0;
 	s->tag[0] = '\0';
 	note(s, 'L', s->call);
 	wire.fd = fd;
@@ -603,6 +709,23 @@ static void serve_lease(struct stub *s)
 
 /* --- the call channel --- */
 
+static void close_session(struct stub *s, struct span told)
+{
+	struct span name = find_any(told, "name"), text = { 0 };
+
+	s->tag[0] = '\0';
+	if (!take_session(s, told))
+		return reply_error(s->call, "internal");
+	if (mp_read_text(&name, &text) && text.len < TAG_MAX) {
+		memcpy(s->tag, text.p, text.len);
+		s->tag[text.len] = '\0';
+	}
+	note(s, 'X', session_here()->id);
+	session_here()->has_copy = false;
+	sessions.current = 0;
+	reply_text(s->call, s->tag, 0);
+}
+
 static void take_call(struct stub *s, struct span body)
 {
 	struct envelope e;
@@ -613,6 +736,8 @@ static void take_call(struct stub *s, struct span body)
 	s->call = e.id;
 	if (span_equals(e.method, "direct"))
 		serve_lease(s);
+	else if (span_equals(e.method, "session_close"))
+		close_session(s, find_any(e.params, "session"));
 	else
 		run_call(s, &e);
 }

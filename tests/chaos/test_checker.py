@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import msgpack
 import pytest
 
 from tests.chaos import checker
-from tests.chaos.history import Call, Event, History, Lease, Outage
+from tests.chaos.history import Call, Closed, Edit, Event, History, Lease, Opened, Outage, Seen, Story
 from tests.chaos.link import Link
 
 
@@ -154,3 +155,103 @@ def test_a_breaker_that_did_not_open_is_found() -> None:
 def test_a_worker_that_goes_on_for_ever_is_found() -> None:
     assert not list(checker.check_recycling([1] * 15 + [2] * 11 + [1], 11, 5))
     assert "worker 1 has answered 17 calls" in next(checker.check_recycling([1] * 15 + [2] * 11 + [1] * 2, 11, 5))
+
+
+ENDS = {"F": "worker_died", "L": "session_lost", "C": ""}  # of calls; anything else is the count in their answer
+
+
+def call_in_session(tag: str, end: str, begun: int) -> Call:
+    made = call(ENDS.get(end, "ok"))
+    made.tag, made.session, made.closed = tag, "s", end == "C"
+    made.count, made.begun = (0 if end in ENDS else int(end)), begun
+    return made
+
+
+def told(words: str, pool: str = "stub") -> list[str]:
+    """What is wrong with a session. A word is a step: "1@2" a call with its end and its worker (none: it never began),
+    "put 7" a put, "open", "reopen" (it was lost), "close", "see 1,1"; "hooks": they ran."""
+    history, noted, begun = History(), [], Counter[str]()
+    story = Story("s", pool)
+    history.stories.append(story)
+    for i, word in enumerate(words.split(";")):
+        what, _, number = word.strip().partition(" ")
+        if what == "put":
+            edit = Edit(int(number))
+            edit.code = "ok"
+            story.steps.append(edit)
+        elif what in ("open", "reopen"):
+            story.steps.append(Opened(what == "reopen"))
+        elif what == "close":
+            story.steps.append(Closed(True))
+        elif what == "see":
+            story.steps.append(Seen(*map(int, number.split(","))))
+        elif what == "hooks":
+            noted.append(Event("X", "1", 1, "s", 100 + i))
+        else:
+            end, _, worker = what.partition("@")
+            begun[worker] += 1
+            if worker:
+                noted.append(Event("S", worker, 1, f"t{i}", 100 + i))
+            story.steps.append(call_in_session(f"t{i}", end, begun[worker]))
+    return list(checker.check_stories(history, noted))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "1@1; 2@1; F@1; L@; reopen; 3@2; see 3,3",
+        "1@1; put 1000; 1001@1; see 1001,1001; close; see 0,0; 1@2; close",
+        "1@1; C@1; 3@1; see 3,3",
+        "1@1; C@1; 2@1; open; 3@1; close; hooks",
+    ],
+)
+def test_a_session_in_order_is_accepted(words: str) -> None:
+    assert not told(words)
+
+
+@pytest.mark.parametrize(
+    "words, what",
+    [
+        ("1@1; 1@1", "counts 1 after one of [1]"),  # a write is lost
+        ("1@1; F@1; 3@1", "counts 3 after one of [1]"),  # one of a call that failed is kept
+        ("1@1; see 0,0", "0 is in it"),
+        ("1@1; see 1,0", "half"),
+        ("put 7; 1@1", "counts 1 after one of [7]"),
+        ("1@1; close; see 1,1", "1 is in it"),
+        ("L@1; F@1", "it began after t0 was told"),
+        ("1@1; close; hooks; hooks", "hooks ran 2 times"),
+    ],
+)
+def test_what_is_wrong_with_a_session_is_found(words: str, what: str) -> None:
+    assert what in " ".join(told(words)) and what in " ".join(told(words, "prefer"))
+
+
+def test_a_strict_session_on_two_workers_is_found() -> None:
+    assert "ran on worker 2" in told("1@1; 2@2")[0]
+    assert not told("1@1; 2@2", "prefer") and not told("1@1; L@; reopen; 2@2")
+    assert "not strict" in told("1@1; L@", "prefer")[0]
+
+
+def test_calls_of_a_session_out_of_order_are_found() -> None:
+    history, story = History(), Story("s", "prefer")
+    history.stories.append(story)
+    for tag, count in (("a", 1), ("b", 2)):
+        one = call()
+        one.tag, one.count = tag, count
+        story.steps.append(one)
+    assert not list(checker.check_stories(history, events("Sa Ea Sb Eb")))
+    assert "out of order" in next(checker.check_stories(history, events("Sb Eb Sa Ea")))
+
+
+def test_counts_are_taken_out_of_the_answer() -> None:
+    async def talk() -> tuple[Call, list[str]]:
+        history = History()
+        link = Link(history, "c1", "bare")
+        one = Call("mine", "stub", "echo", 0, 5.0, 0)
+        one.session = "s"
+        link.prepare(one, {})
+        link.data_received(msgpack.packb([1, 1, None, {"value": "mine 7 3", "meta": {"worker": 1}}]))
+        return one, history.trouble
+
+    one, trouble = asyncio.run(talk())
+    assert (one.count, one.begun, trouble) == (7, 3, [])
