@@ -186,7 +186,7 @@ static void check_requests(struct world *w)
 	      "the registry has other requests than the pool", n);
 }
 
-/* --- the queue --- */
+/* --- queues --- */
 
 static unsigned check_lane(struct world *w, const struct share *s, const struct lane *lane)
 {
@@ -203,22 +203,33 @@ static unsigned check_lane(struct world *w, const struct share *s, const struct 
 	return n;
 }
 
-static void check_queue(struct world *w)
+static void check_queue(struct world *w, const struct queue *q)
 {
-	const struct queue *q = &w->stage.pool->queue;
 	const struct share *s;
 	const struct lane *lane;
-	unsigned all = 0;
+	unsigned all = 0, lanes = 0;
 
 	DL_FOREACH(q->ring, s) {
 		unsigned n = 0;
 
-		DL_FOREACH(s->ring, lane)
+		DL_FOREACH(s->ring, lane) {
 			n += check_lane(w, s, lane);
+			lanes++;
+		}
 		CHECK(w, n && n == s->count, "a share's requests are miscounted", s->account->uid);
 		all += n;
 	}
 	CHECK(w, all == q->count, "the queue's requests are miscounted", all);
+	CHECK(w, !q->transient || lanes == HASH_COUNT(q->lanes), "a transient queue keeps an empty lane", lanes);
+}
+
+static void check_queues(struct world *w)
+{
+	const struct worker *k;
+
+	check_queue(w, &w->stage.pool->queue);
+	DL_FOREACH(w->stage.pool->workers, k)
+		check_queue(w, &k->own);
 }
 
 /* --- callers and leases --- */
@@ -288,6 +299,9 @@ static void check_account(struct world *w, const struct account *a)
 		DL_FOREACH2(c->requests, r, caller_next)
 		sum.leases += r->kind == REQUEST_CHECKOUT;
 	}
+	for (const struct session *s = w->stage.pool->sessions; s; s = s->hh.next)
+		sum.sessions += s->account == a;
+	CHECK(w, sum.sessions <= a->sessions, "invariant 9: an account is not charged its sessions", a->uid);
 	CHECK(w, sum.callers == a->callers && sum.calls == a->calls && sum.bytes == a->bytes && sum.leases == a->leases,
 	      "invariant 9: an account is charged other things than its callers have", a->uid);
 	CHECK(w, a->callers || a->calls || a->leases || a->sessions, "invariant 9: an account that nobody uses", a->uid);
@@ -434,7 +448,7 @@ void invariants_check(struct world *w)
 {
 	check_workers(w);
 	check_requests(w);
-	check_queue(w);
+	check_queues(w);
 	check_callers(w);
 	check_sessions(w);
 	check_timers(w);
