@@ -95,13 +95,15 @@ static void request_set_times(struct request *r, const struct request_spec *spec
 	uint64_t timeout = spec->timeout;
 	uint64_t queue_timeout = spec->queue_timeout ? spec->queue_timeout : s->queue_timeout;
 
-	if (spec->kind == REQUEST_CLOSE)
-		timeout = s->stop_timeout; /* a hook, as those at a worker's end */
-	else if (!timeout)
+	r->received = spec->received;
+	if (spec->kind == REQUEST_CLOSE) { /* nobody waits for it, and its hooks must run: its time begins when they do */
+		r->deadline = r->queue_deadline = LOOP_NEVER;
+		return;
+	}
+	if (!timeout)
 		timeout = spec->kind == REQUEST_EXECUTE ? s->call_timeout : s->queue_timeout;
 	if (s->max_timeout)
 		timeout = timeout ? min_u64(timeout, s->max_timeout) : s->max_timeout;
-	r->received = spec->received;
 	r->deadline = limit_at(spec->received, timeout);
 	r->queue_deadline = min_u64(limit_at(spec->received, queue_timeout), r->deadline);
 	r->ttl = spec->ttl ? spec->ttl : s->lease_ttl;
@@ -238,6 +240,10 @@ void request_start(struct request *r, struct worker *w)
 	r->attempts++;
 	r->worker = w;
 	r->started = loop_now(r->pool->loop);
+	if (r->kind == REQUEST_CLOSE) { /* as hooks at a worker's end */
+		r->deadline = limit_at(r->started, r->pool->settings->stop_timeout);
+		loop_timer_set(&r->timer, r->deadline);
+	}
 	r->tail_mark = tail_mark(w->proc.tail);
 	r->pool->n_running++;
 	histogram_add(&r->pool->stats.wait, (r->started - r->received) / 1000);

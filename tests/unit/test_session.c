@@ -357,6 +357,51 @@ START_TEST(the_hook_runs_in_the_worker_of_the_session_after_its_waiting_calls)
 	}
 END_TEST
 
+/* One session with a hook, of a worker that is busy with a call of it for 3 s. */
+static void begin_hooked(struct scene *sc, const struct pool_settings *s)
+{
+	scene_prepare(sc, s);
+	sc->stage.machine.script.session_close = true;
+	sim_stage_start(&sc->stage);
+	call(sc, &sc->one, 1, "chat");
+	scene_child(sc)->script.call_after = 3 * S;
+	(void)sim_submit_in(&sc->one, "chat", &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = 2, .timeout = 4 * S });
+	scene_pass(sc, 0);
+}
+
+START_TEST(the_hook_runs_also_when_a_call_before_it_takes_longer_than_stop_timeout)
+	{
+		struct scene sc;
+		struct pool_settings s = sim_settings();
+
+		s.queue_timeout = s.stop_timeout = 500 * MS;
+		begin_hooked(&sc, &s);
+		session_close(found(&sc, "chat"));
+		scene_pass(&sc, 3100 * MS);
+		ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);
+		ck_assert_uint_eq(scene_child(&sc)->n_closed, 1);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(a_hook_that_takes_longer_than_stop_timeout_is_interrupted)
+	{
+		struct scene sc;
+		struct pool_settings s = sim_settings();
+
+		s.stop_timeout = 500 * MS;
+		begin_hooked(&sc, &s);
+		session_close(found(&sc, "chat"));
+		scene_pass(&sc, 3490 * MS);
+		ck_assert_uint_eq(scene_child(&sc)->n_closed, 1);
+		ck_assert_uint_eq(scene_child(&sc)->n_interrupts, 0);
+		scene_pass(&sc, 100 * MS);
+		ck_assert_uint_eq(scene_child(&sc)->n_interrupts, 1);
+		ck_assert_uint_eq(sc.stage.pool->n_sessions, 0);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(a_name_that_was_closed_is_free_at_once)
 	{
 		struct scene sc;
@@ -577,7 +622,9 @@ RUN_SUITE("session", calls_of_a_session_run_in_one_worker_in_order, fault_63_two
 	  a_session_that_prefers_its_worker_moves_when_that_is_busy_with_its_values,
 	  a_session_that_prefers_its_worker_survives_it, fault_64_a_session_that_is_not_used_ends_with_its_ttl,
 	  a_session_does_not_end_while_a_call_runs_or_waits,
-	  the_hook_runs_in_the_worker_of_the_session_after_its_waiting_calls, a_name_that_was_closed_is_free_at_once,
+	  the_hook_runs_in_the_worker_of_the_session_after_its_waiting_calls,
+	  the_hook_runs_also_when_a_call_before_it_takes_longer_than_stop_timeout,
+	  a_hook_that_takes_longer_than_stop_timeout_is_interrupted, a_name_that_was_closed_is_free_at_once,
 	  fault_65_another_user_has_sessions_of_its_own, there_are_sessions_up_to_max_sessions,
 	  a_put_waits_for_the_call_that_runs, a_session_lease_keeps_others_out,
 	  calls_that_waited_before_a_session_lease_go_on_after_it,
