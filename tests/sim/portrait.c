@@ -2,6 +2,8 @@
 
 #include <utlist.h>
 
+#include "daemon/pool/session.h"
+
 struct hasher {
 	uint64_t sum, now;
 };
@@ -65,6 +67,54 @@ static void put_glance(struct hasher *h, const struct glance *g, uint64_t pong)
 	put_time(h, g->timer.at);
 }
 
+static void put_queue(struct hasher *h, const struct queue *q)
+{
+	const struct share *s;
+	const struct lane *lane;
+	const struct request *r;
+
+	put(h, q->count);
+	DL_FOREACH (q->ring, s) {
+		put(h, s->count);
+		DL_FOREACH (s->ring, lane) {
+			DL_FOREACH2 (lane->first, r, lane_next)
+				put(h, r->call);
+		}
+	}
+}
+
+/* Also of one that has no name any more, as long as something needs it. */
+static void put_session(struct hasher *h, const struct session *s)
+{
+	const struct request *r;
+
+	put(h, s->id);
+	put(h, s->listed | s->closed << 1 | s->lost << 2 | s->due << 3);
+	put(h, s->worker ? s->worker->id : 0);
+	put(h, s->generation);
+	put(h, s->holder);
+	put(h, s->sends);
+	put_bytes(h, s->values.pairs.span.p, s->values.pairs.span.len);
+	put(h, s->head ? s->head->call : 0);
+	DL_FOREACH2 (s->waiting, r, session_next)
+		put(h, r->call);
+	put(h, s->lease ? s->lease->id : 0);
+	put_time(h, s->used);
+	put(h, s->ttl);
+	put_time(h, s->timer.at);
+}
+
+static void put_own(struct hasher *h, const struct worker *k)
+{
+	const struct session *s;
+
+	DL_FOREACH2 (k->sessions, s, worker_next)
+		put(h, s->id);
+	put(h, k->n_bound);
+	put_queue(h, &k->own);
+	put(h, k->own_last | k->called << 1 | k->hs.session_close << 2);
+}
+
 static void put_worker(struct hasher *h, const struct worker *k)
 {
 	put(h, k->id);
@@ -83,6 +133,7 @@ static void put_worker(struct hasher *h, const struct worker *k)
 	put_slot(h, &k->slot);
 	put_glance(h, &k->glance, k->hs.pong);
 	put_process(h, &k->proc);
+	put_own(h, k);
 	if (k->last_pid)
 		put_calls(h, &k->calls);
 }
@@ -93,27 +144,14 @@ static void put_request(struct hasher *h, const struct request *r)
 	put(h, (uint64_t)r->kind << 8 | (uint64_t)r->state);
 	put(h, r->worker ? r->worker->id : 0);
 	put(h, r->lease ? r->lease->id : 0);
+	put(h, r->direct | r->in_session << 1);
+	if (r->session)
+		put_session(h, r->session);
 	put(h, r->body.span.len);
 	put(h, r->idempotent | r->retried << 1 | (r->held != NULL) << 2 | (uint64_t)r->attempts << 8);
 	put_time(h, r->deadline);
 	put_time(h, r->queue_deadline);
 	put_time(h, r->timer.at);
-}
-
-static void put_queue(struct hasher *h, const struct queue *q)
-{
-	const struct share *s;
-	const struct lane *lane;
-	const struct request *r;
-
-	put(h, q->count);
-	DL_FOREACH (q->ring, s) {
-		put(h, s->count);
-		DL_FOREACH (s->ring, lane) {
-			DL_FOREACH2 (lane->first, r, lane_next)
-				put(h, r->call);
-		}
-	}
 }
 
 static void put_supply(struct hasher *h, const struct supply *s)
@@ -141,10 +179,30 @@ static void put_leases(struct hasher *h, const struct registry *reg)
 		put(h, l->id);
 		put(h, l->caller->id);
 		put(h, l->direct);
+		if (l->session)
+			put_session(h, l->session);
 		put_time(h, l->ttl.at);
 		DL_FOREACH2 (l->waiting, r, lease_next)
 			put(h, r->call);
 	}
+}
+
+static void put_sessions(struct hasher *h, const struct pool *p)
+{
+	const struct worker *k;
+	const struct session *s;
+
+	for (s = p->sessions; s; s = s->hh.next)
+		put_session(h, s);
+	put(h, 0);
+	DL_FOREACH2 (p->sessions_due, s, due_next)
+		put(h, s->id);
+	put(h, 0);
+	DL_FOREACH2 (p->called, k, called_next)
+		put(h, k->id);
+	put(h, p->n_sessions);
+	put(h, p->last_own);
+	put(h, p->registry->last_session);
 }
 
 static void put_pool(struct hasher *h, const struct pool *p)
@@ -169,6 +227,7 @@ static void put_pool(struct hasher *h, const struct pool *p)
 	put(h, p->registry->last_worker);
 	put(h, p->registry->last_caller);
 	put_leases(h, p->registry);
+	put_sessions(h, p);
 	put(h, p->gate->inside);
 }
 
@@ -198,6 +257,20 @@ static void put_event(struct hasher *h, const struct sim_event *e)
 	put(h, e->pending ? 1 + (e->at <= h->now) : 0);
 }
 
+static void put_copies(struct hasher *h, const struct sim_copies *c)
+{
+	const struct sim_copy *copy;
+
+	put(h, c->session);
+	put(h, c->n);
+	DL_FOREACH (c->list, copy) {
+		put(h, copy->session);
+		put(h, copy->send);
+		put(h, copy->n);
+	}
+	put(h, 0);
+}
+
 static void put_child(struct hasher *h, const struct sim_child *c)
 {
 	put(h, (uint64_t)c->pid);
@@ -207,6 +280,7 @@ static void put_child(struct hasher *h, const struct sim_child *c)
 	put(h, c->direct | c->busy << 1 | (c->channel != NULL) << 2);
 	put(h, c->wanted);
 	put(h, c->reason);
+	put_copies(h, &c->copies);
 	put_pipe(h, &c->calls);
 	put_pipe(h, &c->control);
 	put_pipe(h, &c->output);
@@ -230,6 +304,13 @@ static void put_record(struct hasher *h, const struct record *r)
 	put(h, r->replied | r->abandoned << 1 | r->checkout << 2 | (uint64_t)r->code << 8 | (uint64_t)r->executed << 16);
 }
 
+static void put_story(struct hasher *h, const struct story *s)
+{
+	put(h, s->good);
+	put(h, (uint64_t)s->pid);
+	put(h, s->last_begun);
+}
+
 uint64_t portrait(const struct world *w)
 {
 	struct hasher h = { .now = loop_now(w->stage.loop) };
@@ -242,6 +323,8 @@ uint64_t portrait(const struct world *w)
 		put_child(&h, c);
 	for (uint64_t i = 0; i < w->ledger.n; i++)
 		put_record(&h, &w->ledger.records[i]);
+	for (uint64_t i = 0; i < w->ledger.n_stories; i++)
+		put_story(&h, &w->ledger.stories[i]);
 	for (unsigned i = 0; i < WORLD_CALLERS; i++)
 		put(&h, w->callers[i] ? w->callers[i]->caller.id : 0);
 	put_time(&h, w->resumed);

@@ -502,6 +502,14 @@ static void child_begin_call(struct sim_child *c, uint64_t call)
 		child_after(c, &c->interrupt, c->script.hears_after);
 }
 
+static void child_miss_values(struct sim_child *c, uint64_t call)
+{
+	c->call = call;
+	TELL(c, saw, call);
+	TELL(c, missed, call);
+	sim_child_reply_error(c, call, "internal", "no copy of the session");
+}
+
 /* It serves its channel until that is over; by its script it is busy with a handler until then, or for a while. */
 static void child_begin_direct(struct sim_child *c, uint64_t call)
 {
@@ -604,9 +612,10 @@ static void child_take(struct sim_child *c, struct sim_message *m)
 	} else if (e.type != ENVELOPE_REQUEST || !span_equals(e.method, "execute")) {
 		TELL(c, wronged, "something on the call channel that is no call");
 	} else {
-		if (!sim_copies_take(&c->copies, e.params))
-			TELL(c, wronged, "a call of a session without the values that it needs");
-		child_begin_call(c, e.id);
+		if (sim_copies_take(&c->copies, e.params))
+			child_begin_call(c, e.id);
+		else
+			child_miss_values(c, e.id);
 	}
 }
 

@@ -76,6 +76,8 @@ struct sim_machine_ops {
 	void (*began)(struct sim_machine *m, struct sim_child *c, uint64_t call);
 	void (*ended)(struct sim_machine *m, struct sim_child *c, uint64_t call);
 	void (*replied)(struct sim_machine *m, struct sim_child *c, uint64_t call); /* a value lies ready */
+	/* It was sent a call of a session whose values it does not have, and answers `internal`. */
+	void (*missed)(struct sim_machine *m, struct sim_child *c, uint64_t call);
 	void (*ready)(struct sim_machine *m, struct sim_child *c);
 	void (*died)(struct sim_machine *m, struct sim_child *c);
 	void (*attempted)(struct sim_machine *m); /* a start, before it is known whether it fails */

@@ -10,7 +10,6 @@
 #include "daemon/base/mem.h"
 #include "tests/sim/small_world.h"
 
-/* A session may join as another thing to ask for, as the lease did: see small_world.h. */
 static const struct {
 	bool large; /* make check has no time for it */
 	struct small_size size;
@@ -19,10 +18,24 @@ static const struct {
 	{ false, { "lease", .clients = 3, .workers = 2, .leases = 1, .crashes = 2 } },
 	{ false, { "deadline", .clients = 2, .workers = 1, .crashes = 1, .cancels = 1, .ticks = 2 } },
 	{ false, { "retry", .clients = 2, .workers = 2, .crashes = 3, .idempotent = true } },
+	{ false, { "session", .clients = 2, .workers = 2, .sessions = 2, .leases = 1, .closes = 1, .hooks = true,
+		   .crashes = 1 } },
+	{ false, { "prefer", .clients = 3, .workers = 2, .sessions = 2, .crashes = 1, .prefer = true } },
 	{ true, { "cancel", .clients = 3, .workers = 2, .crashes = 2, .cancels = 1 } },
 	{ true, { "clock", .clients = 3, .workers = 2, .crashes = 2, .ticks = 1 } },
 	{ true, { "leave", .clients = 3, .workers = 2, .leases = 1, .crashes = 1, .cancels = 1, .gone = 1 } },
 	{ true, { "lease-clock", .clients = 2, .workers = 2, .leases = 1, .crashes = 1, .gone = 1, .ticks = 1 } },
+	{ true, { "session-crashes", .clients = 2, .workers = 2, .sessions = 2, .leases = 1, .crashes = 2 } },
+	{ true, { "session-leave", .clients = 2, .workers = 2, .sessions = 2, .leases = 1, .closes = 1, .hooks = true,
+		  .cancels = 1, .gone = 1 } },
+	{ true, { "session-clock", .clients = 2, .workers = 2, .sessions = 2, .leases = 1, .crashes = 1, .ticks = 1 } },
+	{ true, { "session-crowd", .clients = 3, .workers = 2, .sessions = 2, .leases = 1, .crashes = 1 } },
+	{ true, { "session-recycled", .clients = 2, .workers = 1, .sessions = 2, .closes = 1, .hooks = true, .crashes = 1,
+		  .ticks = 1, .recycled = true } },
+	{ true, { "prefer-lease", .clients = 2, .workers = 2, .sessions = 2, .leases = 1, .closes = 1, .hooks = true,
+		  .crashes = 1, .prefer = true } },
+	{ true, { "prefer-retry", .clients = 3, .workers = 2, .sessions = 2, .crashes = 2, .idempotent = true,
+		  .prefer = true } },
 };
 
 #define PATH_MAX_MOVES 200
@@ -58,7 +71,7 @@ struct search {
 	unsigned deepest;
 };
 
-static const char letters[MOVE_N] = { 'a', 'l', 'i', 'e', 'k', 'c', 'g', 't', 'd' };
+static const char letters[MOVE_N] = { 'a', 'l', 'i', 'o', 'x', 'e', 'k', 'c', 'g', 't', 'd' };
 
 /* --- what was seen --- */
 
@@ -285,11 +298,11 @@ static bool search_world(const struct small_size *size, bool audited)
 	bool ok = search_all(&s);
 
 	ok = ok && (!audited || audit(&s));
-	printf("sim: small world %s: %u clients (%u with a lease), %u workers, %u crashes, %u cancels, %u gone, %u ticks: "
-	       "%s: %zu states, %llu moves, %u deep at most, %llu calm states finished, %s, "
+	printf("sim: small world %s: %u clients (%u with a lease, %u in a session), %u workers, %u crashes, %u closes, "
+	       "%u cancels, %u gone, %u ticks: %s: %zu states, %llu moves, %u deep at most, %llu calm states finished, %s, "
 	       "%.1f s\n",
-	       size->name, size->clients, size->leases, size->workers, size->crashes, size->cancels, size->gone,
-	       size->ticks, ok ? "complete" : "FAILED", s.n_seen, (unsigned long long)s.moves, s.deepest,
+	       size->name, size->clients, size->leases, size->sessions, size->workers, size->crashes, size->closes,
+	       size->cancels, size->gone, size->ticks, ok ? "complete" : "FAILED", s.n_seen, (unsigned long long)s.moves, s.deepest,
 	       (unsigned long long)s.finished, audited ? "audited" : "not audited", seconds() - begin);
 	(void)fflush(stdout);
 	free(s.nodes);

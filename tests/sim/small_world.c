@@ -3,12 +3,14 @@
 #include <utlist.h>
 
 #include "daemon/base/cleanup.h"
+#include "daemon/pool/session.h"
 #include "tests/sim/invariants.h"
 #include "tests/sim/portrait.h"
 #include "tests/sim/sim_timers.h"
 
 #define FAR (UINT64_C(1000000000) * NS_PER_S) /* an event that only a move makes happen */
 #define LONG (30 * NS_PER_S)
+#define THE_SESSION 0
 
 static const struct sim_script slow = {
 	.ready_after = FAR, .hears_after = FAR, .call_after = FAR, .shows_stack = true
@@ -26,9 +28,24 @@ static void set_pace(struct small_world *s, const struct sim_script *script)
 {
 	struct sim_child *c;
 
-	s->world->temper.fixed = script;
+	s->pace = *script;
+	s->pace.session_close = s->size->hooks;
+	s->pace.idempotent = s->size->idempotent;
+	s->world->temper.fixed = &s->pace;
 	DL_FOREACH (s->world->stage.machine.children, c)
-		c->script = *script;
+		c->script = s->pace;
+}
+
+/* Callers in every second place have the same uid. */
+static unsigned place_of(const struct small_size *size, unsigned client)
+{
+	return size->sessions ? 2 * client : client;
+}
+
+/* NULL when it has gone. */
+static struct world_caller *client_of(const struct small_world *s, unsigned client)
+{
+	return s->world->callers[place_of(s->size, client)];
 }
 
 void small_world_init(struct small_world *s, const struct small_size *size)
@@ -37,11 +54,14 @@ void small_world_init(struct small_world *s, const struct small_size *size)
 
 	*s = (struct small_world){ .size = size, .world = world_new(1), .checks = true };
 	settings.min_workers = settings.max_workers = size->workers;
-	s->world->temper.fixed = &quick;
+	settings.affinity_prefer = size->prefer;
+	settings.max_requests = size->recycled;
+	settings.drain_timeout = size->recycled ? NS_PER_S : 0;
+	set_pace(s, &quick);
 	world_begin(s->world, &settings, 8);
 	(void)sim_pass(loop_of(s), 100 * NS_PER_MS);
 	for (unsigned i = 0; i < size->clients; i++)
-		world_come(s->world, i);
+		world_come(s->world, place_of(size, i));
 	set_pace(s, &slow);
 	s->world->trace.n = 0;
 }
@@ -64,12 +84,73 @@ static bool has_work(const struct small_world *s)
 
 static bool holds_lease(const struct small_world *s, unsigned client)
 {
-	return client < s->size->leases && s->world->callers[client] && s->world->callers[client]->caller.leases;
+	return client < s->size->leases && client_of(s, client) && client_of(s, client)->caller.leases;
 }
 
 static bool waits(const struct small_world *s, unsigned client)
 {
-	return s->world->callers[client] && s->world->callers[client]->caller.n_requests;
+	return client_of(s, client) && client_of(s, client)->caller.n_requests;
+}
+
+/* Some client that may use the session now; NULL when there is none. */
+static struct world_caller *session_user(const struct small_world *s, const struct session *session)
+{
+	for (unsigned i = 0; i < s->size->sessions; i++) {
+		struct world_caller *c = client_of(s, i);
+
+		if (c && (!session->lease || session->lease->caller == &c->caller))
+			return c;
+	}
+	return NULL;
+}
+
+static struct session *the_session(const struct small_world *s)
+{
+	for (unsigned i = 0; i < s->size->sessions; i++) {
+		if (client_of(s, i))
+			return world_session(s->world, client_of(s, i), THE_SESSION);
+	}
+	return NULL;
+}
+
+/* Another that asks for the same has to ask before it. */
+static bool has_elder(const struct small_world *s, unsigned client)
+{
+	const struct small_size *z = s->size;
+
+	for (unsigned i = 0; i < client; i++) {
+		bool same = (i < z->leases) == (client < z->leases) && (i < z->sessions) == (client < z->sessions);
+
+		if ((same || !z->sessions) && !(s->asked & 1U << i))
+			return true;
+	}
+	return false;
+}
+
+/* One asks after the other; where there is a session, in any order that tells them apart. A call in it that is refused at
+ * once changes nothing. */
+static bool can_ask(const struct small_world *s, unsigned client)
+{
+	const struct world_caller *c = client_of(s, client);
+	const struct session *session = c && client < s->size->sessions ? the_session(s) : NULL;
+
+	if (s->asked & 1U << client || has_elder(s, client))
+		return false;
+	return !session || (!session->lost && (!session->lease || session->lease->caller == &c->caller));
+}
+
+static bool can_close(const struct small_world *s)
+{
+	const struct session *session = the_session(s);
+
+	return session && session_user(s, session);
+}
+
+static bool can_open(const struct small_world *s)
+{
+	const struct session *session = the_session(s);
+
+	return session && session->lost && session_user(s, session);
 }
 
 /* A reply, or a part of it, lies on a call channel. */
@@ -100,6 +181,13 @@ static uint64_t next_timer(const struct small_world *s)
 	return sim_timers_next(loop_timers(loop_of(s)));
 }
 
+static unsigned clients_requests(const struct small_world *s)
+{
+	const struct pool *p = s->world->stage.pool;
+
+	return p->n_requests - p->self.n_requests;
+}
+
 /* How many moves of a kind there are; not every one of them need be possible. */
 static unsigned count_moves(const struct small_world *s, enum move_kind kind)
 {
@@ -107,16 +195,20 @@ static unsigned count_moves(const struct small_world *s, enum move_kind kind)
 
 	switch (kind) {
 	case MOVE_ASK:
-		return s->asked < z->clients;
+		return z->clients;
 	case MOVE_LEASED:
 	case MOVE_CHECKIN:
 		return z->leases;
+	case MOVE_OPEN:
+		return z->sessions ? 2 : 0;
+	case MOVE_CLOSE:
+		return s->closes < z->closes;
 	case MOVE_EVENT:
 		return count_events(s);
 	case MOVE_CRASH:
 		return s->crashes < z->crashes ? sim_machine_living(&s->world->stage.machine) : 0;
 	case MOVE_CANCEL:
-		return s->cancels < z->cancels ? s->world->stage.pool->n_requests : 0;
+		return s->cancels < z->cancels ? clients_requests(s) : 0;
 	case MOVE_GO:
 		return s->gone < z->gone ? z->clients : 0;
 	case MOVE_TICK:
@@ -134,6 +226,12 @@ static bool can_move(const struct small_world *s, struct move m)
 	if (m.kind >= MOVE_N || m.n >= count_moves(s, m.kind))
 		return false;
 	switch ((enum move_kind)m.kind) {
+	case MOVE_ASK:
+		return can_ask(s, m.n);
+	case MOVE_OPEN:
+		return can_open(s);
+	case MOVE_CLOSE:
+		return can_close(s);
 	case MOVE_LEASED:
 		return holds_lease(s, m.n) && !(s->called & 1U << m.n);
 	case MOVE_CHECKIN:
@@ -164,23 +262,32 @@ unsigned small_world_moves(const struct small_world *s, struct move moves[MOVES_
 
 /* --- doing it --- */
 
-static void ask(struct small_world *s)
+static void ask(struct small_world *s, unsigned client)
 {
-	unsigned client = s->asked++;
 	struct request_spec spec = { .kind = client < s->size->leases ? REQUEST_CHECKOUT : REQUEST_EXECUTE,
 				     .id = 1,
 				     .idempotent = s->size->idempotent };
+	struct world_caller *c = client_of(s, client);
 
-	if (s->world->callers[client])
-		world_submit(s->world, s->world->callers[client], &spec, NULL);
+	s->asked |= 1U << client;
+	if (c && client < s->size->sessions)
+		world_submit_in(s->world, c, &spec, THE_SESSION);
+	else if (c)
+		world_submit(s->world, c, &spec, NULL);
 }
 
 static void call_leased(struct small_world *s, unsigned client)
 {
-	struct world_caller *c = s->world->callers[client];
+	struct world_caller *c = client_of(s, client);
 
 	s->called |= 1U << client;
 	world_submit(s->world, c, &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = 2 }, c->caller.leases);
+}
+
+static void close_session(struct small_world *s)
+{
+	s->closes++;
+	world_close(s->world, session_user(s, the_session(s)), THE_SESSION);
 }
 
 static void happen(struct small_world *s, unsigned n)
@@ -204,10 +311,11 @@ static void crash(struct small_world *s, unsigned n)
 
 static void cancel(struct small_world *s, unsigned n)
 {
-	struct request *r = s->world->stage.pool->requests;
+	struct pool *p = s->world->stage.pool;
+	struct request *r = p->requests;
 
 	s->cancels++;
-	while (n--)
+	while (r->caller == &p->self || n--)
 		r = r->pool_next;
 	world_cancel(s->world, r);
 }
@@ -237,13 +345,19 @@ bool small_world_move(struct small_world *s, struct move m)
 		return false;
 	switch ((enum move_kind)m.kind) {
 	case MOVE_ASK:
-		ask(s);
+		ask(s, m.n);
 		break;
 	case MOVE_LEASED:
 		call_leased(s, m.n);
 		break;
 	case MOVE_CHECKIN:
-		world_checkin(s->world, s->world->callers[m.n]->caller.leases);
+		world_checkin(s->world, client_of(s, m.n)->caller.leases);
+		break;
+	case MOVE_OPEN:
+		world_open(s->world, session_user(s, the_session(s)), THE_SESSION, m.n);
+		break;
+	case MOVE_CLOSE:
+		close_session(s);
 		break;
 	case MOVE_EVENT:
 		happen(s, m.n);
@@ -256,7 +370,7 @@ bool small_world_move(struct small_world *s, struct move m)
 		break;
 	case MOVE_GO:
 		s->gone++;
-		world_leave(s->world, m.n);
+		world_leave(s->world, place_of(s->size, m.n));
 		break;
 	case MOVE_TICK:
 		tick(s);
@@ -274,7 +388,7 @@ uint64_t small_world_portrait(const struct small_world *s)
 {
 	struct sim_random used = { .state = s->asked | (uint64_t)s->called << 8 | (uint64_t)s->crashes << 16 |
 					    (uint64_t)s->cancels << 24 | (uint64_t)s->gone << 32 |
-					    (uint64_t)s->ticks << 40 };
+					    (uint64_t)s->ticks << 40 | (uint64_t)s->closes << 48 };
 
 	return portrait(s->world) ^ sim_random_next(&used);
 }

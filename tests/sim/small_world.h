@@ -11,19 +11,26 @@ struct small_size {
 	const char *name;
 	unsigned clients, workers;
 	unsigned leases;         /* so many of the clients check a worker out, and make their call under the lease */
+	unsigned sessions;       /* so many of the clients, the same first ones, do it in the one session; all are of one user then */
+	unsigned closes;         /* at most: session.close */
+	bool hooks;              /* the workers want to know of it */
+	bool prefer;             /* the affinity of the pool */
 	unsigned crashes;        /* at most */
 	unsigned cancels, gone;  /* at most: calls cancelled, clients that go away before their answer */
 	unsigned ticks;          /* how often, at most, the clock moves to the next timer */
+	bool recycled;           /* a worker is due after one call */
 	bool idempotent;         /* the calls may be run again when their worker is lost */
 };
 
 enum move_kind {
-	MOVE_ASK,     /* the next client asks for its call or lease */
+	MOVE_ASK,     /* the n-th client asks for its call or lease */
 	MOVE_LEASED,  /* the n-th client calls under its lease */
 	MOVE_CHECKIN, /* the n-th client gives it back */
+	MOVE_OPEN,    /* session.open of the session, which is lost; 1: with reset */
+	MOVE_CLOSE,   /* session.close */
 	MOVE_EVENT,   /* the n-th of what the workers have before them */
 	MOVE_CRASH,   /* the n-th worker that lives */
-	MOVE_CANCEL,  /* the n-th request */
+	MOVE_CANCEL,  /* the n-th request of a client */
 	MOVE_GO,      /* the n-th client */
 	MOVE_TICK,
 	MOVE_LOOK, /* the daemon works until nothing is left to do; n: in which gait */
@@ -39,8 +46,9 @@ struct move {
 struct small_world {
 	const struct small_size *size;
 	struct world *world; /* owns */
+	struct sim_script pace; /* of its workers now */
 	bool checks;         /* the invariants after each look */
-	unsigned asked, called, crashes, cancels, gone, ticks;
+	unsigned asked, called, closes, crashes, cancels, gone, ticks;
 };
 
 /* All workers are ready, and all clients are there. */

@@ -75,6 +75,8 @@ void world_leave(struct world *w, unsigned place);
 void world_submit(struct world *w, struct world_caller *c, const struct request_spec *asked, struct lease *l);
 /* The same in a session of the caller's user, which is opened if need be; kind: also REQUEST_PUT and REQUEST_DELETE. */
 void world_submit_in(struct world *w, struct world_caller *c, const struct request_spec *asked, unsigned session);
+/* The session that the caller's user has under this number, NULL when there is none. */
+struct session *world_session(const struct world *w, const struct world_caller *c, unsigned session);
 /* session.open: takes up a lost one again. */
 void world_open(struct world *w, struct world_caller *c, unsigned session, bool reset);
 void world_close(struct world *w, struct world_caller *c, unsigned session);
