@@ -56,6 +56,8 @@ static void why_print_limits(struct span call)
 		why_line("deadline", "in ", call, "deadline_ms", cell_ms, "");
 	if (why_uint(call, "lease"))
 		why_line("lease", "", call, "lease", cell_any, ": only the worker of that lease may run it");
+	if (why_has(call, "session"))
+		why_line("session", "", call, "session", cell_any, ": its calls run one after the other");
 }
 
 static int why_print_waiting(struct span call)

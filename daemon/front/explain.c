@@ -7,10 +7,12 @@
 #include "daemon/front/router.h"
 #include "daemon/front/server.h"
 #include "daemon/front/view.h"
+#include "daemon/pool/affinity.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/forecast.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/postmortem.h"
+#include "daemon/pool/session.h"
 #include "daemon/pool/text.h"
 #include "proto/pack.h"
 
@@ -52,9 +54,10 @@ static void pack_holders(struct view *v, const struct request *r)
 	const struct worker *w;
 
 	pack_text(&v->pk, "workers");
-	if (r->lease) {
+	w = r->lease ? r->lease->worker : affinity_worker_of(r);
+	if (w) {
 		msgpack_pack_array(&v->pk, 1);
-		pack_holder(v, r->lease->worker);
+		pack_holder(v, w);
 		return;
 	}
 	msgpack_pack_array(&v->pk, pool_living(r->pool));
@@ -83,8 +86,10 @@ static void pack_waiting(struct view *v, struct request *r)
 		own = ahead = lease_ahead(r);
 	else if (r->held)
 		own = ahead = 0; /* it waits for calls of its like */
+	else if (r->in_session)
+		own = ahead = session_ahead(r);
 	else
-		ahead = queue_ahead(&r->pool->queue, r, &own);
+		ahead = queue_ahead(r->lane->queue, r, &own);
 	known = !keeper && forecast_start(r, ahead, &start);
 	pack_kv_uint(&v->pk, "held", keeper ? keeper->kills : 0);
 	pack_kv_uint(&v->pk, "ahead_own", own);
@@ -109,7 +114,7 @@ static void pack_call(struct view *v, struct request *r)
 {
 	bool runs = r->state == REQUEST_RUNNING;
 
-	msgpack_pack_map(&v->pk, runs ? 14 : 17);
+	msgpack_pack_map(&v->pk, runs ? 15 : 18);
 	pack_kv_text(&v->pk, "kind", "call");
 	pack_kv_uint(&v->pk, "call", r->call);
 	pack_kv_text(&v->pk, "state", request_state_name(r->state));
@@ -120,6 +125,7 @@ static void pack_call(struct view *v, struct request *r)
 	pack_kv_uint(&v->pk, "waited_ms", ((runs ? r->started : v->now) - r->received) / NS_PER_MS);
 	view_pack_left(v, "deadline_ms", r->deadline);
 	pack_kv_uint(&v->pk, "lease", r->lease ? r->lease->id : 0);
+	pack_kv_text(&v->pk, "session", r->session ? r->session->name : NULL);
 	if (runs)
 		pack_running(v, r);
 	else

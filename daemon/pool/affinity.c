@@ -11,11 +11,16 @@
 
 struct queue *affinity_queue_of(const struct request *r)
 {
-	struct session *s = r->session;
+	struct worker *w = affinity_worker_of(r);
 
-	if (s && s->worker && (session_is_strict(s) || r->kind == REQUEST_CLOSE))
-		return &s->worker->own;
-	return &r->pool->queue;
+	return w ? &w->own : &r->pool->queue;
+}
+
+struct worker *affinity_worker_of(const struct request *r)
+{
+	const struct session *s = r->session;
+
+	return s && s->worker && (session_is_strict(s) || r->kind == REQUEST_CLOSE) ? s->worker : NULL;
 }
 
 bool affinity_has_hook(const struct session *s)

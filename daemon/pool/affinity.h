@@ -15,6 +15,8 @@ struct worker;
 
 /* The queue that r waits in when it has its turn. */
 struct queue *affinity_queue_of(const struct request *r);
+/* The only worker that r may run on; NULL: any of its pool. */
+struct worker *affinity_worker_of(const struct request *r);
 /* r, the head of its session, into that queue. */
 void affinity_queue(struct request *r);
 /* The worker that r, which was taken out of the pool's queue, shall run on: `idle`, or a better one. NULL: it was put into the

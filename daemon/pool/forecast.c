@@ -1,5 +1,6 @@
 #include "daemon/pool/forecast.h"
 
+#include "daemon/pool/affinity.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
 
@@ -39,6 +40,10 @@ static bool forecast_rest(const struct worker *w, const struct habit *h, uint64_
 
 static bool forecast_may_use(const struct worker *w, const struct request *r)
 {
+	const struct worker *only = affinity_worker_of(r);
+
+	if (only && !r->lease)
+		return w == only && worker_is_serving(w);
 	return (w->state == WORKER_IDLE || w->state == WORKER_BUSY) && w->lease == r->lease;
 }
 

@@ -6,6 +6,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/packed.h"
 #include "daemon/io/core.h"
+#include "daemon/pool/affinity.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
@@ -213,11 +214,27 @@ static void describe_held(struct outcome *o, enum error_code code, const struct 
 		      deaths_last(&e->deaths, 0)->text);
 }
 
+/* "its session "a" is bound to worker 3 (pid 812), busy with app.slow for 2.5 s" */
+static void describe_bound(const struct request *r, const struct worker *w, uint64_t now, char *out, size_t size)
+{
+	char time[TEXT_DURATION], place[STACK_TEXT + 4];
+
+	(void)snprintf(out, size, "its session \"%s\" is bound to worker %llu (pid %d), %s%s for %s%s", r->session->name,
+		       (unsigned long long)w->id, (int)w->last_pid, slot_is_free(w) ? "" : "busy with ",
+		       !slot_is_free(w) ? w->slot.target : w->lease ? "leased" : "free",
+		       text_duration(now - (slot_is_free(w) ? w->since : w->slot.started), time), describe_at(w, place));
+}
+
 static void describe_waited(struct outcome *o, enum error_code code, const struct request *r, uint64_t waited)
 {
-	char holders[500], place[64], time[TEXT_DURATION];
+	const struct worker *only = r->lease ? NULL : affinity_worker_of(r);
+	uint64_t now = loop_now(r->pool->loop);
+	char holders[700], place[64], time[TEXT_DURATION];
 
-	describe_holders(r->pool, loop_now(r->pool->loop), holders, sizeof(holders));
+	if (only)
+		describe_bound(r, only, now, holders, sizeof(holders));
+	else
+		describe_holders(r->pool, now, holders, sizeof(holders));
 	describe_place(r, place, sizeof(place));
 	outcome_error(o, code, "no free worker for %s in %s: %s; %s", r->target, text_duration(waited, time), holders,
 		      place);

@@ -43,7 +43,7 @@ static struct worker *request_awaited(const struct request *r)
 {
 	if (r->lease)
 		return r->lease->worker;
-	return r->session && r->session->worker ? r->session->worker : pool_eldest(r->pool);
+	return affinity_worker_of(r) ? affinity_worker_of(r) : pool_eldest(r->pool);
 }
 
 /* Its time is nearly over: who has the worker, and where is that? */

@@ -230,6 +230,18 @@ void session_remove(struct request *r)
 	r->in_session = false;
 }
 
+unsigned session_ahead(const struct request *r)
+{
+	const struct request *head = r->session->head, *o;
+	unsigned n = head != NULL, own;
+
+	for (o = r->session->waiting; o && o != r; o = o->session_next)
+		n++;
+	if (head && head->lane)
+		n += queue_ahead(head->lane->queue, head, &own);
+	return n;
+}
+
 static void session_finish_close(struct request *r)
 {
 	static const uint8_t nil[] = { 0xc0 };

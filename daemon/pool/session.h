@@ -70,6 +70,8 @@ void session_close(struct session *s);
 void session_push(struct session *s, struct request *r);
 /* r, which waits in its session, does so no more. */
 void session_remove(struct request *r);
+/* How many calls will run before r, which waits in its session: of that session, and before its head. */
+unsigned session_ahead(const struct request *r);
 /* r, of a session, is at its end. */
 void session_note_finished(struct request *r);
 void session_note_lease_ended(struct session *s);

@@ -149,6 +149,28 @@ def test_fault_62_a_strict_session_is_lost_with_its_worker(start_daemon: StartDa
         assert c.execute("bump", session="s") == 1
 
 
+def test_a_call_that_waits_in_its_session_can_be_explained(start_daemon: StartDaemon) -> None:
+    daemon = start(start_daemon, 2)
+    with daemon.client() as c, daemon.client() as other:
+        running = c.start_execute("sleep", 30, session="a")
+        [entry] = wait_running(c, "sleep")
+        waiting = [c.start_execute("pid", session="a", queue_timeout_ms=1500) for _ in range(3)]
+        beside = c.start_execute("pid", session="b")  # bound to the same worker: the other is the reserve
+        wait_queued(other, 4)
+        queued = {r["id"]: r["call"] for r in other.call("queue") if r["state"] == "queued"}
+        for ahead, number in enumerate(waiting, start=1):
+            told = other.call("why", call=queued[number])
+            assert (told["state"], told["ahead"], told["session"]) == ("queued", ahead, "a")
+            assert [w["worker"] for w in told["workers"]] == [entry["worker"]]
+        told = other.call("why", call=queued[beside])
+        assert told["session"] == "b" and [w["worker"] for w in told["workers"]] == [entry["worker"]]
+        error = CallError(c.wait(waiting[0]).error)
+        assert (error.code, error.executed) == ("queue_timeout", "never")
+        assert f'session "a" is bound to worker {entry["worker"]}' in error.message and "sleep for" in error.message
+        assert c.call("cancel", id=running) is True
+        assert isinstance(c.wait(beside).value(), int)
+
+
 def test_fault_67_the_reserve_is_for_calls_without_a_session(start_daemon: StartDaemon) -> None:
     daemon = start(start_daemon, 2)
     with daemon.client() as c:
