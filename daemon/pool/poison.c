@@ -83,6 +83,21 @@ static void poison_release(struct pool *p, struct poison_entry *e, unsigned n)
 	}
 }
 
+void poison_release_shared(struct pool *p)
+{
+	struct poison_entry *e;
+	struct request *r, *next;
+
+	for (e = p->poison.n_held ? p->poison.entries : NULL; e; e = e->hh.next) {
+		DL_FOREACH_SAFE2 (e->held, r, next, lane_next) {
+			if (affinity_queue_of(r) != &p->queue)
+				continue;
+			poison_drop(r);
+			queue_push(&p->queue, r);
+		}
+	}
+}
+
 void poison_release_all(struct pool *p)
 {
 	struct poison_entry *e;

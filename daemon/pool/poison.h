@@ -57,8 +57,10 @@ enum poison_verdict poison_judge(struct request *r);
 void poison_hold(struct request *r);
 /* r is not kept here any more. */
 void poison_drop(struct request *r);
-/* All that are kept here, back into the queue. */
+/* All that are kept here, back into their queues. */
 void poison_release_all(struct pool *p);
+/* Those of the pool's queue, back into it, in no order. Those of one worker stay: it would bring them here again. */
+void poison_release_shared(struct pool *p);
 /* What r, which waits, is held back for: here, or as the next under a lease whose worker is free. NULL: it is not. */
 const struct poison_entry *poison_keeper(struct request *r);
 /* Answers r with what its like have done. */

@@ -93,7 +93,7 @@ static void pool_refuse(struct pool *p, struct request *r)
 
 static void pool_refuse_all(struct pool *p)
 {
-	poison_release_all(p);
+	poison_release_shared(p);
 	while (p->queue.count)
 		pool_refuse(p, queue_any(&p->queue));
 }

@@ -507,6 +507,50 @@ START_TEST(draining_answers_those_that_are_held)
 }
 END_TEST
 
+/* With the arguments of sim_execute_in(). */
+static void execute_alike(struct scene *sc, uint64_t id)
+{
+	sim_execute(&sc->one, id, 0, 0);
+	scene_pass(sc, 0);
+}
+
+START_TEST(a_call_of_a_session_is_held_on_while_the_breaker_is_open)
+{
+	struct pool_settings s = sim_settings();
+	struct scene sc;
+
+	s.min_workers = s.max_workers = 4;
+	s.poison_kills = 2;
+	s.breaker_failures = 2;
+	s.breaker_reset = 60 * S;
+	scene_prepare(&sc, &s);
+	sc.stage.machine.script = (struct sim_script){ .call = SIM_CALL_MANUAL };
+	sim_stage_start(&sc.stage);
+	sim_execute_in(&sc.one, 1, "chat");
+	scene_pass(&sc, 0);
+	answer(&sc, 1);
+	execute(&sc, 2, 9, SMALL); /* in the worker of the session, so that the others run elsewhere */
+	execute_alike(&sc, 3);
+	crash(&sc, 3);
+	execute_alike(&sc, 4);
+	execute(&sc, 5, 3, SMALL);
+	execute(&sc, 6, 4, SMALL);
+	answer(&sc, 2);
+	sim_execute_in(&sc.one, 7, "chat");
+	scene_pass(&sc, 0);
+	ck_assert_uint_eq(sc.stage.pool->poison.n_held, 1);
+	crash(&sc, 5);
+	crash(&sc, 6);
+	ck_assert(breaker_is_open(&sc.stage.pool->supply.breaker));
+	ck_waits(&sc.one, 7); /* its worker is there */
+	answer(&sc, 4);
+	ck_assert(runs(&sc, 7));
+	answer(&sc, 7);
+	ck_told(&sc.one, 7, ERROR_NONE, EXECUTED_YES);
+	scene_end(&sc);
+}
+END_TEST
+
 RUN_SUITE("poison", fault_48_after_k_kills_the_call_is_refused_at_once, fault_48_other_arguments_keep_their_capacity,
 	  fault_48_calls_that_wait_are_refused_with_the_last_kill,
 	  fault_48_arguments_that_were_not_kept_are_known_again,
@@ -521,4 +565,5 @@ RUN_SUITE("poison", fault_48_after_k_kills_the_call_is_refused_at_once, fault_48
 	  a_call_under_a_lease_waits_for_its_like_elsewhere, the_one_that_killed_longest_ago_is_forgotten_for_a_new_one,
 	  a_limit_of_0_remembers_nothing,
 	  a_call_that_was_held_until_its_queue_timeout_is_told_by_what,
-	  a_call_under_a_lease_that_was_held_is_told_by_what, draining_answers_those_that_are_held)
+	  a_call_under_a_lease_that_was_held_is_told_by_what, draining_answers_those_that_are_held,
+	  a_call_of_a_session_is_held_on_while_the_breaker_is_open)
