@@ -233,7 +233,7 @@ export PYTHON BUILD SANITIZE WERROR CC
 PYTEST := $(PYTHON) -B -m pytest
 
 .PHONY: deps demo check check-full check-headers check-layers check-unit check-python check-sim check-integration check-diagnosis \
-	check-chaos check-chaos-long check-small-worlds soak check-fuzz check-asan check-valgrind fuzz fuzz-corpus
+	check-chaos check-chaos-long check-small-worlds check-allocations soak check-fuzz check-asan check-valgrind fuzz fuzz-corpus
 deps: ## install the Debian packages that building and testing need (or print the command)
 	@.ci/deps build check
 
@@ -251,7 +251,7 @@ check: ## install what is missing, build, and run all tests (10 minutes at most)
 check-full: ## check, then the long runs, the same under sanitizers, a round under valgrind, and lint (PYPOOL_SUITE_LIMIT=10800 s)
 	@+$(MAKE) check
 	@.ci/deps build check lint lint-all
-	@+PYPOOL_SUITE_LIMIT=$${PYPOOL_SUITE_LIMIT:-10800} .ci/check small-worlds chaos-long kills-long faults asan valgrind
+	@+PYPOOL_SUITE_LIMIT=$${PYPOOL_SUITE_LIMIT:-10800} .ci/check small-worlds allocations chaos-long kills-long faults asan valgrind
 	@+$(MAKE) lint
 
 HEADER_OK := $(HEADERS:%=$(BUILD)/headers/%.ok)
@@ -290,6 +290,9 @@ check-sim: $(SIM_BIN) ## the pool in the simulated world
 
 check-small-worlds: $(SIM_BIN) ## everything that may happen in worlds of two or three clients, also the larger ones
 	@$(SIM_BIN) --small all --audit
+
+check-allocations: $(SIM_BIN) ## each single allocation of two simulated walks fails, one in a run
+	@$(SIM_BIN) --failing all
 
 check-integration: $(PRODUCT) $(STUB_WORKER) ## a real daemon with real workers
 	@$(if $(PYTHON_INTEGRATION),$(PYTEST) $(PYTHON_INTEGRATION),echo "no integration tests")

@@ -4,7 +4,8 @@
  *   sim                     many random walks, each from its seed, each of 1,000 steps, and failing allocations
  *   sim --seed N            that walk alone (and, with more --steps than one has, the next ones)
  *   sim --seed N --only L   the steps of L alone, as in 3,17-19: tests/sim/minimise finds the fewest that fail
- *   sim --seed N --failing K   its short walk with the K-th allocation failing, in this process; all: each of them in turn
+ *   sim --seed N --failing K   its short walk with the K-th allocation failing, in this process
+ *   sim --failing all       short walks with each of their allocations failing in turn; --seed N: of that one
  *   sim --small [NAME]      the small worlds of small.c, complete; --path P: one way through one; --audit: see small.h
  */
 #include <getopt.h>
@@ -23,7 +24,8 @@
 #define STEPS_OF_A_WORLD 1000
 #define STEPS_BY_DEFAULT 1000000
 #define STEPS_OF_A_SHORT_WORLD 60
-#define FAILING_SEEDS 2
+#define FAILING_SEEDS 2 /* of which all allocations fail */
+#define SITE_SEEDS 100  /* that are searched for sites of allocations */
 #define FIXED_SEEDS 50 /* 1, 2, ... of each run without a seed */
 
 struct total {
@@ -42,7 +44,8 @@ struct options {
 
 static void usage(void)
 {
-	(void)fprintf(stderr, "usage: sim [--seed N] [--steps N] [--only STEPS] | sim --seed N --failing K|all\n"
+	(void)fprintf(stderr, "usage: sim [--seed N] [--steps N] [--only STEPS]\n"
+			      "       sim --seed N --failing K | sim [--seed N] --failing all\n"
 			      "       sim --small [NAME [--path P]] [--audit]\n");
 	exit(2);
 }
@@ -140,15 +143,40 @@ static bool run_short_world(uint64_t seed)
 	return true;
 }
 
+static double seconds(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void print_failing(const struct failing_total *f)
+{
+	printf("sim: %llu allocations failed, one in a run: %llu clean aborts, %llu runs went on\n",
+	       (unsigned long long)f->tried, (unsigned long long)f->aborted, (unsigned long long)(f->tried - f->aborted));
+}
+
 /* Fault 98. */
 static void run_failing(uint64_t seed, unsigned n_seeds, struct total *t)
 {
-	uint64_t n = 0, aborted = 0;
+	struct failing_total f = { 0 };
 
 	for (unsigned i = 0; i < n_seeds; i++)
-		t->failed += !failing_try_all(run_short_world, seed + i, &n, &aborted);
-	printf("sim: %llu allocations failed, one in a run: %llu clean aborts, %llu runs went on\n",
-	       (unsigned long long)n, (unsigned long long)aborted, (unsigned long long)(n - aborted));
+		t->failed += !failing_try_all(run_short_world, seed + i, &f);
+	print_failing(&f);
+}
+
+/* The same in a time that does not depend on the seed. */
+static void run_failing_sites(uint64_t seed, struct total *t)
+{
+	struct failing_total f = { 0 };
+	double begin = seconds();
+
+	t->failed += !failing_try_sites(run_short_world, seed, SITE_SEEDS, &f);
+	printf("sim: %llu sites of allocations in %d short walks, %.1f s\n", (unsigned long long)f.sites, SITE_SEEDS,
+	       seconds() - begin);
+	print_failing(&f);
 }
 
 static uint64_t random_seed(void)
@@ -174,14 +202,6 @@ static void run_worlds(const struct options *o, struct total *t)
 	}
 }
 
-static double seconds(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 static int run_walks(const struct options *o)
 {
 	struct total t = { 0 };
@@ -190,7 +210,7 @@ static int run_walks(const struct options *o)
 	printf("sim: seed %llu\n", (unsigned long long)o->seed);
 	run_worlds(o, &t);
 	if (o->fixed && !t.failed)
-		run_failing(o->seed, FAILING_SEEDS, &t);
+		run_failing_sites(o->seed, &t);
 	printf("sim: %llu steps, %llu turns of the loop, %llu requests answered (%llu with success), %llu workers "
 	       "started, %.1f s\n",
 	       (unsigned long long)t.steps, (unsigned long long)t.turns, (unsigned long long)t.answers,
@@ -216,7 +236,8 @@ static int run_short(const struct options *o)
 
 	if (strcmp(o->failing, "all") != 0)
 		return run_one_failing(o->seed, parse_whole(o->failing));
-	run_failing(o->seed, 1, &t);
+	printf("sim: seed %llu\n", (unsigned long long)o->seed);
+	run_failing(o->seed, o->fixed ? FAILING_SEEDS : 1, &t);
 	return t.failed ? 1 : 0;
 }
 
@@ -250,7 +271,8 @@ static void parse_options(struct options *o, int argc, char **argv)
 			usage();
 	}
 	o->name = optind < argc ? argv[optind++] : NULL;
-	if (optind < argc || (o->name && !o->small) || (o->path && !o->name) || ((o->only || o->failing) && o->fixed))
+	if (optind < argc || (o->name && !o->small) || (o->path && !o->name) || (o->only && o->fixed) ||
+	    (o->failing && o->fixed && strcmp(o->failing, "all") != 0))
 		usage();
 	if (!o->steps)
 		o->steps = o->fixed ? STEPS_BY_DEFAULT : STEPS_OF_A_WORLD;

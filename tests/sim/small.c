@@ -302,8 +302,8 @@ static bool search_world(const struct small_size *size, bool audited)
 	       "%u cancels, %u gone, %u ticks: %s: %zu states, %llu moves, %u deep at most, %llu calm states finished, %s, "
 	       "%.1f s\n",
 	       size->name, size->clients, size->leases, size->sessions, size->workers, size->crashes, size->closes,
-	       size->cancels, size->gone, size->ticks, ok ? "complete" : "FAILED", s.n_seen, (unsigned long long)s.moves, s.deepest,
-	       (unsigned long long)s.finished, audited ? "audited" : "not audited", seconds() - begin);
+	       size->cancels, size->gone, size->ticks, ok ? "complete" : "FAILED", s.n_seen, (unsigned long long)s.moves,
+	       s.deepest, (unsigned long long)s.finished, audited ? "audited" : "not audited", seconds() - begin);
 	(void)fflush(stdout);
 	free(s.nodes);
 	free(s.seen);

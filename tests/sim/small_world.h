@@ -11,7 +11,7 @@ struct small_size {
 	const char *name;
 	unsigned clients, workers;
 	unsigned leases;         /* so many of the clients check a worker out, and make their call under the lease */
-	unsigned sessions;       /* so many of the clients, the same first ones, do it in the one session; all are of one user then */
+	unsigned sessions;       /* so many of the clients, the first ones too, do it in the one session; all have one uid then */
 	unsigned closes;         /* at most: session.close */
 	bool hooks;              /* the workers want to know of it */
 	bool prefer;             /* the affinity of the pool */
