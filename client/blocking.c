@@ -43,7 +43,7 @@ int blocking_call(struct link *link, const char *method, const struct span *para
 {
 	struct pypool_reply *reply = NULL;
 	struct pypool *p = link->p;
-	int r = call_submit(link, method, params, n, limit_ms, blocking_on_done, &reply, NULL);
+	int r = call_submit(p, link, method, params, n, limit_ms, blocking_on_done, &reply, NULL);
 
 	if (r < 0)
 		return r;
@@ -87,7 +87,7 @@ int pypool_hello(struct pypool *p, struct pypool_span *answer, uint32_t timeout_
 	if (r < 0)
 		return r;
 	if (!p->hello || !handle_is_up(p)) {
-		r = call_submit(&p->main, "ping", NULL, 0, limit_ms, blocking_on_ping, &over, NULL);
+		r = call_submit(p, &p->main, "ping", NULL, 0, limit_ms, blocking_on_ping, &over, NULL);
 		if (r < 0)
 			return r;
 		transport_flush(&p->main);

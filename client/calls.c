@@ -20,16 +20,15 @@ static struct call **calls_bucket(struct pypool *p, uint64_t id)
 static int calls_grow(struct pypool *p)
 {
 	size_t n = p->n_buckets ? p->n_buckets * 2 : 64;
-	struct call **old = p->buckets, *call;
+	struct call **buckets, *call;
 
 	if (p->n_in_flight < p->n_buckets)
 		return 0;
-	p->buckets = calloc(n, sizeof(struct call *));
-	if (!p->buckets) {
-		p->buckets = old;
+	buckets = calloc(n, sizeof(struct call *));
+	if (!buckets)
 		return -ENOMEM;
-	}
-	free(old);
+	free(p->buckets);
+	p->buckets = buckets;
 	p->n_buckets = n;
 	for (call = p->in_flight; call; call = call->next) {
 		struct call **bucket = calls_bucket(p, call->id);
@@ -96,10 +95,9 @@ static struct call *call_free(struct call *call)
 	return NULL;
 }
 
-static struct call *call_new(struct link *link, struct outgoing *out, uint64_t deadline_ns, pypool_done *done,
-			     void *data)
+static struct call *call_new(struct pypool *p, struct link *link, struct outgoing *out, uint64_t deadline_ns,
+			     pypool_done *done, void *data)
 {
-	struct pypool *p = link->p;
 	struct call *call = calloc(1, sizeof(*call));
 
 	if (!call || calls_grow(p) < 0) {
@@ -119,15 +117,15 @@ static struct call *call_new(struct link *link, struct outgoing *out, uint64_t d
 	return call;
 }
 
-struct call *call_resume(struct link *link, uint64_t id, struct outgoing *out, uint64_t deadline_ns, pypool_done *done,
-			 void *data)
+struct call *call_resume(struct pypool *p, struct link *link, uint64_t id, struct outgoing *out, uint64_t deadline_ns,
+			 pypool_done *done, void *data)
 {
-	struct call *call = call_new(link, out, deadline_ns, done, data);
+	struct call *call = call_new(p, link, out, deadline_ns, done, data);
 
 	if (!call)
 		return NULL;
 	call->id = id;
-	calls_insert(link->p, call);
+	calls_insert(p, call);
 	if (out)
 		DL_APPEND(link->out, out);
 	return call;
@@ -163,11 +161,10 @@ static void call_note_method(struct call *call, const char *method, const struct
 	}
 }
 
-int call_submit(struct link *link, const char *method, const struct span *params, size_t n, uint32_t limit_ms,
-		pypool_done *done, void *data, uint64_t *id)
+int call_submit(struct pypool *p, struct link *link, const char *method, const struct span *params, size_t n,
+		uint32_t limit_ms, pypool_done *done, void *data, uint64_t *id)
 {
 	uint64_t deadline_ns = limit_ms ? handle_now_ns() + (uint64_t)limit_ms * 1000000 : 0;
-	struct pypool *p = link->p;
 	struct outgoing *out;
 	struct call *call;
 	size_t len = 0;
@@ -183,7 +180,7 @@ int call_submit(struct link *link, const char *method, const struct span *params
 	if (r < 0)
 		return r;
 	out = transport_frame(p->next_id, method, params, n);
-	call = out ? call_new(link, out, deadline_ns, done, data) : NULL;
+	call = out ? call_new(p, link, out, deadline_ns, done, data) : NULL;
 	if (!call) {
 		free(out);
 		return handle_fail(p, -ENOMEM, "no_memory", PYPOOL_NEVER, "out of memory for a request of %zu bytes",
@@ -233,7 +230,7 @@ void calls_lose(struct pypool *p)
 }
 
 /* Tells the daemon that an answer is no longer wanted. Without memory it is not told: it finds out by its own limits. */
-static int calls_send_cancel(struct pypool *p, uint64_t id)
+static int call_send_cancel(struct pypool *p, const struct call *call)
 {
 	struct scratch s = { 0 };
 	struct span params;
@@ -241,10 +238,10 @@ static int calls_send_cancel(struct pypool *p, uint64_t id)
 
 	msgpack_packer_init(&pk, &s, scratch_write);
 	msgpack_pack_map(&pk, 1);
-	pack_kv_uint(&pk, "id", id);
+	pack_kv_uint(&pk, "id", call->id);
 	params = scratch_span(&s);
 	/* Its answer is dropped: it says nothing that the call's own does not. */
-	return call_submit(&p->main, "cancel", &params, 1, 0, NULL, NULL, NULL);
+	return call_submit(p, &p->main, "cancel", &params, 1, 0, NULL, NULL, NULL);
 }
 
 /* Nothing of it has been sent: it never will be. */
@@ -301,7 +298,7 @@ static bool call_expire(struct pypool *p, struct call *call)
 		call_desert_direct(p, call, -ETIMEDOUT, "deadline_exceeded", "no answer from the worker in time");
 	else if (call_desert(p, call, -ETIMEDOUT, "deadline_exceeded",
 			     "no answer from the daemon in time; the call is cancelled"))
-		(void)calls_send_cancel(p, call->id);
+		(void)call_send_cancel(p, call);
 	/* Without memory it goes on waiting: better late than lost. */
 	return !direct;
 }
@@ -336,7 +333,7 @@ int pypool_cancel(struct pypool *p, uint64_t id)
 		return handle_fail(p, -ENOENT, "bad_argument", PYPOOL_NEVER, "no call %llu is in flight",
 				   (unsigned long long)id);
 	if (!call->link->lease)
-		return calls_send_cancel(p, id);
+		return call_send_cancel(p, call);
 	if (call->out && call->out->sent == 0)
 		call_withdraw(p, call, -EREMOTEIO, "cancelled", "cancelled before it was sent");
 	else

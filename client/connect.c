@@ -88,7 +88,7 @@ static int connect_say_hello(struct pypool *p)
 	if (p->name)
 		pack_kv_text(&pk, "client", p->name);
 	params = scratch_span(&s);
-	return call_submit(&p->main, "hello", &params, 1, 0, connect_on_hello, NULL, &p->hello_id);
+	return call_submit(p, &p->main, "hello", &params, 1, 0, connect_on_hello, NULL, &p->hello_id);
 }
 
 static int connect_begin(struct pypool *p)

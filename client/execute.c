@@ -135,8 +135,8 @@ int pypool_submit_execute(struct pypool *p, const char *target, struct pypool_sp
 		r = execute_watch(p, l);
 	if (r < 0)
 		return r;
-	return call_submit(l ? lease_link(l) : &p->main, "execute", pieces, 2, params_limit(params_timeout(p, o)), done,
-			   data, id);
+	return call_submit(p, l ? lease_link(l) : &p->main, "execute", pieces, 2, params_limit(params_timeout(p, o)),
+			   done, data, id);
 }
 
 int pypool_execute(struct pypool *p, const char *target, struct pypool_span args, const struct pypool_options *options,
@@ -198,7 +198,7 @@ int pypool_submit(struct pypool *p, const char *method, struct pypool_span param
 	r = params_check(p, params, false, "params");
 	if (r < 0)
 		return r;
-	return call_submit(&p->main, method, &piece, 1, timeout_ms ? timeout_ms : p->timeout_ms, done, data, id);
+	return call_submit(p, &p->main, method, &piece, 1, timeout_ms ? timeout_ms : p->timeout_ms, done, data, id);
 }
 
 int pypool_call(struct pypool *p, const char *method, struct pypool_span params, uint32_t timeout_ms,

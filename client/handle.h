@@ -202,11 +202,11 @@ bool response_parse(struct span body, struct response *out);
 
 /* calls.c */
 /* params: pieces that together are one encoded map. limit_ms 0: none. */
-int call_submit(struct link *link, const char *method, const struct span *params, size_t n, uint32_t limit_ms,
-		pypool_done *done, void *data, uint64_t *id);
+int call_submit(struct pypool *p, struct link *link, const char *method, const struct span *params, size_t n,
+		uint32_t limit_ms, pypool_done *done, void *data, uint64_t *id);
 /* A call that is under way already: out is what is left of its frame, or NULL. NULL: no memory. */
-struct call *call_resume(struct link *link, uint64_t id, struct outgoing *out, uint64_t deadline_ns, pypool_done *done,
-			 void *data);
+struct call *call_resume(struct pypool *p, struct link *link, uint64_t id, struct outgoing *out, uint64_t deadline_ns,
+			 pypool_done *done, void *data);
 /* -EMSGSIZE, recorded, when the daemon takes no frame of so many bytes. */
 int call_check_size(struct pypool *p, size_t bytes);
 struct call *call_find(struct pypool *p, uint64_t id);
@@ -255,7 +255,7 @@ void leases_bury(struct pypool *p);
 /* In a forked child: frees, and closes its copies of the sockets. */
 void leases_deinit(struct pypool *p);
 /* pypool_execute(): there and back with one write and one read, when nothing else is under way. */
-int lease_execute(struct lease *l, const struct span *params, size_t n, uint32_t limit_ms, struct pypool_reply **reply);
+int lease_execute(struct lease *l, const struct span *params, size_t n, uint32_t limit_ms, struct pypool_reply **out);
 /* Room for the small part of a params map: names and numbers. */
 struct scratch {
 	size_t len;
@@ -274,6 +274,8 @@ void answer_fail(struct pypool_reply *r, int number, const char *code, enum pypo
 		 const char *format, va_list args);
 void answer_failf(struct pypool_reply *r, int number, const char *code, enum pypool_executed executed,
 		  const char *format, ...) __attribute__((format(printf, 5, 6)));
+/* Adds a copy of the cause to a failure of the library's own; without memory its message has to do. */
+void answer_set_cause(struct pypool_reply *r, struct span cause);
 /* Fills an empty reply from the parts of a response. steal: the malloced buffer that holds them and that the reply takes
  * over, or NULL: they are copied. */
 void answer_fill(struct pypool_reply *r, struct span error, struct span result, uint8_t *steal);

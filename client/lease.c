@@ -75,16 +75,10 @@ struct fate {
 
 static void lease_answer_call(struct call *call, const struct fate *f)
 {
-	struct pypool_reply *reply = call->reply;
-
 	/* A frame that has not wholly left was never run. */
-	answer_failf(reply, f->number, f->code, call->out ? PYPOOL_NEVER : PYPOOL_MAYBE, "%.*s", (int)f->message.len,
-		     (const char *)f->message.p);
-	reply->bytes = f->cause.len ? malloc(f->cause.len) : NULL;
-	if (!reply->bytes)
-		return; /* without memory the message has to do */
-	memcpy(reply->bytes, f->cause.p, f->cause.len);
-	reply->error.cause = (struct pypool_span){ .data = reply->bytes, .size = f->cause.len };
+	answer_failf(call->reply, f->number, f->code, call->out ? PYPOOL_NEVER : PYPOOL_MAYBE, "%.*s",
+		     (int)f->message.len, (const char *)f->message.p);
+	answer_set_cause(call->reply, f->cause);
 }
 
 static void lease_close(struct lease *l, const struct fate *f)
@@ -250,7 +244,7 @@ static void lease_send_checkin(struct pypool *p, uint64_t id)
 	pack_kv_uint(&pk, "lease", id);
 	params = scratch_span(&s);
 	/* Its answer says nothing. Without memory it is not sent: the daemon sees the end of the socket, or of the ttl. */
-	(void)call_submit(&p->main, "checkin", &params, 1, 0, NULL, NULL, NULL);
+	(void)call_submit(p, &p->main, "checkin", &params, 1, 0, NULL, NULL, NULL);
 }
 
 void lease_give_up(struct lease *l, const char *why)
@@ -431,7 +425,7 @@ static struct pypool_reply *lease_go_on(struct lease *l, uint64_t id, size_t sen
 		free(out);
 		out = NULL;
 	}
-	if (watch_add(&l->link) < 0 || !call_resume(&l->link, id, out, deadline_ns, lease_on_done, &reply)) {
+	if (watch_add(&l->link) < 0 || !call_resume(p, &l->link, id, out, deadline_ns, lease_on_done, &reply)) {
 		free(out);
 		return NULL;
 	}

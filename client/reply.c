@@ -69,6 +69,18 @@ void answer_failf(struct pypool_reply *r, int number, const char *code, enum pyp
 	va_end(args);
 }
 
+void answer_set_cause(struct pypool_reply *r, struct span cause)
+{
+	uint8_t *copy = cause.len ? malloc(cause.len) : NULL;
+
+	if (!copy)
+		return;
+	memcpy(copy, cause.p, cause.len);
+	free(r->bytes);
+	r->bytes = copy;
+	r->error.cause = (struct pypool_span){ .data = copy, .size = cause.len };
+}
+
 static bool executed_find(struct span text, enum pypool_executed *executed)
 {
 	for (int e = PYPOOL_NEVER; e <= PYPOOL_YES; e++) {
