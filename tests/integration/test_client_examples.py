@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import BUILD, DEMO, ROOT, Daemon
+from tests.support.waiting import eventually
 
 EXAMPLES = ROOT / "client" / "examples"
 
@@ -75,6 +77,19 @@ def test_the_direct_example_calls_one_worker_and_gives_it_back(
     with daemon.client() as client:
         pool = client.call("pools")[0]
         assert (pool["direct_calls"], pool["direct_errors"]) == (21, 1)
+
+
+def test_the_session_example_remembers(start_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    daemon = start_daemon({"default": DEMO})
+    program = compiled("session", tmp_path)
+    assert run(daemon, program, "cart", "book", "pen").stdout == "book\npen\n"
+    with daemon.client() as client:
+        (session,) = client.call("sessions")
+        os.kill(next(w["pid"] for w in client.call("workers") if w["worker"] == session["worker"]), signal.SIGKILL)
+        eventually(lambda: bool(client.call("sessions")[0]["state"] == "lost"), "its worker is gone")
+    done = run(daemon, program, "cart", "ink")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "book\npen\nink\n", "")
+    assert run(daemon, program, "other").stderr.startswith("session_not_found: ")
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node")
