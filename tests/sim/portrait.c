@@ -4,6 +4,8 @@
 
 #include "daemon/pool/session.h"
 
+#define FAR_OFF (UINT64_C(1000000) * NS_PER_S) /* no timer goes off there */
+
 struct hasher {
 	uint64_t sum, now;
 };
@@ -251,10 +253,13 @@ static void put_pipe(struct hasher *h, const struct sim_pipe *p)
 	put_messages(h, p->messages);
 }
 
-/* When far events happen is somebody's choice, so it is not told. */
+/* When far events happen is somebody's choice, so it is not told; the clock brings about the others. */
 static void put_event(struct hasher *h, const struct sim_event *e)
 {
-	put(h, e->pending ? 1 + (e->at <= h->now) : 0);
+	bool far = e->pending && e->at > h->now + FAR_OFF;
+
+	put(h, e->pending | far << 1);
+	put_time(h, e->pending && !far ? e->at : LOOP_NEVER);
 }
 
 static void put_copies(struct hasher *h, const struct sim_copies *c)
@@ -304,8 +309,12 @@ static void put_record(struct hasher *h, const struct record *r)
 	put(h, r->replied | r->abandoned << 1 | r->checkout << 2 | (uint64_t)r->code << 8 | (uint64_t)r->executed << 16);
 }
 
-static void put_story(struct hasher *h, const struct story *s)
+/* How many there is room for depends on who was looked for. */
+static void put_story(struct hasher *h, uint64_t session, const struct story *s)
 {
+	if (!s->good && !s->pid && !s->last_begun)
+		return;
+	put(h, session);
 	put(h, s->good);
 	put(h, (uint64_t)s->pid);
 	put(h, s->last_begun);
@@ -324,7 +333,7 @@ uint64_t portrait(const struct world *w)
 	for (uint64_t i = 0; i < w->ledger.n; i++)
 		put_record(&h, &w->ledger.records[i]);
 	for (uint64_t i = 0; i < w->ledger.n_stories; i++)
-		put_story(&h, &w->ledger.stories[i]);
+		put_story(&h, i, &w->ledger.stories[i]);
 	for (unsigned i = 0; i < WORLD_CALLERS; i++)
 		put(&h, w->callers[i] ? w->callers[i]->caller.id : 0);
 	put_time(&h, w->resumed);
