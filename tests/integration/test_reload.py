@@ -233,3 +233,20 @@ def test_reloads_under_load_drop_no_call(start_daemon: StartDaemon, tmp_path: Pa
             raise caller.trouble
     print(f"{RELOADS} reloads, {len(broken)} of them broken, {sum(x.calls for x in callers)} calls, none failed")
     assert min(x.calls for x in callers) > 0
+
+
+def test_the_end_of_the_daemon_gives_a_reload_up(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    code = Code(tmp_path)
+    daemon = start(start_daemon, code, 1)
+    with daemon.client() as c, daemon.client() as other:
+        number = other.start_execute("sleep", 1.0)
+        wait_running(c, "sleep")
+        code.write(2, broken="import time; time.sleep(30)")
+        reload = c.start("pool.reload")
+        daemon.wait_log(r"from=starting state=initializing")
+        daemon.signal(signal.SIGTERM)
+        error = c.wait_error(reload)
+        assert (error.code, error.executed) == ("draining", "never") and "given up" in error.message
+        error = c.fail("pool.reload")
+        assert (error.code, error.executed) == ("draining", "never")
+        assert other.wait(number).value() == 1

@@ -245,6 +245,60 @@ def test_checkouts_that_are_refused(start_daemon: StartDaemon, params: dict[str,
         assert c.call("session.list") == []
 
 
+@pytest.mark.parametrize(
+    ("method", "params", "code", "told"),
+    [
+        ("session.open", {}, "bad_request", "session is missing"),
+        ("session.close", {"session": "s", "pool": "nowhere"}, "unknown_pool", "there are: default"),
+        ("session.get", {}, "bad_request", "session is missing"),
+        ("session.put", {"session": "s", "values": []}, "bad_request", "got array"),
+        ("session.delete", {"session": "s"}, "bad_request", "needs keys"),
+        ("session.delete", {"session": "s", "keys": ["a"]}, "session_not_found", 'no session "s"'),
+        ("session.list", {"pool": "nowhere"}, "unknown_pool", "there are: default"),
+        ("sessions", {"pool": "nowhere"}, "unknown_pool", "there are: default"),
+        ("leases", {"pool": "nowhere"}, "unknown_pool", "there are: default"),
+        ("execute", {"target": "pid", "open": False}, "bad_request", "needs session"),
+    ],
+)
+def test_questions_that_are_refused(
+    start_daemon: StartDaemon, method: str, params: dict[str, Any], code: str, told: str
+) -> None:
+    daemon = start(start_daemon, 1)
+    with daemon.client() as c:
+        error = c.fail(method, **params)
+        assert (error.code, error.executed) == (code, "never") and told in error.message
+        assert c.call("session.list") == [] and c.call("leases") == []
+
+
+def test_a_lease_and_a_session_that_do_not_belong_together(start_daemon: StartDaemon) -> None:
+    daemon = start(start_daemon, 3)
+    with daemon.client() as c:
+        plain = c.call("checkout", type="anonymous")["lease"]
+        error = c.fail("execute", target="pid", lease=plain, session="s")
+        assert error.code == "bad_request" and "of no session" in error.message
+        leased = c.call("checkout", type="session", session="s")["lease"]
+        error = c.fail("execute", target="pid", lease=leased, session="t")
+        assert error.code == "bad_request" and "of session s" in error.message
+        assert c.execute("bump", lease=leased, session="s") == 1
+        assert c.call("session.put", session="s", values={"first": 7}) is True
+        assert c.execute("bump", lease=leased) == 8
+        assert len(c.call("session.list")) == 1
+
+
+def test_a_session_with_calls_is_not_reset_and_none_is_opened_at_the_end(start_daemon: StartDaemon) -> None:
+    daemon = start(start_daemon, 2)
+    with daemon.client() as c, daemon.client() as other:
+        number = c.start_execute("sleep", 1, session="s")
+        wait_running(c, "sleep")
+        error = other.fail("session.open", session="s", reset=True)
+        assert (error.code, error.executed) == ("session_busy", "never") and "wait or run" in error.message
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_log(r"daemon\.drain")
+        error = other.fail("execute", target="pid", session="new")
+        assert (error.code, error.executed) == ("draining", "never")
+        assert c.wait(number).value() is None
+
+
 @needs_root
 def test_fault_65_another_user_has_sessions_of_its_own(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("sessions", 2)}, **OPEN)

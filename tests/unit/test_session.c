@@ -242,6 +242,33 @@ START_TEST(writes_over_the_limit_are_an_error_and_nothing_is_written)
 	}
 END_TEST
 
+START_TEST(fault_38_writes_that_are_malformed_end_the_worker_and_write_nothing)
+	{
+		static const uint8_t writes[][8] = { { 5 },			      /* no map */
+						     { 0x81, 0xa3, 's', 'e', 't', 1 }, /* set is none */
+						     { 0x81, 0xa3, 'd', 'e', 'l', 0x91, 1 } };
+		static const size_t len[] = { 1, 6, 7 };
+
+		for (size_t i = 0; i < ARRAY_SIZE(len); i++) {
+			uint8_t reply[32] = { 0x95, 1, 0, 0xc0, 0xc0, 0x81, 0xa7, 's', 'e', 's', 's', 'i', 'o', 'n' };
+			struct scene sc;
+
+			scene_begin(&sc, 1);
+			scene_child(&sc)->script.call = SIM_CALL_MANUAL;
+			sim_execute_in(&sc.one, 1, "chat");
+			scene_pass(&sc, 10 * MS);
+			reply[2] = (uint8_t)scene_child(&sc)->call;
+			memcpy(reply + 14, writes[i], len[i]);
+			sim_child_write_calls(scene_child(&sc), reply, 14 + len[i]);
+			scene_pass(&sc, 10 * MS);
+			ck_told(&sc.one, 1, ERROR_WORKER_PROTOCOL, EXECUTED_MAYBE);
+			ck_assert_uint_eq(found(&sc, "chat")->values.n, 0);
+			ck_assert(found(&sc, "chat")->lost);
+			scene_end(&sc);
+		}
+	}
+END_TEST
+
 START_TEST(a_session_that_prefers_its_worker_moves_when_that_is_busy_with_its_values)
 	{
 		struct pool_settings settings = sim_settings();
@@ -619,6 +646,7 @@ RUN_SUITE("session", calls_of_a_session_run_in_one_worker_in_order, fault_63_two
 	  a_lost_session_that_is_opened_again_has_its_values_unless_they_are_reset, a_call_that_fails_writes_nothing,
 	  a_success_that_comes_after_the_deadline_is_not_committed_and_the_worker_gets_the_values_anew,
 	  writes_over_the_limit_are_an_error_and_nothing_is_written,
+	  fault_38_writes_that_are_malformed_end_the_worker_and_write_nothing,
 	  a_session_that_prefers_its_worker_moves_when_that_is_busy_with_its_values,
 	  a_session_that_prefers_its_worker_survives_it, fault_64_a_session_that_is_not_used_ends_with_its_ttl,
 	  a_session_does_not_end_while_a_call_runs_or_waits,
