@@ -449,7 +449,7 @@ def test_a_client_that_does_not_receive_its_sockets_gets_no_more_of_them(start_d
         numbers = []
         for i in range(100):
             numbers.append(c.start("checkout", type="anonymous", direct=True, ttl_ms=1))
-            eventually(lambda: other.call("queue") == [] and pool_of(other)["idle"] == 2, "it is answered", 5 * SLOW)
+            eventually(lambda: bool(other.call("queue") == [] and pool_of(other)["idle"] == 2), "it is answered", 5 * SLOW)
         errors = [c.wait(n).error for n in numbers]
         assert errors[:64] == [None] * 64
         assert {(e["code"], e["executed"]) for e in errors[64:]} == {("quota", "never")}

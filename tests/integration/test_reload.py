@@ -101,7 +101,7 @@ def test_what_runs_ends_in_the_code_that_it_began_with(start_daemon: StartDaemon
         wait_running(c, "sleep")
         code.write(2)
         reload = admin.start("pool.reload")
-        eventually(lambda: c.execute("version") == 2, "the canary serves beside it")
+        eventually(lambda: bool(c.execute("version") == 2), "the canary serves beside it")
         assert c.wait(number).value() == 1
         assert admin.wait(reload).value()["replaced"] == 1
 
@@ -113,13 +113,13 @@ def test_fault_85_a_session_never_mixes_generations(start_daemon: StartDaemon, t
         pid = c.execute("pid", session="s")
         code.write(2)
         c.call("pool.reload", wait=False)
-        eventually(lambda: c.execute("version") == 2, "new code serves")
+        eventually(lambda: bool(c.execute("version") == 2), "new code serves")
         for _ in range(5):
             got = c.call("execute", target="version", session="s", meta=True)
             assert (got["value"], got["meta"]["generation"], got["meta"]["pid"]) == (1, 1, pid)
         assert c.call("session.close", session="s")
         assert c.execute("version", session="s") == 2
-        eventually(lambda: pool_of(c)["reload"] == "none", "the reload is done")
+        eventually(lambda: bool(pool_of(c)["reload"] == "none"), "the reload is done")
 
 
 def test_a_lease_survives_a_reload(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -129,10 +129,10 @@ def test_a_lease_survives_a_reload(start_daemon: StartDaemon, tmp_path: Path) ->
         lease = c.call("checkout", type="anonymous")
         code.write(2)
         c.call("pool.reload", wait=False)
-        eventually(lambda: c.execute("version") == 2, "new code serves")
+        eventually(lambda: bool(c.execute("version") == 2), "new code serves")
         assert c.execute("version", lease=lease["lease"]) == 1
         assert c.call("checkin", lease=lease["lease"]) is True
-        eventually(lambda: pool_of(c)["reload"] == "none", "the reload is done")
+        eventually(lambda: bool(pool_of(c)["reload"] == "none"), "the reload is done")
 
 
 def test_whoever_goes_or_half_closes_while_it_waits(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -141,12 +141,12 @@ def test_whoever_goes_or_half_closes_while_it_waits(start_daemon: StartDaemon, t
     with daemon.client() as c:
         with daemon.client() as gone:
             gone.start("pool.reload")
-            eventually(lambda: pool_of(c)["reload"] != "none", "it has begun")
+            eventually(lambda: bool(pool_of(c)["reload"] != "none"), "it has begun")
         with daemon.client() as half:
             number = half.start("pool.reload")
             half.shutdown_write()
             assert half.wait(number).value()["generation"] >= 2
-        eventually(lambda: pool_of(c)["reload"] == "none", "it is done")
+        eventually(lambda: bool(pool_of(c)["reload"] == "none"), "it is done")
 
 
 def test_sighup_reloads_all_pools(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_sighup_reloads_all_pools(start_daemon: StartDaemon, tmp_path: Path) -> 
         code.write(2)
         daemon.signal(signal.SIGHUP)
         for name in ("one", "two"):
-            eventually(lambda: c.execute("version", pool=name) == 2, f"pool {name} has the new code")
-            eventually(lambda: pool_of(c, name)["reload"] == "none", "the reload is done")
+            eventually(lambda: bool(c.execute("version", pool=name) == 2), f"pool {name} has the new code")
+            eventually(lambda: bool(pool_of(c, name)["reload"] == "none"), "the reload is done")
 
 
 def ctl(daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -182,7 +182,7 @@ def test_pypoolctl_reload(start_daemon: StartDaemon, tmp_path: Path) -> None:
     begun = ctl(daemon, "reload")
     assert begun.returncode == 0 and "is being reloaded" in begun.stdout
     with daemon.client() as c:
-        eventually(lambda: pool_of(c)["reload"] == "none", "it is done")
+        eventually(lambda: bool(pool_of(c)["reload"] == "none"), "it is done")
 
 
 class Caller(threading.Thread):

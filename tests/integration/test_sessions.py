@@ -88,7 +88,8 @@ def test_put_get_delete_and_list(start_daemon: StartDaemon) -> None:
         assert (listed["session"], listed["state"], listed["keys"], listed["waiting"]) == ("s", "open", 3, 0)
         assert listed["worker"] in {w["worker"] for w in workers(c)}
         assert 0 < listed["expires_ms"] <= 3600_000
-        for bad in ({"values": 1}, {"values": {1: 2}}, {"values": {"": 1}}, {"values": {"k" * 256: 1}}, {}):
+        bad_values: list[dict[str, Any]] = [{"values": 1}, {"values": {1: 2}}, {"values": {"": 1}}, {"values": {"k" * 256: 1}}, {}]
+        for bad in bad_values:
             error = c.fail("session.put", session="s", **bad)
             assert (error.code, error.executed) == ("bad_request", "never"), error
         assert c.fail("session.delete", session="s", keys=[1]).code == "bad_request"
@@ -189,7 +190,7 @@ def test_fault_64_a_session_ends_when_it_is_not_used(start_daemon: StartDaemon, 
         c.execute("write", "ledger", str(ledger), session="s")
         assert c.execute("bump", session="s") == 1
         pid = c.execute("here", session="s")[0]
-        eventually(lambda: c.call("session.list") == [], "the session is gone")
+        eventually(lambda: bool(c.call("session.list") == []), "the session is gone")
         eventually(lambda: lines(ledger) == [f"s {pid} 1"], "its hook has run in its worker")
         assert c.fail("execute", target="bump", session="s", open=False).code == "session_not_found"
         assert c.execute("bump", session="s") == 1
