@@ -281,7 +281,7 @@ static void explain_pool(struct view *v, const struct pool *p)
 	pack_kv_uint(&v->pk, "max_workers", p->settings->max_workers);
 	for (unsigned i = WORKER_STARTING; i <= WORKER_STOPPING; i++)
 		pack_kv_uint(&v->pk, worker_state_name(i), p->in_state[i]);
-	pack_kv_uint(&v->pk, "queued", p->queue.count);
+	pack_kv_uint(&v->pk, "queued", pool_waiting(p));
 	pack_kv_uint(&v->pk, "running", p->n_running);
 	pack_kv_uint(&v->pk, "deaths_in_row", s->deaths_in_row);
 	pack_guess(&v->pk, "next_try_ms", wait > 0, wait / NS_PER_MS + 1);

@@ -70,7 +70,7 @@ static void pack_pool_short(msgpack_packer *pk, const struct pool *p)
 	pack_kv_uint(pk, "idle", p->in_state[WORKER_IDLE]);
 	pack_kv_uint(pk, "busy", p->in_state[WORKER_BUSY]);
 	pack_kv_uint(pk, "starting", p->in_state[WORKER_STARTING] + p->in_state[WORKER_INITIALIZING]);
-	pack_kv_uint(pk, "queued", p->queue.count);
+	pack_kv_uint(pk, "queued", pool_waiting(p));
 	pack_kv_text(pk, "recorder", recorder_state_name(p));
 	view_pack_failure(pk, p);
 }
@@ -113,7 +113,7 @@ static void pack_pool(msgpack_packer *pk, const struct pool *p)
 	pack_kv_uint(pk, "max_workers", c->max_workers);
 	for (unsigned s = WORKER_STARTING; s <= WORKER_STOPPING; s++)
 		pack_kv_uint(pk, worker_state_name(s), p->in_state[s]);
-	pack_kv_uint(pk, "queued", p->queue.count);
+	pack_kv_uint(pk, "queued", pool_waiting(p));
 	pack_kv_uint(pk, "running", p->n_running);
 	pack_kv_uint(pk, "accepted", st->accepted);
 	pack_kv_uint(pk, "completed", st->completed);

@@ -60,7 +60,7 @@ void affinity_unbind(struct session *s)
 	affinity_unlink(s);
 	if (!worker_is_serving(w))
 		return;
-	if (s->sends)
+	if (s->sends && w->pool->state == POOL_RUNNING) /* a worker that leaves runs the hooks of what it still has */
 		(void)launch_send_forget(w, s->id, s->sends); /* when it does not listen it is replaced soon */
 	if (w->state == WORKER_DRAINING)
 		affinity_call(w);

@@ -319,7 +319,7 @@ static bool pool_has_room(const struct pool *p, const struct lease *lease, unsig
 void pool_submit(struct pool *p, struct caller *c, const struct request_spec *spec, struct lease *lease)
 {
 	struct request *r = request_new(p, c, spec);
-	unsigned waiting = lease ? lease->n_waiting : p->queue.count + p->poison.n_held + p->n_in_sessions;
+	unsigned waiting = lease ? lease->n_waiting : pool_waiting(p);
 	struct outcome o;
 
 	if (p->state != POOL_RUNNING) {
@@ -350,7 +350,7 @@ void pool_submit(struct pool *p, struct caller *c, const struct request_spec *sp
 static void pool_on_own_finished(struct caller *c, const struct request *r, const struct outcome *o)
 {
 	(void)c;
-	if (o->code != ERROR_NONE)
+	if (o->code != ERROR_NONE && o->code != ERROR_DRAINING) /* then the worker runs them as it leaves */
 		LOG(WARN, "session.close.failed", KV("pool", r->pool->settings->name), KV("session", r->session->name),
 		    KV("result", error_name(o->code)), KV("message", o->message));
 }

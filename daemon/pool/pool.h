@@ -74,6 +74,7 @@ struct pool {
 	struct session *sessions_due; /* list; borrows: their next requests may have their turn */
 	unsigned n_sessions;          /* with those that are ending */
 	unsigned n_in_sessions;       /* requests that wait in them */
+	unsigned n_own;               /* and in the queues of workers */
 	struct worker *called;        /* list; borrows: they may be able to take calls of their sessions */
 	struct caller self;           /* of its own requests */
 	uint64_t last_own;            /* id of the last of them */
@@ -110,6 +111,11 @@ void pool_stop_now(struct pool *p);
 void pool_serve_request(struct worker *w, struct request *r);
 /* Work for the end of this turn. */
 void pool_mark(struct pool *p);
+/* Requests that wait for a worker, but for those under a lease. */
+static inline unsigned pool_waiting(const struct pool *p)
+{
+	return p->queue.count + p->poison.n_held + p->n_in_sessions + p->n_own;
+}
 /* No worker serves and none can be started: calls fail at once with the last failure. */
 bool pool_is_down(const struct pool *p);
 static inline bool pool_is_leaving(const struct pool *p)

@@ -71,6 +71,8 @@ static void queue_count(struct queue *q, struct lane *lane, int one)
 	lane->count += (unsigned)one;
 	lane->share->count += (unsigned)one;
 	q->count += (unsigned)one;
+	if (q->total)
+		*q->total += (unsigned)one;
 }
 
 void queue_push(struct queue *q, struct request *r)

@@ -42,6 +42,7 @@ struct share {
 struct queue {
 	struct share *ring;   /* its head is served next */
 	unsigned count;
+	unsigned *total;      /* borrows: counts them too, with those of other queues; NULL: nobody does */
 	bool transient;       /* it will end before its callers: keeps nothing of them that is empty */
 	struct lane *lanes;   /* uthash by caller; owns */
 	struct share *shares; /* uthash by account; owns */

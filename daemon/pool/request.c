@@ -109,8 +109,11 @@ static void request_set_times(struct request *r, const struct request_spec *spec
 	r->ttl = spec->ttl ? spec->ttl : s->lease_ttl;
 }
 
+/* A hook at the end of a session is charged to nobody: its session still is charged to its uid. */
 static void request_charge(const struct request *r, struct account *a)
 {
+	if (r->kind == REQUEST_CLOSE)
+		return;
 	account_charge_call(a, r->body_bytes);
 	if (r->kind == REQUEST_CHECKOUT)
 		account_charge_lease(a);
@@ -118,6 +121,8 @@ static void request_charge(const struct request *r, struct account *a)
 
 static void request_give_back(const struct request *r, struct account *a)
 {
+	if (r->kind == REQUEST_CLOSE)
+		return;
 	if (r->kind == REQUEST_CHECKOUT)
 		account_release_lease(a);
 	account_release_call(a, r->body_bytes);

@@ -467,6 +467,7 @@ struct worker *worker_new(struct pool *p, uint64_t generation, bool probe)
 	w->probe = probe;
 	w->old_at = LOOP_NEVER;
 	w->own.transient = true;
+	w->own.total = &p->n_own;
 	w->born = w->since = loop_now(p->loop);
 	process_init(&w->proc, p->loop, &process_ops, TAIL_BYTES, TAIL_LINES);
 	loop_timer_init(&w->timer, p->loop, worker_on_timer);

@@ -403,3 +403,30 @@ def test_no_kill_shows_half_of_a_handler_s_writes_or_loses_a_committed_one(start
         for bumper in bumpers:
             assert c.call("session.get", session=bumper.name, key="first") in (bumper.promised, None)
         wait_workers(c, "idle", 4, timeout=30)
+
+
+def test_why_tells_of_calls_that_wait_in_their_session_or_for_its_worker(start_daemon: StartDaemon) -> None:
+    daemon = start(start_daemon, 1)
+    with daemon.client() as c, daemon.client() as other:
+        c.start("execute", target="sleep", args=[60], session="a")
+        wait_running(other, "sleep")
+        for name in ("a", "a", "b"):
+            c.start_execute("bump", session=name)
+        wait_queued(other, 3)
+        queue = other.call("queue")
+        told = [other.call("why", call=call["call"]) for call in queue if call["state"] == "queued"]
+        assert [t["ahead"] for t in told] == [1, 2, 0] and [t["ahead_own"] for t in told] == [1, 2, 0]
+        assert other.call("pools")[0]["queued"] == 3 and other.call("why", pool="default")["queued"] == 3
+
+
+def test_the_hook_of_a_session_that_is_being_closed_runs_at_a_stop_too(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    daemon = start(start_daemon, 1)
+    with daemon.client() as c:
+        c.execute("write", "ledger", str(ledger), session="s")
+        c.start_execute("bump", 0.5, session="s")
+        wait_running(c, "bump")
+        assert c.call("session.close", session="s")
+        daemon.signal(signal.SIGTERM)
+        daemon.wait()
+    assert [line.split()[2] for line in lines(ledger)] == ["1"]

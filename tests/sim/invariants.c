@@ -284,7 +284,7 @@ static void check_account(struct world *w, const struct account *a)
 	struct account sum = { 0 };
 
 	if (self->account == a)
-		sum = (struct account){ .callers = 1, .calls = self->n_requests, .bytes = self->body_bytes };
+		sum.callers = 1; /* what it asks for itself, the hooks of sessions, is charged to nobody */
 
 	for (unsigned i = 0; i < WORLD_CALLERS; i++) {
 		const struct caller *c = w->callers[i] ? &w->callers[i]->caller : NULL;

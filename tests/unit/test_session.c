@@ -429,6 +429,49 @@ START_TEST(a_hook_that_takes_longer_than_stop_timeout_is_interrupted)
 	}
 END_TEST
 
+START_TEST(fault_99_hooks_are_charged_to_nobody)
+	{
+		struct scene sc;
+		struct pool_settings s = sim_settings();
+
+		s.min_workers = s.max_workers = 1;
+		scene_prepare(&sc, &s);
+		sc.stage.machine.script.session_close = true;
+		sim_stage_start(&sc.stage);
+		call(&sc, &sc.one, 1, "chat");
+		session_close(found(&sc, "chat"));
+		ck_assert_uint_eq(sc.stage.pool->n_requests, 1);
+		ck_assert_uint_eq(sc.stage.pool->self.account->calls, 0);
+		scene_pass(&sc, 100 * MS);
+		ck_assert_uint_eq(scene_child(&sc)->n_closed, 1);
+		scene_end(&sc);
+	}
+END_TEST
+
+START_TEST(fault_28_calls_that_wait_for_the_worker_of_their_session_count_against_max_queue)
+	{
+		struct scene sc;
+		struct pool_settings s = sim_settings();
+		char name[] = "a";
+
+		s.max_queue = 3;
+		scene_settings(&sc, 1, &s);
+		scene_child(&sc)->script.call_after = 50 * MS;
+		sim_execute_in(&sc.one, 1, "chat");
+		scene_pass(&sc, 10 * MS);
+		for (uint64_t id = 2; id <= 6; id++, name[0]++)
+			sim_execute_in(&sc.one, id, name);
+		ck_assert_uint_eq(pool_waiting(sc.stage.pool), 3);
+		ck_told(&sc.one, 5, ERROR_OVERLOADED, EXECUTED_NEVER);
+		ck_told(&sc.one, 6, ERROR_OVERLOADED, EXECUTED_NEVER);
+		scene_pass(&sc, 300 * MS);
+		for (uint64_t id = 1; id <= 4; id++)
+			ck_told(&sc.one, id, ERROR_NONE, EXECUTED_YES);
+		ck_assert_uint_eq(pool_waiting(sc.stage.pool), 0);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(a_name_that_was_closed_is_free_at_once)
 	{
 		struct scene sc;
@@ -652,7 +695,8 @@ RUN_SUITE("session", calls_of_a_session_run_in_one_worker_in_order, fault_63_two
 	  a_session_does_not_end_while_a_call_runs_or_waits,
 	  the_hook_runs_in_the_worker_of_the_session_after_its_waiting_calls,
 	  the_hook_runs_also_when_a_call_before_it_takes_longer_than_stop_timeout,
-	  a_hook_that_takes_longer_than_stop_timeout_is_interrupted, a_name_that_was_closed_is_free_at_once,
+	  a_hook_that_takes_longer_than_stop_timeout_is_interrupted, fault_99_hooks_are_charged_to_nobody,
+	  fault_28_calls_that_wait_for_the_worker_of_their_session_count_against_max_queue, a_name_that_was_closed_is_free_at_once,
 	  fault_65_another_user_has_sessions_of_its_own, there_are_sessions_up_to_max_sessions,
 	  a_put_waits_for_the_call_that_runs, a_session_lease_keeps_others_out,
 	  calls_that_waited_before_a_session_lease_go_on_after_it,
