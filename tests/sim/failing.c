@@ -16,7 +16,7 @@
 #define SITE_DEPTH 4    /* callers that tell sites apart: mem_new(), who asks it, and for whom */
 #define SITES_MAX 4096  /* a power of 2, far above what there are */
 #define DRAWN_MAX 10    /* tries at a site where the daemon goes on without what it asked for; where it aborts, two tell all */
-#define OWN_FRAMES 3    /* site_now(), fails(), and what is in the place of malloc */
+#define OWN_FRAMES 5    /* at most: what is in the place of malloc, what that calls, and a sanitizer's */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
@@ -47,14 +47,16 @@ static struct {
 	struct sim_random random;
 } count;
 
-/* Of whoever asks for memory now; never 0. */
-static __attribute__((noinline)) uint64_t site_now(void)
+/* Of whoever asks for memory now, to return to `caller`; never 0. */
+static uint64_t site_now(const void *caller)
 {
 	void *frames[OWN_FRAMES + SITE_DEPTH];
-	int n = backtrace(frames, ARRAY_SIZE(frames));
+	int n = backtrace(frames, ARRAY_SIZE(frames)), at = 0;
 	struct sim_random hash = { 0 };
 
-	for (int i = OWN_FRAMES; i < n; i++)
+	while (at < n && frames[at] != caller)
+		at++;
+	for (int i = at; i < n && i < at + SITE_DEPTH; i++)
 		hash.state = sim_random_next(&hash) ^ (uint64_t)(uintptr_t)frames[i];
 	return sim_random_next(&hash) | 1;
 }
@@ -76,32 +78,32 @@ static void note_site(struct site *sites, uint64_t hash)
 	sites[at].hash = hash;
 }
 
-static __attribute__((noinline)) bool fails(void)
+static bool fails(const void *caller)
 {
 	count.n++;
 	if (count.sites)
-		note_site(count.sites, site_now());
+		note_site(count.sites, site_now(caller));
 	return count.n == count.fails;
 }
 
 void *__wrap_malloc(size_t size)
 {
-	return fails() ? NULL : __real_malloc(size);
+	return fails(__builtin_return_address(0)) ? NULL : __real_malloc(size);
 }
 
 void *__wrap_calloc(size_t n, size_t size)
 {
-	return fails() ? NULL : __real_calloc(n, size);
+	return fails(__builtin_return_address(0)) ? NULL : __real_calloc(n, size);
 }
 
 void *__wrap_realloc(void *p, size_t size)
 {
-	return fails() ? NULL : __real_realloc(p, size);
+	return fails(__builtin_return_address(0)) ? NULL : __real_realloc(p, size);
 }
 
 void *__wrap_reallocarray(void *p, size_t n, size_t size)
 {
-	return fails() ? NULL : __real_reallocarray(p, n, size);
+	return fails(__builtin_return_address(0)) ? NULL : __real_reallocarray(p, n, size);
 }
 
 void failing_arm(uint64_t n)
