@@ -166,8 +166,14 @@ static unsigned running_like(struct world *w, const struct sim_child *c, unsigne
 	return n;
 }
 
-/* It counts when the worker crashed, or was killed for its deadline. What it wrote before and the daemon has not read is no
- * reply to the call in its hand: the daemon finds that first, and ends it for the broken protocol whatever it died of. */
+/* What lies unread on its call channel is no reply to the call in its hand, and a second ready is none that may be said. */
+static bool has_broken_protocol(const struct sim_child *c)
+{
+	return c->calls.messages || (c->control.messages && c->script.init == SIM_INIT_READY_TWICE);
+}
+
+/* It counts when the worker crashed, or was killed for its deadline. When it has broken the protocol before, the daemon finds
+ * that first, and ends it for that whatever it died of. */
 static void note_kill(struct world *w, const struct sim_child *c)
 {
 	unsigned limit = w->stage.settings.poison_kills, flavour = find_record(w, c->call)->flavour;
@@ -178,7 +184,7 @@ static void note_kill(struct world *w, const struct sim_child *c)
 		if (dead->proc.pid == c->pid)
 			break;
 	}
-	if (!limit || !dead || dead->slot.call != c->call || c->calls.messages ||
+	if (!limit || !dead || dead->slot.call != c->call || has_broken_protocol(c) ||
 	    (dead->state == WORKER_STOPPING && dead->why != WORKER_WHY_DEADLINE))
 		return;
 	if (!k->n || now(w) >= k->last + POISON_MEMORY)
