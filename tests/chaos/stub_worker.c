@@ -314,6 +314,7 @@ static void reply_text(uint64_t call, const char *text, size_t cut)
 	msgpack_sbuffer_destroy(&buf);
 }
 
+/* What it writes into its session must not be believed. */
 static void reply_error(uint64_t call, const char *code)
 {
 	msgpack_sbuffer buf;
@@ -332,7 +333,7 @@ static void reply_error(uint64_t call, const char *code)
 	pack_kv_text(&pk, "code", code);
 	pack_kv_text(&pk, "message", "on purpose");
 	msgpack_pack_nil(&pk);
-	pack_meta(&pk, 0);
+	pack_meta(&pk, session_here() ? session_here()->count + WRONG_COUNT : 0);
 	put_frame(&buf, buf.size);
 	msgpack_sbuffer_destroy(&buf);
 }
