@@ -166,10 +166,11 @@ static unsigned running_like(struct world *w, const struct sim_child *c, unsigne
 	return n;
 }
 
-/* What lies unread on its call channel is no reply to the call in its hand, and a second ready is none that may be said. */
+/* It has closed its call channel; what lies unread there is no reply to the call in its hand; it was ready twice. */
 static bool has_broken_protocol(const struct sim_child *c)
 {
-	return c->calls.messages || (c->control.messages && c->script.init == SIM_INIT_READY_TWICE);
+	return c->calls.over || c->calls.messages ||
+	       (c->control.messages && c->script.init == SIM_INIT_READY_TWICE);
 }
 
 /* It counts when the worker crashed, or was killed for its deadline. When it has broken the protocol before, the daemon finds
