@@ -3,6 +3,7 @@
 #include <utlist.h>
 
 #include "daemon/base/log.h"
+#include "daemon/base/mem.h"
 #include "daemon/pool/launch.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/request.h"
@@ -51,6 +52,28 @@ static void affinity_unlink(struct session *s)
 	w->n_bound -= session_is_strict(s);
 }
 
+static void affinity_forget(struct worker *w, const struct session *s)
+{
+	if (!w->n_forgets && launch_send_forget(w, s->id, s->sends) == 0)
+		return;
+	if (w->n_forgets == w->room_forgets) {
+		w->room_forgets = 2 * w->room_forgets + 16;
+		w->forgets = mem_resize(w->forgets, w->room_forgets, sizeof(*w->forgets));
+	}
+	w->forgets[w->n_forgets++] = (struct forget){ .session = s->id, .sends = s->sends };
+}
+
+void affinity_remind(struct worker *w)
+{
+	while (w->n_forgets && worker_is_serving(w)) {
+		const struct forget *f = &w->forgets[w->n_forgets - 1];
+
+		if (launch_send_forget(w, f->session, f->sends) < 0)
+			return; /* another time */
+		w->n_forgets--;
+	}
+}
+
 void affinity_unbind(struct session *s)
 {
 	struct worker *w = s->worker;
@@ -61,7 +84,7 @@ void affinity_unbind(struct session *s)
 	if (!worker_is_serving(w))
 		return;
 	if (s->sends && w->pool->state == POOL_RUNNING) /* a worker that leaves runs the hooks of what it still has */
-		(void)launch_send_forget(w, s->id, s->sends); /* when it does not listen it is replaced soon */
+		affinity_forget(w, s);
 	if (w->state == WORKER_DRAINING)
 		affinity_call(w);
 }

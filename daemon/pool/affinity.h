@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct pool;
 struct queue;
@@ -28,6 +29,13 @@ void affinity_bind(struct session *s, struct worker *w);
 void affinity_unbind(struct session *s);
 /* The worker of s is there and wants to know when s ends. */
 bool affinity_has_hook(const struct session *s);
+
+/* A copy of a session's values that a worker is to forget. */
+struct forget {
+	uint64_t session, sends;
+};
+/* Tells w what it could not be told when its control socket was full. Nothing to do most of the time. */
+void affinity_remind(struct worker *w);
 
 /* w may be able to take a call of its own queue. */
 void affinity_call(struct worker *w);

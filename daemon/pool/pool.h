@@ -71,6 +71,7 @@ struct pool {
 	unsigned in_state[WORKER_N_STATES];
 	struct queue queue;
 	struct session *sessions;     /* uthash; owns: those that are found by their names */
+	struct session *ending;       /* uthash; of each name the last that was closed and still has requests */
 	struct session *sessions_due; /* list; borrows: their next requests may have their turn */
 	unsigned n_sessions;          /* with those that are ending */
 	unsigned n_in_sessions;       /* requests that wait in them */

@@ -37,14 +37,39 @@ static size_t key_make(uint8_t key[KEY_MAX], uid_t uid, struct span name)
 	return sizeof(uid) + name.len;
 }
 
-struct session *session_find(const struct pool *p, uid_t uid, struct span name)
+static struct session *table_find(struct session *table, uid_t uid, struct span name)
 {
 	uint8_t key[KEY_MAX];
 	size_t len = key_make(key, uid, name);
 	struct session *s;
 
-	HASH_FIND(hh, p->sessions, key, len, s);
+	HASH_FIND(hh, table, key, len, s);
 	return s;
+}
+
+struct session *session_find(const struct pool *p, uid_t uid, struct span name)
+{
+	return table_find(p->sessions, uid, name);
+}
+
+/* One that is closed and goes on for a while: a new one of its name waits for it. */
+static void session_list_ending(struct session *s)
+{
+	struct pool *p = s->pool;
+
+	if (s->before && s->before->ending) {
+		HASH_DEL(p->ending, s->before);
+		s->before->ending = false; /* whoever waits for s waits for that one too */
+	}
+	HASH_ADD_KEYPTR(hh, p->ending, s->key, s->key_len, s);
+	s->ending = true;
+}
+
+static void session_follow(struct session *s, struct session *before)
+{
+	s->before = before;
+	if (before)
+		before->after = s;
 }
 
 static void session_release(struct loop_grave *g)
@@ -59,6 +84,15 @@ static void session_unlist(struct session *s)
 	loop_timer_stop(&s->timer);
 }
 
+static void session_mark(struct session *s)
+{
+	if (!s->due) {
+		s->due = true;
+		DL_APPEND2(s->pool->sessions_due, s, due_prev, due_next);
+	}
+	pool_mark(s->pool);
+}
+
 /* The end of it, when nothing needs it any more. */
 static void session_maybe_end(struct session *s)
 {
@@ -66,6 +100,14 @@ static void session_maybe_end(struct session *s)
 
 	if (s->listed || !s->closed || s->n_requests || s->lease)
 		return;
+	if (s->ending)
+		HASH_DEL(p->ending, s);
+	if (s->after) {
+		session_follow(s->after, s->before);
+		session_mark(s->after);
+	} else if (s->before) {
+		s->before->after = NULL;
+	}
 	affinity_unbind(s);
 	values_clear(&s->values);
 	account_release_session(s->account);
@@ -135,6 +177,7 @@ static struct session *session_new(struct pool *p, struct caller *c, struct span
 	s->name = (const char *)s->key + sizeof(uid_t);
 	loop_timer_init(&s->timer, p->loop, session_on_timer);
 	session_set_ttl(s, ttl ? ttl : p->settings->session_ttl);
+	session_follow(s, table_find(p->ending, c->uid, name));
 	HASH_ADD_KEYPTR(hh, p->sessions, s->key, s->key_len, s);
 	p->n_sessions++;
 	p->stats.sessions++;
@@ -201,6 +244,7 @@ void session_close(struct session *s)
 
 	session_unlist(s);
 	if (p->state == POOL_RUNNING && (s->n_requests || affinity_has_hook(s))) {
+		session_list_ending(s);
 		spec.id = ++p->last_own;
 		request_enqueue(request_new(p, &p->self, &spec));
 	} else {
@@ -210,15 +254,6 @@ void session_close(struct session *s)
 }
 
 /* --- turns --- */
-
-static void session_mark(struct session *s)
-{
-	if (!s->due) {
-		s->due = true;
-		DL_APPEND2(s->pool->sessions_due, s, due_prev, due_next);
-	}
-	pool_mark(s->pool);
-}
 
 void session_remove(struct request *r)
 {
@@ -266,7 +301,7 @@ static void session_begin(struct session *s)
 
 static void session_advance(struct session *s)
 {
-	while (!s->head && s->waiting && !s->lease) {
+	while (!s->head && s->waiting && !s->lease && !s->before) {
 		s->head = s->waiting;
 		session_remove(s->head);
 		session_begin(s);

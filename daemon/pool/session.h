@@ -28,6 +28,8 @@ struct session {
 	struct pool *pool;
 	bool listed; /* it is found by its name; one that was closed goes on until its requests have ended */
 	bool closed; /* its hooks are running, or have run, or there are none */
+	bool ending; /* it is in the pool's table of those that are closed and still have requests */
+	struct session *before, *after; /* borrow: of the same name; this one waits until the one before has ended */
 	bool lost;   /* strict: its worker is gone, until it is opened again */
 	struct worker *worker; /* borrows: of the last call; strict: it is bound to that one; NULL when there is none */
 	struct session *worker_prev, *worker_next;

@@ -194,6 +194,7 @@ static void worker_on_control(struct process *proc, struct span message)
 		break;
 	case HANDSHAKE_NOTHING:
 		glance_take_pong(w); /* perhaps it was one */
+		affinity_remind(w);
 		break;
 	}
 }
@@ -489,6 +490,7 @@ struct worker *worker_free(struct worker *w)
 	loop_timer_stop(&w->timer);
 	slot_close(w);
 	queue_deinit(&w->own);
+	free(w->forgets);
 	glance_deinit(w);
 	handshake_deinit(&w->hs);
 	process_deinit(&w->proc);
@@ -501,6 +503,7 @@ void worker_settle(struct worker *w)
 	if (!worker_is_serving(w) || !slot_is_free(w) || w->calls.ended)
 		return; /* with its call channel at its end, the timer that was armed then decides */
 	loop_timer_stop(&w->timer);
+	affinity_remind(w);
 	supply_weigh(w);
 	if (w->lease)
 		lease_advance(w->lease);

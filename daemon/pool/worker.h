@@ -92,6 +92,8 @@ struct worker {
 	struct session *sessions; /* list; borrows: that ran here last; strict ones are bound to it */
 	unsigned n_bound;         /* those */
 	struct queue own;         /* calls of sessions for this worker alone */
+	struct forget *forgets;   /* owns: that it could not be told */
+	unsigned n_forgets, room_forgets;
 	bool own_last;            /* its last call was one of them */
 	bool called;              /* it is in the pool's list of these */
 	struct worker *called_prev, *called_next;

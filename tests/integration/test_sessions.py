@@ -300,6 +300,20 @@ def test_a_session_with_calls_is_not_reset_and_none_is_opened_at_the_end(start_d
         assert c.wait(number).value() is None
 
 
+def test_a_worker_that_did_not_listen_is_told_later_what_to_forget(start_daemon: StartDaemon) -> None:
+    daemon = start(start_daemon, 1, session_reserve=0)
+    with daemon.client() as c:
+        for n in range(1500):
+            c.execute("write", "a", n, session=f"s{n}")
+        pid = c.execute("pid")
+        assert c.execute("copies") == 1500
+        os.kill(pid, signal.SIGSTOP)
+        for n in range(1500):
+            assert c.call("session.close", session=f"s{n}") is True
+        os.kill(pid, signal.SIGCONT)
+        eventually(lambda: bool(c.execute("copies") == 0), "the copies are gone")
+
+
 @needs_root
 def test_fault_65_another_user_has_sessions_of_its_own(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("sessions", 2)}, **OPEN)

@@ -335,7 +335,8 @@ static void check_session(struct world *w, const struct session *s)
 	      "invariant 6: something waits for a session that is lost", s->id);
 	CHECK(w, !r || (r->session == s && (r->lane || r->held || r->state == REQUEST_RUNNING)),
 	      "the head of a session is nowhere", s->id);
-	CHECK(w, r || !s->waiting || s->lease, "a session waits without a head", s->id);
+	CHECK(w, r || !s->waiting || s->lease || s->before, "a session waits without a head", s->id);
+	CHECK(w, !s->before || s->before->after == s, "a session waits for one that does not know", s->id);
 	CHECK(w, !s->lease || s->lease->session == s, "a session and its lease disagree", s->id);
 	CHECK(w, s->worker == NULL || worker_is_serving(s->worker), "a session keeps a worker that is gone", s->id);
 	CHECK(w, !session_is_strict(s) || !r || r->state != REQUEST_RUNNING || !s->worker || r->worker == s->worker,

@@ -101,6 +101,7 @@ static void put_session(struct hasher *h, const struct session *s)
 	DL_FOREACH2 (s->waiting, r, session_next)
 		put(h, r->call);
 	put(h, s->lease ? s->lease->id : 0);
+	put(h, s->before ? s->before->id : 0);
 	put_time(h, s->used);
 	put(h, s->ttl);
 	put_time(h, s->timer.at);

@@ -493,6 +493,39 @@ START_TEST(a_name_that_was_closed_is_free_at_once)
 	}
 END_TEST
 
+START_TEST(a_new_session_of_a_name_waits_for_the_hook_of_the_one_before)
+	{
+		struct scene sc;
+		struct pool_settings s = sim_settings();
+
+		s.min_workers = s.max_workers = 3;
+		scene_prepare(&sc, &s);
+		sc.stage.machine.script.session_close = true;
+		sc.stage.machine.script.call_after = 50 * MS;
+		sim_stage_start(&sc.stage);
+		sim_execute_in(&sc.one, 1, "chat");
+		scene_pass(&sc, 60 * MS);
+		for (uint64_t id = 2; id <= 4; id++) { /* each in a session of its own, closed at once */
+			sim_execute_in(&sc.one, id, "chat");
+			session_close(found(&sc, "chat"));
+		}
+		sim_execute_in(&sc.one, 5, "chat");
+		ck_assert_uint_eq(sc.stage.pool->n_sessions, 4);
+		for (uint64_t id = 2; id <= 4; id++) {
+			scene_pass(&sc, 50 * MS); /* the call, while later ones wait */
+			ck_told(&sc.one, id, ERROR_NONE, EXECUTED_YES);
+			ck_waits(&sc.one, id + 1);
+			scene_pass(&sc, 50 * MS); /* the hook */
+			ck_waits(&sc.one, id + 1);
+		}
+		scene_pass(&sc, 60 * MS);
+		ck_told(&sc.one, 5, ERROR_NONE, EXECUTED_YES);
+		ck_assert_uint_eq(sim_session_n(found(&sc, "chat")), 1);
+		ck_assert_uint_eq(sc.stage.pool->n_sessions, 1);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(fault_65_another_user_has_sessions_of_its_own)
 	{
 		struct scene sc;
@@ -697,7 +730,7 @@ RUN_SUITE("session", calls_of_a_session_run_in_one_worker_in_order, fault_63_two
 	  the_hook_runs_also_when_a_call_before_it_takes_longer_than_stop_timeout,
 	  a_hook_that_takes_longer_than_stop_timeout_is_interrupted, fault_99_hooks_are_charged_to_nobody,
 	  fault_28_calls_that_wait_for_the_worker_of_their_session_count_against_max_queue, a_name_that_was_closed_is_free_at_once,
-	  fault_65_another_user_has_sessions_of_its_own, there_are_sessions_up_to_max_sessions,
+	  a_new_session_of_a_name_waits_for_the_hook_of_the_one_before, fault_65_another_user_has_sessions_of_its_own, there_are_sessions_up_to_max_sessions,
 	  a_put_waits_for_the_call_that_runs, a_session_lease_keeps_others_out,
 	  calls_that_waited_before_a_session_lease_go_on_after_it,
 	  fault_69_a_worker_that_is_due_serves_its_sessions_until_they_are_closed, fault_69_or_until_drain_timeout,

@@ -1,11 +1,13 @@
 """Handlers that live on their session."""
 from __future__ import annotations
 
+import gc
 import os
 import time
 from typing import Any, Dict, Tuple
 
 from pypool_worker import current, expose, on_session_close
+from pypool_worker.copies import Copy
 
 HERE: Dict[str, int] = {}  # what this very process knows of its sessions
 
@@ -81,3 +83,9 @@ def closed(session: Any) -> None:
     if path:
         with open(path, "a", encoding="utf-8") as ledger:
             ledger.write(f"{session.name} {os.getpid()} {session.get('first')}\n")
+
+
+@expose
+def copies() -> int:
+    """How many sessions this process keeps the values of."""
+    return sum(type(thing) is Copy for thing in gc.get_objects())
