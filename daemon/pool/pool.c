@@ -305,6 +305,14 @@ void pool_note_finished(struct pool *p)
 		pool_mark(p);
 }
 
+/* Without the hooks of sessions that end: those keep nobody out. */
+static unsigned pool_waiting_calls(const struct pool *p)
+{
+	unsigned all = pool_waiting(p), hooks = p->self.n_requests;
+
+	return all > hooks ? all - hooks : 0;
+}
+
 /* More than max_queue may wait until the end of the turn, when some are served at once. */
 static bool pool_has_room(const struct pool *p, const struct lease *lease, unsigned waiting)
 {
@@ -319,7 +327,7 @@ static bool pool_has_room(const struct pool *p, const struct lease *lease, unsig
 void pool_submit(struct pool *p, struct caller *c, const struct request_spec *spec, struct lease *lease)
 {
 	struct request *r = request_new(p, c, spec);
-	unsigned waiting = lease ? lease->n_waiting : pool_waiting(p);
+	unsigned waiting = lease ? lease->n_waiting : pool_waiting_calls(p);
 	struct outcome o;
 
 	if (p->state != POOL_RUNNING) {
