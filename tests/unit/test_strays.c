@@ -115,7 +115,7 @@ START_TEST(fault_45_an_orphan_without_its_environment_goes_with_its_worker_and_n
 		run_worker(&c, N_LIVING, "exit 0"); /* its death is what makes the daemon look */
 		child_deinit(&c);
 		run_until_reaped(2);
-		ck_assert_uint_eq(strays.killed, 2);
+		ck_assert_uint_ge(strays.killed, 2); /* a look before it is reaped kills it again */
 		ck_assert_int_eq(kill(of_living, 0), -1);
 		ck_assert_int_eq(kill(of_nobody, 0), 0);
 
