@@ -107,7 +107,7 @@ START_TEST(fault_45_an_orphan_without_its_environment_goes_with_its_worker_and_n
 		ck_assert_uint_eq(mark_read(of_living), N_LIVING);
 		ck_assert_uint_eq(mark_read(of_nobody), 0);
 		run_until_reaped(1);
-		ck_assert_uint_eq(strays.killed, 1);
+		ck_assert_uint_ge(strays.killed, 1);
 		ck_assert_int_eq(kill(of_dead, 0), -1);
 		ck_assert_int_eq(kill(of_living, 0), 0);
 
