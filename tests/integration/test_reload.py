@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.support.client import Client
 from tests.support.daemon import BUILD, Daemon, pool
+from tests.support.daemon_life import check_end
 from tests.support.scenes import pool_of, wait_running, workers
 from tests.support.waiting import eventually
 
@@ -250,3 +251,4 @@ def test_the_end_of_the_daemon_gives_a_reload_up(start_daemon: StartDaemon, tmp_
         error = c.fail("pool.reload")
         assert (error.code, error.executed) == ("draining", "never")
         assert other.wait(number).value() == 1
+    check_end(daemon, 0)

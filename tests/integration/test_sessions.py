@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.client import CallError, Client
 from tests.support.daemon import Daemon, pool
+from tests.support.daemon_life import check_end
 from tests.support.scenes import lines, wait_queued, wait_running, wait_workers, workers
 from tests.support.users import ALICE, OPEN, client_of, needs_root
 from tests.support.waiting import eventually
@@ -298,6 +299,7 @@ def test_a_session_with_calls_is_not_reset_and_none_is_opened_at_the_end(start_d
         error = other.fail("execute", target="pid", session="new")
         assert (error.code, error.executed) == ("draining", "never")
         assert c.wait(number).value() is None
+    check_end(daemon, 0)
 
 
 def test_a_worker_that_did_not_listen_is_told_later_what_to_forget(start_daemon: StartDaemon) -> None:
