@@ -244,7 +244,7 @@ def test_the_end_of_the_daemon_gives_a_reload_up(start_daemon: StartDaemon, tmp_
         wait_running(c, "sleep")
         code.write(2, broken="import time; time.sleep(30)")
         reload = c.start("pool.reload")
-        daemon.wait_log(r"from=starting state=initializing")
+        eventually(lambda: bool(pool_of(other)["reload"] == "canary"), "it has begun")
         daemon.signal(signal.SIGTERM)
         error = c.wait_error(reload)
         assert (error.code, error.executed) == ("draining", "never") and "given up" in error.message
