@@ -15,23 +15,18 @@
 #include "daemon/pool/session_values.h"
 #include "daemon/pool/worker.h"
 
-static const char *const end_texts[] = {
-	[LEASE_END_CHECKIN] = "it was checked in",
-	[LEASE_END_TTL] = "its ttl was over",
-	[LEASE_END_OWNER_GONE] = "its connection was closed",
-	[LEASE_END_WORKER_DIED] = "its worker ended",
-	[LEASE_END_DRAINED] = "its worker is being replaced, and drain_timeout is over",
-	[LEASE_END_SHUTDOWN] = "the daemon is shutting down",
-	[LEASE_END_CLOSED] = "its socket was closed",
-	[LEASE_END_NO_SOCKET] = "its socket could not be made",
-};
-
-/* Of ends that its caller did not ask for. One whose socket was closed knows that from there. */
-static const char *const lost_reasons[] = {
-	[LEASE_END_TTL] = "ttl",
-	[LEASE_END_WORKER_DIED] = "worker_died",
-	[LEASE_END_SHUTDOWN] = "shutdown",
-	[LEASE_END_NO_SOCKET] = NULL, /* the last: those without are NULL too */
+/* lost: how its caller is told of an end that it did not ask for. One whose socket was closed knows that from there. */
+static const struct {
+	const char *text, *lost;
+} ends[] = {
+	[LEASE_END_CHECKIN] = { "it was checked in", NULL },
+	[LEASE_END_TTL] = { "its ttl was over", "ttl" },
+	[LEASE_END_OWNER_GONE] = { "its connection was closed", NULL },
+	[LEASE_END_WORKER_DIED] = { "its worker ended", "worker_died" },
+	[LEASE_END_DRAINED] = { "its worker is being replaced, and drain_timeout is over", "drained" },
+	[LEASE_END_SHUTDOWN] = { "the daemon is shutting down", "shutdown" },
+	[LEASE_END_CLOSED] = { "its socket was closed", NULL },
+	[LEASE_END_NO_SOCKET] = { "its socket could not be made", NULL },
 };
 
 void lease_push(struct lease *l, struct request *r)
@@ -69,7 +64,7 @@ static void lease_finish_call(struct request *r, enum lease_end_how how)
 {
 	struct outcome o;
 
-	outcome_error(&o, ERROR_LEASE_EXPIRED, "the lease of the call has ended: %s", end_texts[how]);
+	outcome_error(&o, ERROR_LEASE_EXPIRED, "the lease of the call has ended: %s", ends[how].text);
 	if (how == LEASE_END_CHECKIN)
 		o.code = ERROR_CANCELLED;
 	o.executed = r->state == REQUEST_RUNNING ? EXECUTED_MAYBE : EXECUTED_NEVER;
@@ -140,18 +135,18 @@ void lease_end(struct lease *l, enum lease_end_how how)
 	lease_drop_waiting(l, how);
 	if (running)
 		lease_finish_call(running, how);
-	if (lost_reasons[how])
-		news_lease_lost(l, lost_reasons[how], how == LEASE_END_WORKER_DIED ? NULL : end_texts[how]);
+	if (ends[how].lost)
+		news_lease_lost(l, ends[how].lost, how == LEASE_END_WORKER_DIED ? NULL : ends[how].text);
 	w->lease = NULL;
 	if (l->session)
 		session_note_lease_ended(l->session);
 	DL_DELETE(c->leases, l);
 	c->n_leases--;
 	account_release_lease(c->account);
-	caller_note_ended(c, l->id, loop_now(p->loop), end_texts[how]);
+	caller_note_ended(c, l->id, loop_now(p->loop), ends[how].text);
 	registry_remove_lease(p->registry, l);
 	LOG(DEBUG, "lease.end", KV("pool", p->settings->name), KV("lease", l->id), KV("worker", w->id),
-	    KV("reason", end_texts[how]));
+	    KV("reason", ends[how].text));
 	loop_bury(p->loop, &l->grave, lease_release);
 	if (running || l->direct)
 		slot_abandon(w, SLOT_CANCELLED);

@@ -11,19 +11,6 @@
 #include "daemon/pool/worker.h"
 #include "proto/pack.h"
 
-/* What became of the worker, as far as it is known by now. */
-static void describe_worker(const struct worker *w, char *out, size_t size)
-{
-	char how[POSTMORTEM_TEXT];
-
-	if (w->state == WORKER_DEAD)
-		(void)snprintf(out, size, "worker %llu (pid %d) %s", (unsigned long long)w->id, (int)w->last_pid,
-			       postmortem_exit_text(w, how));
-	else
-		(void)snprintf(out, size, "worker %llu (pid %d) is being stopped (%s)", (unsigned long long)w->id,
-			       (int)w->last_pid, worker_why_name(w->why));
-}
-
 /* Of a worker that is dead. All that it printed since the lease began is the lease's own. */
 static void pack_cause(msgpack_packer *pk, const struct lease *l)
 {
@@ -41,16 +28,15 @@ static void pack_cause(msgpack_packer *pk, const struct lease *l)
 void news_lease_lost(const struct lease *l, const char *reason, const char *how)
 {
 	const struct worker *w = l->worker;
-	char text[300], message[400];
+	char fate[POSTMORTEM_FATE], message[400];
 	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
 	msgpack_packer pk;
 	bool dead = w->state == WORKER_DEAD;
 
 	if (!l->caller->ops->news)
 		return;
-	describe_worker(w, text, sizeof(text));
 	(void)snprintf(message, sizeof(message), "lease %llu has ended: %s", (unsigned long long)l->id,
-		       how ? how : text);
+		       how ? how : postmortem_fate_text(w, fate));
 	packed_begin(&buf, &pk);
 	msgpack_pack_map(&pk, 4 + dead);
 	pack_kv_uint(&pk, "lease", l->id);

@@ -82,6 +82,19 @@ const char *postmortem_exit_text(const struct worker *w, char out[POSTMORTEM_TEX
 	return out;
 }
 
+const char *postmortem_fate_text(const struct worker *w, char out[POSTMORTEM_FATE])
+{
+	char how[POSTMORTEM_TEXT];
+
+	if (w->state == WORKER_DEAD)
+		(void)snprintf(out, POSTMORTEM_FATE, "worker %llu (pid %d) %s", (unsigned long long)w->id, (int)w->last_pid,
+			       postmortem_exit_text(w, how));
+	else
+		(void)snprintf(out, POSTMORTEM_FATE, "worker %llu (pid %d) is being stopped (%s)", (unsigned long long)w->id,
+			       (int)w->last_pid, worker_why_name(w->why));
+	return out;
+}
+
 void postmortem_pack_exit(msgpack_packer *pk, const struct worker *w)
 {
 	const struct process_exit *e = &w->exit;

@@ -36,6 +36,9 @@ void postmortem_down(struct postmortem *pm, const struct pool *p);
 #define POSTMORTEM_TEXT 200
 /* "exited with status 3", "was killed by pypoold (deadline, SIGTERM)", "was killed by signal 11 (SIGSEGV)". Returns out. */
 const char *postmortem_exit_text(const struct worker *w, char out[POSTMORTEM_TEXT]);
+#define POSTMORTEM_FATE (POSTMORTEM_TEXT + 64)
+/* "worker 3 (pid 812) exited with status 3", or, as long as it is not dead, "... is being stopped (max_age)". Returns out. */
+const char *postmortem_fate_text(const struct worker *w, char out[POSTMORTEM_FATE]);
 /* Packs POSTMORTEM_EXIT_KEYS keys: reason, exit, exit_code, signal, core_dumped, core, max_rss_kib; of a worker that is dead. */
 #define POSTMORTEM_EXIT_KEYS 7
 void postmortem_pack_exit(msgpack_packer *pk, const struct worker *w);

@@ -22,7 +22,6 @@
 #define TAIL_BYTES (64 * 1024)
 #define TAIL_LINES 500
 #define STACK_TIME (50 * NS_PER_MS)
-#define OBITUARY (POSTMORTEM_TEXT + 64)
 
 static const uint8_t next_ok[WORKER_N_STATES] = {
 	[WORKER_STARTING] = BIT(WORKER_INITIALIZING) | BIT(WORKER_STOPPING) | BIT(WORKER_DEAD),
@@ -274,25 +273,11 @@ static void worker_print_fatal(struct worker *w)
 	worker_on_output(&w->proc);
 }
 
-/* "worker 3 (pid 812) was killed by signal 9 (SIGKILL)" */
-static const char *worker_obituary(const struct worker *w, char out[OBITUARY])
-{
-	char how[POSTMORTEM_TEXT];
-
-	if (w->state == WORKER_DEAD)
-		(void)snprintf(out, OBITUARY, "worker %llu (pid %d) %s", (unsigned long long)w->id, (int)w->last_pid,
-			       postmortem_exit_text(w, how));
-	else
-		(void)snprintf(out, OBITUARY, "worker %llu (pid %d) was told to leave (%s)", (unsigned long long)w->id,
-			       (int)w->last_pid, worker_why_name(w->why));
-	return out;
-}
-
 /* The process is gone and everything that it wrote has been read, except the call channel: a reply found there counts. */
 static void worker_on_exited(struct process *proc, const struct process_exit *how)
 {
 	struct worker *w = container_of(proc, struct worker, proc);
-	char how_text[OBITUARY];
+	char fate[POSTMORTEM_FATE];
 
 	w->exit = *how;
 	w->why = worker_cause_of_death(w); /* before the state moves: its call is told */
@@ -311,7 +296,7 @@ static void worker_on_exited(struct process *proc, const struct process_exit *ho
 	worker_set_state(w, WORKER_DEAD, w->why);
 	if (w->lease)
 		lease_end(w->lease, LEASE_END_WORKER_DIED);
-	affinity_note_gone(w, worker_obituary(w, how_text));
+	affinity_note_gone(w, postmortem_fate_text(w, fate));
 	worker_print_fatal(w);
 }
 
@@ -379,7 +364,7 @@ void worker_stop(struct worker *w, enum worker_why why)
 {
 	struct pool *p = w->pool;
 	bool polite = worker_why_is_polite(why) && worker_is_serving(w); /* others cannot be trusted to leave when asked */
-	char how[OBITUARY];
+	char fate[POSTMORTEM_FATE];
 
 	if (w->state == WORKER_STOPPING || w->state == WORKER_DEAD)
 		return;
@@ -390,7 +375,7 @@ void worker_stop(struct worker *w, enum worker_why why)
 	worker_set_state(w, WORKER_STOPPING, why);
 	if (w->lease)
 		lease_end(w->lease, worker_why_is_polite(why) ? LEASE_END_SHUTDOWN : LEASE_END_WORKER_DIED);
-	affinity_note_gone(w, worker_obituary(w, how));
+	affinity_note_gone(w, postmortem_fate_text(w, fate));
 	if (why == WORKER_WHY_PROTOCOL || why == WORKER_WHY_NO_MEMORY) /* its call channel is of no use any more */
 		worker_kill(w);
 	else if (polite && launch_send_stop(w) == 0)

@@ -278,3 +278,20 @@ def test_all_workers_of_a_pool_can_be_leased_and_come_back(start_daemon: StartDa
         for lease in leases:
             c.call("checkin", lease=lease["lease"])
         eventually(lambda: len(workers(c, "idle")) == 3, "all are idle again", 5 * SLOW)
+
+
+def test_fault_69_a_lease_ends_with_drain_timeout_when_its_worker_is_due_and_its_holder_is_told(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon({"default": pool("nasty", 1, max_requests=3, drain_timeout="500ms")})
+    with daemon.client() as c:
+        lease = checkout(c)
+        for _ in range(5):
+            assert c.execute("pid", lease=lease["lease"]) == lease["pid"]
+        wait_workers(c, "draining", 1)
+        name, [params] = c.wait_notification()
+        assert (name, params["lease"], params["reason"]) == ("lease_lost", lease["lease"], "drained")
+        assert "drain_timeout" in params["message"]
+        error = c.fail("execute", target="pid", lease=lease["lease"])
+        assert (error.code, error.executed) == ("lease_expired", "never") and "drain_timeout" in error.message
+        assert c.execute("pid") != lease["pid"]
