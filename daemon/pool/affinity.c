@@ -105,25 +105,13 @@ static bool affinity_is_full(const struct pool *p)
 	return carriers >= (max > reserve ? max - reserve : 1);
 }
 
-/* The one with the fewest sessions of those that have some. */
-static struct worker *affinity_find_carrier(const struct pool *p)
+/* Of those that may carry one more session the one with the fewest; full: only those that have some already. NULL: none. */
+static struct worker *affinity_find(const struct pool *p, bool full, bool idle)
 {
 	struct worker *w, *found = NULL;
 
-	DL_FOREACH (p->workers, w) {
-		if (w->n_bound && affinity_may_carry(w) && (!found || w->n_bound < found->n_bound))
-			found = w;
-	}
-	return found;
-}
-
-/* The idle one with the fewest sessions; full: one that has some already. */
-static struct worker *affinity_find_idle(const struct pool *p, bool full)
-{
-	struct worker *w, *found = NULL;
-
-	for (w = p->idle; w; w = w->idle_next) {
-		if (worker_can_be_sent(w) && affinity_may_carry(w) && (w->n_bound || !full) &&
+	for (w = idle ? p->idle : p->workers; w; w = idle ? w->idle_next : w->next) {
+		if (affinity_may_carry(w) && (w->n_bound || !full) && (!idle || worker_can_be_sent(w)) &&
 		    (!found || w->n_bound < found->n_bound))
 			found = w;
 	}
@@ -160,10 +148,13 @@ struct worker *affinity_choose(struct request *r, struct worker *idle)
 	if (!session_is_strict(s))
 		return affinity_prefer(s, idle);
 	full = affinity_is_full(p);
-	w = affinity_find_idle(p, full);
-	if (w || !full)
-		return w ? w : idle;
-	affinity_bind(s, affinity_find_carrier(p));
+	w = affinity_find(p, full, true);
+	if (w)
+		return w;
+	w = affinity_find(p, full, false);
+	if (!w)
+		return idle; /* all of them are to be replaced */
+	affinity_bind(s, w);
 	affinity_queue(r);
 	return NULL;
 }
@@ -176,7 +167,7 @@ void affinity_queue(struct request *r)
 	struct pool *p = r->pool;
 
 	if (session_is_strict(s) && !s->worker && affinity_is_full(p))
-		affinity_bind(s, affinity_find_carrier(p));
+		affinity_bind(s, affinity_find(p, true, false));
 	queue_push(affinity_queue_of(r), r);
 	if (affinity_queue_of(r) != &p->queue)
 		affinity_call(s->worker);

@@ -167,6 +167,33 @@ START_TEST(sessions_stay_with_their_worker_until_drain_timeout)
 	}
 END_TEST
 
+START_TEST(a_new_session_goes_to_a_new_worker_though_an_old_one_is_free)
+	{
+		struct worker *canary;
+		struct scene sc;
+		struct seen seen;
+
+		scene_begin(&sc, 3);
+		sc.stage.machine.script.ready_after = 200 * MS;
+		ask(&sc, &seen);
+		scene_pass(&sc, 250 * MS);
+		ck_assert_uint_eq(of_generation(&sc, 2), 1);
+		ck_assert_uint_ge(of_generation(&sc, 1), 1);
+		for (canary = scene_worker(&sc); canary->generation != 2; canary = canary->next)
+			;
+		sim_machine_find(&sc.stage.machine, canary->proc.pid)->script.call_after = 100 * MS;
+		sim_execute(&sc.one, 1, 0, 0);
+		sim_execute_in(&sc.one, 2, "chat");
+		scene_pass(&sc, 10 * MS);
+		ck_assert_int_eq(canary->state, WORKER_BUSY);
+		ck_assert_ptr_eq(session_find(sc.stage.pool, sc.one.caller.uid, SPAN_LIT("chat"))->worker, canary);
+		scene_pass(&sc, 5 * S);
+		ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);
+		ck_assert_uint_eq(seen.replaced, 3);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(with_replace_after_a_worker_leaves_before_the_canary_comes)
 	{
 		struct pool_settings settings = sim_settings();
@@ -234,5 +261,5 @@ END_TEST
 
 RUN_SUITE("reload", all_workers_are_replaced_one_after_the_other, calls_go_on_meanwhile,
 	  a_canary_that_fails_changes_nothing, one_that_is_asked_for_later_follows,
-	  sessions_stay_with_their_worker_until_drain_timeout, with_replace_after_a_worker_leaves_before_the_canary_comes,
+	  sessions_stay_with_their_worker_until_drain_timeout, a_new_session_goes_to_a_new_worker_though_an_old_one_is_free, with_replace_after_a_worker_leaves_before_the_canary_comes,
 	  a_pool_that_is_down_comes_back_with_code_that_works, a_pool_that_leaves_gives_it_up)
