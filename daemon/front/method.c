@@ -1,4 +1,5 @@
-/* The methods that use workers, and hello, ping and cancel. Those that only look are in observe.c. */
+/* The methods that use workers, and hello, ping and cancel. Those of sessions are in sessions.c, those that only look in
+ * observe.c and explain.c. */
 #include "daemon/front/method.h"
 
 #include <stdio.h>
@@ -115,11 +116,40 @@ static bool lease_takes_session(const struct query *q, const struct lease *l)
 	return false;
 }
 
+static void execute_leased(const struct query *q, struct request_spec *spec)
+{
+	struct lease *l = choose_lease(q);
+
+	if (!l || !lease_takes_calls(q, l) || !lease_takes_session(q, l))
+		return;
+	spec->session = l->session;
+	pool_submit(l->worker->pool, &q->client->caller, spec, l);
+}
+
+/* The session of a call; *l is the lease that this connection has on it, or NULL. False: q is answered. */
+static bool choose_session(const struct query *q, struct pool *p, struct request_spec *spec, struct lease **l)
+{
+	*l = NULL;
+	if (!params_has(&q->params, PARAM_SESSION))
+		return true;
+	spec->session = query_choose_session(q, p, query_opens(q));
+	if (spec->session)
+		*l = spec->session->lease;
+	return spec->session != NULL;
+}
+
+static void execute_free(const struct query *q, struct request_spec *spec)
+{
+	struct pool *p = query_choose_pool(q);
+	struct lease *l;
+
+	if (p && choose_session(q, p, spec, &l) && (!l || lease_takes_calls(q, l)))
+		pool_submit(p, &q->client->caller, spec, l);
+}
+
 void method_execute(struct query *q)
 {
 	struct request_spec spec = query_spec(q, REQUEST_EXECUTE);
-	struct lease *l = NULL;
-	struct pool *p;
 
 	if (!params_has(&q->params, PARAM_TARGET)) {
 		query_fail(q, ERROR_BAD_REQUEST, "execute needs target: the name of a handler");
@@ -136,23 +166,10 @@ void method_execute(struct query *q)
 	}
 	if (!query_may_submit(q, REQUEST_EXECUTE))
 		return;
-	if (params_has(&q->params, PARAM_LEASE)) {
-		l = choose_lease(q);
-		if (l && lease_takes_calls(q, l) && lease_takes_session(q, l)) {
-			spec.session = l->session;
-			pool_submit(l->worker->pool, &q->client->caller, &spec, l);
-		}
-		return;
-	}
-	p = query_choose_pool(q);
-	if (p && params_has(&q->params, PARAM_SESSION)) {
-		spec.session = query_choose_session(q, p);
-		l = spec.session ? spec.session->lease : NULL;
-		if (spec.session && (!l || lease_takes_calls(q, l)))
-			pool_submit(p, &q->client->caller, &spec, l);
-	} else if (p) {
-		pool_submit(p, &q->client->caller, &spec, NULL);
-	}
+	if (params_has(&q->params, PARAM_LEASE))
+		execute_leased(q, &spec);
+	else
+		execute_free(q, &spec);
 }
 
 /* "anonymous" or "session"; the answer to anything else costs nothing but itself. */
@@ -189,7 +206,7 @@ static bool checkout_names_session(const struct query *q, bool session)
 void method_checkout(struct query *q)
 {
 	struct request_spec spec = query_spec(q, REQUEST_CHECKOUT);
-	struct lease *l = NULL;
+	struct lease *l;
 	struct outcome o;
 	struct pool *p;
 	bool session;
@@ -197,17 +214,11 @@ void method_checkout(struct query *q)
 	if (!checkout_type_is_known(q, &session) || !checkout_names_session(q, session) || !query_may_submit(q, REQUEST_CHECKOUT))
 		return;
 	p = query_choose_pool(q);
-	if (!p)
+	if (!p || !choose_session(q, p, &spec, &l))
 		return;
-	if (spec.direct && !client_may_get_socket(q->client, &o)) {
-		reply_error(q->client, &q->id, &o);
-		return;
-	}
-	if (session) {
-		spec.session = query_choose_session(q, p);
-		l = spec.session ? spec.session->lease : NULL;
-	}
-	if (!session || spec.session)
+	if (spec.direct && !client_may_get_socket(q->client, &o))
+		query_refuse(q, &o);
+	else
 		pool_submit(p, &q->client->caller, &spec, l);
 }
 

@@ -26,14 +26,6 @@ static bool pool_exists(const struct query *q)
 	return !params_has(&q->params, PARAM_POOL) || query_find_pool(q);
 }
 
-/* All of them without a name: all that the client may look at. */
-static bool pool_is_asked_for(const struct query *q, const struct pool *p)
-{
-	if (client_role_on(q->client, p) < q->needs)
-		return false;
-	return !params_has(&q->params, PARAM_POOL) || span_equals(q->params.pool, p->settings->name);
-}
-
 static void pack_calls(msgpack_packer *pk, struct server *s)
 {
 	struct stats sum = { 0 };
@@ -147,11 +139,11 @@ void method_pools(struct query *q)
 	if (!pool_exists(q))
 		return;
 	for (unsigned i = 0; i < s->n_pools; i++)
-		n += pool_is_asked_for(q, s->pools[i]);
+		n += query_concerns(q, s->pools[i]);
 	view_begin(&v, q);
 	msgpack_pack_array(&v.pk, n);
 	for (unsigned i = 0; i < s->n_pools; i++) {
-		if (pool_is_asked_for(q, s->pools[i]))
+		if (query_concerns(q, s->pools[i]))
 			pack_pool(&v.pk, s->pools[i]);
 	}
 	view_send(&v);
@@ -191,13 +183,13 @@ void method_workers(struct query *q)
 	if (!pool_exists(q))
 		return;
 	for (unsigned i = 0; i < s->n_pools; i++) {
-		if (pool_is_asked_for(q, s->pools[i]))
+		if (query_concerns(q, s->pools[i]))
 			n += pool_living(s->pools[i]) + s->pools[i]->n_dead;
 	}
 	view_begin(&v, q);
 	msgpack_pack_array(&v.pk, n);
 	for (unsigned i = 0; i < s->n_pools; i++) {
-		if (!pool_is_asked_for(q, s->pools[i]))
+		if (!query_concerns(q, s->pools[i]))
 			continue;
 		DL_FOREACH(s->pools[i]->dead, w)
 			pack_worker(&v, w);
@@ -263,11 +255,11 @@ void method_queue(struct query *q)
 	if (!pool_exists(q))
 		return;
 	for (unsigned i = 0; i < s->n_pools; i++)
-		n += pool_is_asked_for(q, s->pools[i]) ? s->pools[i]->n_requests : 0;
+		n += query_concerns(q, s->pools[i]) ? s->pools[i]->n_requests : 0;
 	view_begin(&v, q);
 	msgpack_pack_array(&v.pk, n);
 	for (unsigned i = 0; i < s->n_pools; i++) {
-		if (!pool_is_asked_for(q, s->pools[i]))
+		if (!query_concerns(q, s->pools[i]))
 			continue;
 		DL_FOREACH2(s->pools[i]->requests, r, pool_next)
 		pack_request(&v, r);
@@ -330,7 +322,7 @@ void method_logs(struct query *q)
 		lines = LOG_LINES_MAX;
 	view_begin(&v, q);
 	for (unsigned i = 0; i < s->n_pools; i++) {
-		if (pool_is_asked_for(q, s->pools[i]))
+		if (query_concerns(q, s->pools[i]))
 			n += pack_tails(&v, s->pools[i], lines);
 	}
 	packed_begin(&all, &pk); /* the array's length is known only now */

@@ -80,22 +80,18 @@ struct pool *query_choose_pool(const struct query *q)
 	return NULL;
 }
 
-struct session *query_refuse_unknown_session(const struct query *q, const struct pool *p)
+bool query_concerns(const struct query *q, const struct pool *p)
 {
-	char quoted[300];
-
-	query_fail(q, ERROR_SESSION_NOT_FOUND, "no session \"%s\" in pool %s",
-		   envelope_quote(q->params.session, quoted, sizeof(quoted)), p->settings->name);
-	return NULL;
+	if (client_role_on(q->client, p) < q->needs)
+		return false;
+	return !params_has(&q->params, PARAM_POOL) || span_equals(q->params.pool, p->settings->name);
 }
 
-struct session *query_choose_session(const struct query *q, struct pool *p)
+struct session *query_choose_session(const struct query *q, struct pool *p, bool open)
 {
-	bool open = !params_has(&q->params, PARAM_OPEN) || q->params.open;
-	struct session *s;
 	struct outcome o;
+	struct session *s = session_for(p, &q->client->caller, q->params.session, open, &o);
 
-	s = session_for(p, &q->client->caller, q->params.session, open, &o);
 	if (!s)
 		query_refuse(q, &o);
 	return s;

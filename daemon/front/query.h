@@ -34,11 +34,15 @@ struct pool *query_find_pool(const struct query *q);
 bool query_may(const struct query *q, const struct pool *p);
 /* The named pool, else "default", else the only one. */
 struct pool *query_choose_pool(const struct query *q);
-/* The session that q's params name; it is opened if it may be. */
-struct session *query_choose_session(const struct query *q, struct pool *p);
-
-/* NULL, after it was answered that there is no such session. */
-struct session *query_refuse_unknown_session(const struct query *q, const struct pool *p);
+/* A session that is not there is opened, unless q says otherwise. */
+static inline bool query_opens(const struct query *q)
+{
+	return !params_has(&q->params, PARAM_OPEN) || q->params.open;
+}
+/* The session that q's params name, for a call; with `open` it is opened if need be. */
+struct session *query_choose_session(const struct query *q, struct pool *p, bool open);
+/* Is p, one of all pools, what q asks about: named or no other is, and its client may? */
+bool query_concerns(const struct query *q, const struct pool *p);
 
 /* Its id is free, and its user has room for it. */
 bool query_may_submit(const struct query *q, enum request_kind kind);

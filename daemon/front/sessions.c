@@ -66,12 +66,13 @@ void method_session_close(struct query *q)
 {
 	struct session *s = NULL;
 	struct pool *p = NULL;
+	struct outcome o;
 	struct view v;
 
 	if (!find_session(q, &p, &s))
 		return;
-	if (s && s->lease && s->lease->caller != &q->client->caller) {
-		query_fail(q, ERROR_SESSION_BUSY, "session \"%s\" is leased by another connection", s->name);
+	if (s && session_is_held(s, &q->client->caller, &o)) {
+		query_refuse(q, &o);
 		return;
 	}
 	if (s)
@@ -91,7 +92,7 @@ void method_session_get(struct query *q)
 	if (!find_session(q, &p, &s))
 		return;
 	if (!s) {
-		(void)query_refuse_unknown_session(q, p);
+		(void)query_choose_session(q, p, false); /* which says so */
 		return;
 	}
 	view_begin(&v, q);
@@ -113,10 +114,7 @@ static void submit_edit(struct query *q, enum request_kind kind, struct span edi
 
 	if (!find_session(q, &p, &s) || !query_may_submit(q, kind))
 		return;
-	if (kind == REQUEST_DELETE && !s)
-		s = query_refuse_unknown_session(q, p);
-	else
-		s = query_choose_session(q, p);
+	s = query_choose_session(q, p, kind == REQUEST_PUT && query_opens(q));
 	if (!s)
 		return;
 	spec.session = s;
@@ -145,13 +143,6 @@ void method_session_delete(struct query *q)
 }
 
 /* --- lists --- */
-
-static bool is_asked_for(const struct query *q, const struct pool *p)
-{
-	if (client_role_on(q->client, p) < q->needs)
-		return false;
-	return !params_has(&q->params, PARAM_POOL) || span_equals(q->params.pool, p->settings->name);
-}
 
 #define LISTED_KEYS (5 + STATE_KEYS)
 static void pack_listed(struct view *v, const struct session *s)
@@ -184,13 +175,13 @@ static void list_sessions(struct query *q, bool own)
 	if (params_has(&q->params, PARAM_POOL) && !query_find_pool(q))
 		return;
 	for (unsigned i = 0; i < srv->n_pools; i++) {
-		for (s = is_asked_for(q, srv->pools[i]) ? srv->pools[i]->sessions : NULL; s; s = s->hh.next)
+		for (s = query_concerns(q, srv->pools[i]) ? srv->pools[i]->sessions : NULL; s; s = s->hh.next)
 			n += !own || s->uid == q->client->caller.uid;
 	}
 	view_begin(&v, q);
 	msgpack_pack_array(&v.pk, n);
 	for (unsigned i = 0; i < srv->n_pools; i++) {
-		for (s = is_asked_for(q, srv->pools[i]) ? srv->pools[i]->sessions : NULL; s; s = s->hh.next) {
+		for (s = query_concerns(q, srv->pools[i]) ? srv->pools[i]->sessions : NULL; s; s = s->hh.next) {
 			if (!own) {
 				pack_observed(&v, s);
 			} else if (s->uid == q->client->caller.uid) {
@@ -238,11 +229,11 @@ void method_leases(struct query *q)
 	if (params_has(&q->params, PARAM_POOL) && !query_find_pool(q))
 		return;
 	for (l = g->leases; l; l = l->hh.next)
-		n += is_asked_for(q, l->worker->pool);
+		n += query_concerns(q, l->worker->pool);
 	view_begin(&v, q);
 	msgpack_pack_array(&v.pk, n);
 	for (l = g->leases; l; l = l->hh.next) {
-		if (is_asked_for(q, l->worker->pool))
+		if (query_concerns(q, l->worker->pool))
 			pack_lease(&v, l);
 	}
 	view_send(&v);

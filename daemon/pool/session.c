@@ -192,6 +192,14 @@ static struct session *session_refuse_lost(const struct session *s, struct outco
 	return NULL;
 }
 
+bool session_is_held(const struct session *s, const struct caller *c, struct outcome *o)
+{
+	if (!s->lease || s->lease->caller == c)
+		return false;
+	outcome_error(o, ERROR_SESSION_BUSY, "session \"%s\" is leased by another connection", s->name);
+	return true;
+}
+
 struct session *session_for(struct pool *p, struct caller *c, struct span name, bool open, struct outcome *o)
 {
 	struct session *s = session_find(p, c->uid, name);
@@ -206,10 +214,8 @@ struct session *session_for(struct pool *p, struct caller *c, struct span name, 
 	}
 	if (s->lost)
 		return session_refuse_lost(s, o);
-	if (s->lease && s->lease->caller != c) {
-		outcome_error(o, ERROR_SESSION_BUSY, "session \"%s\" is leased by another connection", s->name);
+	if (session_is_held(s, c, o))
 		return NULL;
-	}
 	s->used = loop_now(p->loop);
 	return s;
 }
@@ -222,8 +228,8 @@ struct session *session_open(struct pool *p, struct caller *c, struct span name,
 	*fresh = !s || s->lost;
 	if (!s)
 		return session_new(p, c, name, ttl, o);
-	if (s->lease && s->lease->caller != c)
-		return session_for(p, c, name, false, o); /* which says so */
+	if (session_is_held(s, c, o))
+		return NULL;
 	if (reset && s->n_requests) {
 		outcome_error(o, ERROR_SESSION_BUSY, "session \"%s\" has calls that wait or run: reset it after them", s->name);
 		return NULL;

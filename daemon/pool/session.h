@@ -58,6 +58,8 @@ bool session_is_strict(const struct session *s);
 /* ns when it ends if it is not used; LOOP_NEVER. */
 uint64_t session_expires(const struct session *s);
 
+/* Is it leased by another caller than c? Then *o says so. */
+bool session_is_held(const struct session *s, const struct caller *c, struct outcome *o);
 struct session *session_find(const struct pool *p, uid_t uid, struct span name);
 /* The session for a call of c: the one that there is, or a new one. NULL: *o says why (session_not_found when `open` is
  * false, session_lost, session_busy, quota, draining). */
