@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "client/ctl/failure.h"
+#include "client/ctl/json.h"
 
 enum { OPTION_JSON = 256, OPTION_SOCKET, OPTION_POOL };
 
@@ -116,18 +117,43 @@ int ctl_ask(struct ctl *ctl, const char *method, struct pypool_span params, uint
 	return CTL_OK;
 }
 
-int ctl_ask_about(struct ctl *ctl, const char *method, const char *pool, struct pypool_reply **reply)
+int ctl_askf(struct ctl *ctl, const char *method, uint32_t timeout_ms, struct pypool_reply **reply, const char *format, ...)
 {
 	struct pypool_span params = { 0 };
 	void *packed = NULL;
+	va_list ap;
 	int r;
 
-	if (pool && pypool_packf(&packed, &params.size, "**{ss}", "pool", pool) < 0) {
+	va_start(ap, format);
+	r = pypool_vpackf(&packed, &params.size, format, ap);
+	va_end(ap);
+	if (r < 0) {
 		fprintf(stderr, "pypoolctl: out of memory\n");
 		return CTL_FAILED;
 	}
 	params.data = packed;
-	r = ctl_ask(ctl, method, params, CTL_TIMEOUT_MS, reply);
+	r = ctl_ask(ctl, method, params, timeout_ms, reply);
 	free(packed);
+	return r;
+}
+
+int ctl_ask_about(struct ctl *ctl, const char *method, const char *pool, struct pypool_reply **reply)
+{
+	if (!pool)
+		return ctl_ask(ctl, method, (struct pypool_span){ 0 }, CTL_TIMEOUT_MS, reply);
+	return ctl_askf(ctl, method, CTL_TIMEOUT_MS, reply, "**{ss}", "pool", pool);
+}
+
+int ctl_show(const struct ctl *ctl, struct pypool_reply *reply, int (*print)(struct span answer))
+{
+	int r = CTL_OK;
+
+	if (ctl->json) {
+		json_print(stdout, ctl_value(reply));
+		putchar('\n');
+	} else {
+		r = print(ctl_value(reply));
+	}
+	(void)pypool_reply_free(reply);
 	return r;
 }

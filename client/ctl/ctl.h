@@ -48,6 +48,8 @@ int ctl_connect(struct ctl *ctl);
 /* Connects if need be and asks; failure is told on stderr. On CTL_OK *reply is the caller's. params as pypool_call(). */
 int ctl_ask(struct ctl *ctl, const char *method, struct pypool_span params, uint32_t timeout_ms,
 	    struct pypool_reply **reply);
+/* The same with params in a format of pypool_packf(). */
+int ctl_askf(struct ctl *ctl, const char *method, uint32_t timeout_ms, struct pypool_reply **reply, const char *format, ...);
 /* Tells the last error of the connection on stderr and returns CTL_FAILED. */
 int ctl_fail(struct ctl *ctl);
 /* Asks for a list, with {pool} if pool is given. */
@@ -58,6 +60,9 @@ static inline struct span ctl_value(const struct pypool_reply *reply)
 
 	return (struct span){ .p = v.data, .len = v.size };
 }
+
+/* Prints the answer as JSON or with `print`, whose exit status it returns, and frees the reply. */
+int ctl_show(const struct ctl *ctl, struct pypool_reply *reply, int (*print)(struct span answer));
 
 /* commands.c; ends with a NULL name */
 const struct command *command_list(void);

@@ -4,7 +4,6 @@
 
 #include "client/ctl/ctl.h"
 #include "client/ctl/grid.h"
-#include "client/ctl/json.h"
 #include "client/ctl/text.h"
 #include "proto/cursor.h"
 #include "proto/pack.h"
@@ -80,13 +79,13 @@ static void logs_print_item(struct span line, const char *key, const char *end)
 	free(s);
 }
 
-static void logs_print(struct span list)
+static int logs_print(struct span list)
 {
 	struct span line;
 	uint32_t n;
 
 	if (!mp_read_array(&list, &n))
-		return;
+		n = 0;
 	for (; n > 0 && mp_read_any(&list, &line); n--) {
 		logs_print_time(cell_of(line, "time_ms"));
 		logs_print_item(line, "pool", "/");
@@ -94,6 +93,7 @@ static void logs_print(struct span list)
 		logs_print_item(line, "source", ": ");
 		logs_print_item(line, "text", "\n");
 	}
+	return CTL_OK;
 }
 
 static void logs_pack(const struct logs_filter *f, msgpack_sbuffer *b)
@@ -123,14 +123,5 @@ int command_logs(struct ctl *ctl, int argc, char **argv)
 	logs_pack(&filter, &params);
 	r = ctl_ask(ctl, "logs", (struct pypool_span){ params.data, params.size }, CTL_TIMEOUT_MS, &reply);
 	msgpack_sbuffer_destroy(&params);
-	if (r != CTL_OK)
-		return r;
-	if (ctl->json) {
-		json_print(stdout, ctl_value(reply));
-		putchar('\n');
-	} else {
-		logs_print(ctl_value(reply));
-	}
-	(void)pypool_reply_free(reply);
-	return CTL_OK;
+	return r == CTL_OK ? ctl_show(ctl, reply, logs_print) : r;
 }

@@ -1,62 +1,40 @@
 /* pypoolctl reload: new workers with the code as it is now, one pool after the other. */
 #include "client/ctl/ctl.h"
-#include "client/ctl/json.h"
-#include "client/ctl/text.h"
 #include "client/ctl/why.h"
 #include "proto/cursor.h"
-#include "proto/pack.h"
 
-/* timeout 0: as long as it takes. */
-static int reload_ask(struct ctl *ctl, struct span pool, bool wait, struct pypool_reply **reply)
+static int reload_print_begun(struct span answer)
 {
-	msgpack_sbuffer params;
-	msgpack_packer pk;
-	int r;
-
-	msgpack_sbuffer_init(&params);
-	msgpack_packer_init(&pk, &params, msgpack_sbuffer_write);
-	msgpack_pack_map(&pk, 2);
-	pack_text(&pk, "pool");
-	pack_text_n(&pk, (const char *)pool.p, pool.len);
-	pack_kv_bool(&pk, "wait", wait);
-	r = ctl_ask(ctl, "pool.reload", (struct pypool_span){ params.data, params.size }, wait ? 0 : CTL_TIMEOUT_MS, reply);
-	msgpack_sbuffer_destroy(&params);
-	return r;
-}
-
-static void reload_print(const struct ctl *ctl, struct span answer, bool waited)
-{
-	if (ctl->json) {
-		json_print(stdout, answer);
-		putchar('\n');
-		return;
-	}
 	printf("pool ");
 	why_put(answer, "pool", cell_any);
-	if (waited) {
-		printf(" is at generation ");
-		why_put(answer, "generation", cell_any);
-		printf(": ");
-		why_put(answer, "replaced", cell_any);
-		printf(" workers replaced in ");
-		why_put(answer, "ms", cell_any);
-		puts(" ms");
-	} else {
-		puts(" is being reloaded; pypoolctl pools shows how far it is");
-	}
-	(void)fflush(stdout); /* the next pool may take long; what cannot be written shows at the end */
+	puts(" is being reloaded; pypoolctl pools shows how far it is");
+	return CTL_OK;
 }
 
+static int reload_print_done(struct span answer)
+{
+	printf("pool ");
+	why_put(answer, "pool", cell_any);
+	printf(" is at generation ");
+	why_put(answer, "generation", cell_any);
+	printf(": ");
+	why_put(answer, "replaced", cell_any);
+	printf(" workers replaced in ");
+	why_put(answer, "ms", cell_any);
+	puts(" ms");
+	return CTL_OK;
+}
+
+/* Waiting takes as long as it takes. */
 static int reload_one(struct ctl *ctl, struct span pool, bool wait)
 {
 	struct pypool_reply *reply;
-	int r = reload_ask(ctl, pool, wait, &reply);
+	int r = ctl_askf(ctl, "pool.reload", wait ? 0 : CTL_TIMEOUT_MS, &reply, "**{stsb}", "pool", pool.p, pool.len, "wait", wait);
 
-	if (r != CTL_OK)
-		return r;
-	reload_print(ctl, ctl_value(reply), wait);
-	(void)pypool_reply_free(reply);
-	return CTL_OK;
+	if (r == CTL_OK)
+		r = ctl_show(ctl, reply, wait ? reload_print_done : reload_print_begun);
+	(void)fflush(stdout); /* the next pool may take long; what cannot be written shows at the end */
+	return r;
 }
 
 /* All that the daemon has; one that fails does not hold up the others. */

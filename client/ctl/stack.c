@@ -1,10 +1,8 @@
 /* pypoolctl stack: the Python stack of a worker as it is now. */
 #include <string.h>
 
-#include "client/ctl/json.h"
 #include "client/ctl/text.h"
 #include "client/ctl/why.h"
-#include "proto/pack.h"
 
 /* N, or POOL/N as pypoolctl logs writes it. 0, or an exit status when it is done. */
 static int stack_parse(struct ctl *ctl, int argc, char **argv, uint64_t *worker)
@@ -19,31 +17,9 @@ static int stack_parse(struct ctl *ctl, int argc, char **argv, uint64_t *worker)
 	return 0;
 }
 
-static int stack_ask(struct ctl *ctl, uint64_t worker, struct pypool_reply **reply)
-{
-	msgpack_sbuffer params;
-	msgpack_packer pk;
-	int r;
-
-	msgpack_sbuffer_init(&params);
-	msgpack_packer_init(&pk, &params, msgpack_sbuffer_write);
-	msgpack_pack_map(&pk, 1);
-	pack_kv_uint(&pk, "worker", worker);
-	r = ctl_ask(ctl, "worker.stack", (struct pypool_span){ params.data, params.size }, CTL_TIMEOUT_MS, reply);
-	msgpack_sbuffer_destroy(&params);
-	return r;
-}
-
 static void stack_print_facts(struct span worker)
 {
-	printf("worker ");
-	why_put(worker, "worker", cell_any);
-	printf(" (pid ");
-	why_put(worker, "pid", cell_id);
-	printf(") of pool ");
-	why_put(worker, "pool", cell_any);
-	printf(" is ");
-	why_put(worker, "state", cell_any);
+	why_print_who(worker);
 	if (why_has(worker, "activity")) {
 		printf(", ");
 		why_put(worker, "activity", cell_any);
@@ -61,7 +37,7 @@ static const char *stack_reason(struct span worker)
 	return "it did not answer";
 }
 
-static void stack_print(struct span worker)
+static int stack_print(struct span worker)
 {
 	struct span value = cell_of(worker, "stack"), text = { 0 };
 
@@ -73,6 +49,7 @@ static void stack_print(struct span worker)
 		printf("No stack: %s.\n", stack_reason(worker));
 	else if (!why_true(worker, "complete"))
 		puts("That is not all of it: the rest did not come in time.");
+	return CTL_OK;
 }
 
 int command_stack(struct ctl *ctl, int argc, char **argv)
@@ -86,15 +63,6 @@ int command_stack(struct ctl *ctl, int argc, char **argv)
 		return c == 'h' ? CTL_OK : CTL_USAGE;
 	r = stack_parse(ctl, argc - optind, argv + optind, &worker);
 	if (r == 0)
-		r = stack_ask(ctl, worker, &reply);
-	if (r != CTL_OK)
-		return r;
-	if (ctl->json) {
-		json_print(stdout, ctl_value(reply));
-		putchar('\n');
-	} else {
-		stack_print(ctl_value(reply));
-	}
-	(void)pypool_reply_free(reply);
-	return CTL_OK;
+		r = ctl_askf(ctl, "worker.stack", CTL_TIMEOUT_MS, &reply, "**{sU}", "worker", worker);
+	return r == CTL_OK ? ctl_show(ctl, reply, stack_print) : r;
 }

@@ -3,7 +3,6 @@
 
 #include "client/ctl/ctl.h"
 #include "client/ctl/grid.h"
-#include "client/ctl/json.h"
 
 static const struct grid_column status_columns[] = {
 	{ "POOL", "name", cell_any, false },
@@ -57,14 +56,5 @@ int command_status(struct ctl *ctl, int argc, char **argv)
 	if (!ctl_options(ctl, argc, argv, NULL, &r))
 		return r;
 	r = ctl_ask_about(ctl, "status", NULL, &reply);
-	if (r != CTL_OK)
-		return r;
-	if (ctl->json) {
-		json_print(stdout, ctl_value(reply));
-		putchar('\n');
-	} else {
-		r = status_print(ctl_value(reply));
-	}
-	(void)pypool_reply_free(reply);
-	return r;
+	return r == CTL_OK ? ctl_show(ctl, reply, status_print) : r;
 }

@@ -4,7 +4,6 @@
 
 #include "client/ctl/json.h"
 #include "client/ctl/why.h"
-#include "proto/pack.h"
 
 /* What is asked about. */
 struct why_subject {
@@ -89,20 +88,9 @@ static int why_print(struct span answer)
 
 static int why_ask(struct ctl *ctl, const struct why_subject *s, struct pypool_reply **reply)
 {
-	msgpack_sbuffer params;
-	msgpack_packer pk;
-	int r;
-
-	msgpack_sbuffer_init(&params);
-	msgpack_packer_init(&pk, &params, msgpack_sbuffer_write);
-	msgpack_pack_map(&pk, 1);
 	if (strcmp(s->kind, "pool") == 0)
-		pack_kv_text(&pk, s->kind, s->name);
-	else
-		pack_kv_uint(&pk, s->kind, s->number);
-	r = ctl_ask(ctl, "why", (struct pypool_span){ params.data, params.size }, CTL_TIMEOUT_MS, reply);
-	msgpack_sbuffer_destroy(&params);
-	return r;
+		return ctl_askf(ctl, "why", CTL_TIMEOUT_MS, reply, "**{ss}", s->kind, s->name);
+	return ctl_askf(ctl, "why", CTL_TIMEOUT_MS, reply, "**{sU}", s->kind, s->number);
 }
 
 int command_why(struct ctl *ctl, int argc, char **argv)

@@ -24,6 +24,8 @@ void why_label(const char *label);
 void why_line(const char *label, const char *before, struct span map, const char *key, cell_fn *text, const char *after);
 /* "1 call", "2 calls" */
 void why_plural(uint64_t n, const char *one, const char *many);
+/* The beginning of a line: which worker it is, and its state. */
+void why_print_who(struct span worker);
 /* The line about the call that a worker runs, if it does. */
 void why_print_slot(struct span worker);
 /* UNIX ms as "11:40:02". */

@@ -46,6 +46,18 @@ static void why_print_output(struct span worker)
 		}
 }
 
+void why_print_who(struct span worker)
+{
+	printf("worker ");
+	why_put(worker, "worker", cell_any);
+	printf(" (pid ");
+	why_put(worker, "pid", cell_id);
+	printf(") of pool ");
+	why_put(worker, "pool", cell_any);
+	printf(" is ");
+	why_put(worker, "state", cell_any);
+}
+
 void why_print_slot(struct span worker)
 {
 	struct span call = cell_of(worker, "call");
@@ -89,14 +101,7 @@ static void why_print_facts(struct span worker)
 
 int why_print_worker(struct span worker)
 {
-	printf("worker ");
-	why_put(worker, "worker", cell_any);
-	printf(" (pid ");
-	why_put(worker, "pid", cell_id);
-	printf(") of pool ");
-	why_put(worker, "pool", cell_any);
-	printf(" is ");
-	why_put(worker, "state", cell_any);
+	why_print_who(worker);
 	printf(" for ");
 	why_put(worker, "since_ms", cell_ms);
 	if (why_has(worker, "why")) {
