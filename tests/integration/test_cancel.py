@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +123,43 @@ def test_fault_24_a_cancel_that_races_with_the_reply_has_one_outcome_and_spares_
             assert c.wait(following).value() == "not interrupted"
             assert not c.replies.get(number), "two replies"
     assert True in outcomes
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hundred_cancels_at_random_moments_hit_no_neighbour(start_daemon: StartDaemon, workers: int) -> None:
+    daemon = start_daemon({"default": pool("nasty", workers)})
+    rng = random.Random(workers)
+    over = threading.Event()
+    neighbours: list[int] = []
+    trouble: list[BaseException] = []
+
+    def call_on() -> None:
+        try:
+            with daemon.client() as other:
+                while not over.is_set():
+                    n = len(neighbours)
+                    assert other.execute("echo", n) == n
+                    neighbours.append(n)
+        except BaseException as e:
+            trouble.append(e)
+
+    neighbour = threading.Thread(target=call_on)
+    codes = Counter[str]()
+    with daemon.client() as c:
+        neighbour.start()
+        for _ in range(100):
+            number = c.start_execute("busy_python", rng.choice((0.001, 0.005)))
+            over.wait(rng.uniform(0.0, 0.006))
+            c.call("cancel", id=number)
+            reply = c.wait(number)
+            codes[reply.error["code"] if reply.error else "ok"] += 1
+        over.set()
+        neighbour.join()
+    if trouble:
+        raise trouble[0]
+    print(f"{dict(codes)}, {len(neighbours)} calls of the neighbour")
+    assert set(codes) <= {"ok", "cancelled"} and codes["cancelled"] > 0
+    assert len(neighbours) > 20
 
 
 def test_a_cancel_in_the_same_write_as_its_call_ends_it_before_it_starts(
