@@ -47,6 +47,7 @@ const struct option_spec config_pool_options[] = {
 	{ "path", OPTION_LIST, AT(pool_settings, path), NULL, 0, 0, NULL },
 	{ "modules", OPTION_LIST, AT(pool_settings, modules), NULL, 0, 0, NULL },
 	{ "environment", OPTION_LIST, AT(pool_settings, environment), NULL, 0, 0, NULL },
+	{ "preload", OPTION_LIST, AT(pool_settings, preload), NULL, 0, 0, NULL },
 	{ "warmup", OPTION_TEXT, AT(pool_settings, warmup), "", 0, 0, NULL },
 	{ "min_workers", OPTION_COUNT, AT(pool_settings, min_workers), "2", 1, 4096, "a worker starts when a call comes" },
 	{ "max_workers", OPTION_COUNT, AT(pool_settings, max_workers), NULL, 1, 4096, NULL },

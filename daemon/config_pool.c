@@ -30,6 +30,15 @@ static void check_name(struct pool_reader *r)
 		complain_at(r, NULL, "pool \"%s\": a name is 1 to 64 of the characters A-Z a-z 0-9 _ . -", r->s->name);
 }
 
+static void check_modules(struct pool_reader *r, const char *key, char *const *modules)
+{
+	for (; *modules; modules++) {
+		if (!value_is_module(*modules))
+			complain_at(r, key, "%s: \"%s\" is not the name of a Python module, such as myapp.more", key,
+				    *modules);
+	}
+}
+
 static void check_app(struct pool_reader *r)
 {
 	if (!r->s->app)
@@ -39,11 +48,8 @@ static void check_app(struct pool_reader *r)
 	else if (!value_is_module(r->s->app))
 		complain_at(r, "app", "app = \"%s\": not the name of a Python module, such as myapp.handlers",
 			    r->s->app);
-	for (char **m = r->s->modules; *m; m++) {
-		if (!value_is_module(*m))
-			complain_at(r, "modules",
-				    "modules: \"%s\" is not the name of a Python module, such as myapp.more", *m);
-	}
+	check_modules(r, "modules", r->s->modules);
+	check_modules(r, "preload", r->s->preload);
 	if (r->s->warmup && !value_is_target(r->s->warmup))
 		complain_at(r, "warmup", "warmup = \"%s\": not of the form MODULE:FUNCTION", r->s->warmup);
 }
@@ -87,12 +93,9 @@ static void check_start(struct pool_reader *r)
 {
 	const char *start = config_options_text(r->cfg, config_pool_options, "start");
 
-	if (strcmp(start, "exec") == 0)
-		return;
-	if (strcmp(start, "fork") == 0)
-		complain_at(r, "start", "start = \"fork\" is not there yet; accepted: exec");
-	else
-		complain_at(r, "start", "start = \"%s\": not understood; accepted: exec", start);
+	r->s->start_fork = strcmp(start, "fork") == 0;
+	if (!r->s->start_fork && strcmp(start, "exec") != 0)
+		complain_at(r, "start", "start = \"%s\": not understood; accepted: fork, exec", start);
 }
 
 static struct passwd *find_user(const char *user)
@@ -240,6 +243,7 @@ void config_pool_deinit(struct pool_settings *s)
 	free(s->record_failures);
 	free_list(s->path);
 	free_list(s->modules);
+	free_list(s->preload);
 	free_list(s->environment);
 	*s = (struct pool_settings){ 0 };
 }

@@ -196,30 +196,55 @@ static void daemon_on_trim(struct loop_timer *t)
 	d->blobs.big_used = false;
 }
 
+static bool has_pid(const struct worker *list, pid_t pid)
+{
+	const struct worker *w;
+
+	for (w = list; w && !(process_is_running(&w->proc) && w->proc.pid == pid); w = w->next)
+		;
+	return w;
+}
+
 static bool daemon_owns(struct strays *s, pid_t pid)
 {
 	const struct daemon *d = container_of(s, struct daemon, strays);
-	const struct worker *w;
 
 	for (unsigned i = 0; i < d->n_pools; i++) {
-		for (w = d->pools[i]->workers; w; w = w->next) {
-			if (process_is_running(&w->proc) && w->proc.pid == pid)
-				return true;
-		}
+		if (has_pid(d->pools[i]->workers, pid) || has_pid(d->pools[i]->templates, pid))
+			return true;
 	}
 	return false;
+}
+
+static bool daemon_expects_fork(struct strays *s)
+{
+	const struct daemon *d = container_of(s, struct daemon, strays);
+
+	for (unsigned i = 0; i < d->n_pools; i++) {
+		if (pool_expects_fork(d->pools[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool has_id(const struct worker *list, uint64_t id)
+{
+	const struct worker *w;
+
+	for (w = list; w && w->id != id; w = w->next)
+		;
+	return w;
 }
 
 static bool daemon_has_worker(struct strays *s, uint64_t id)
 {
 	const struct daemon *d = container_of(s, struct daemon, strays);
-	const struct worker *w;
 
 	for (unsigned i = 0; i < d->n_pools; i++) {
-		for (w = d->pools[i] ? d->pools[i]->workers : NULL; w; w = w->next) {
-			if (w->id == id)
-				return true;
-		}
+		const struct pool *p = d->pools[i];
+
+		if (p && (has_id(p->workers, id) || has_id(p->templates, id)))
+			return true;
 	}
 	return false;
 }
@@ -310,6 +335,7 @@ static int daemon_init(struct daemon *d)
 	else
 		d->strays.lives = daemon_has_worker;
 	daemon_make_pools(d);
+	d->strays.expecting = daemon_expects_fork;
 	daemon_make_server(d);
 	return 0;
 }

@@ -21,10 +21,10 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/wall.h"
+#include "daemon/io/plumbing.h"
 #include "daemon/io/procfs.h"
 #include "daemon/io/rights.h"
 
-#define PAGE_BYTES 4096
 #define READ_BYTES (16 * 1024)
 #define OUTPUT_PER_TURN (64 * 1024) /* of one pipe: a flood must not keep others waiting */
 #define OUTPUT_AT_END (1024 * 1024) /* the largest pipe: a grandchild may go on writing for ever */
@@ -159,7 +159,7 @@ int process_control_send_fd(struct process *p, const void *message, size_t len, 
 
 	if (p->control.fd < 0)
 		return -EPIPE;
-	rights_attach(&rights, &m, fd);
+	rights_attach(&rights, &m, &fd, 1);
 	n = sendmsg(p->control.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 	return n < 0 ? -errno : 0;
 }
@@ -438,7 +438,7 @@ static void process_close(struct process *p)
 	free(p->dump_text);
 	p->dump_text = NULL;
 	if (p->page)
-		(void)munmap((void *)p->page, PAGE_BYTES); /* a mapping of our own */
+		(void)munmap((void *)p->page, PLUMBING_PAGE_BYTES); /* a mapping of our own */
 	p->page = NULL;
 	cleanup_close(&p->page_fd);
 	p->page_fd = -1;
@@ -514,15 +514,8 @@ static void process_watch(struct process *p, struct loop_io *io, enum loop_prior
 		loop_io_watch(io, LOOP_READ);
 }
 
-int process_start(struct process *p, struct spawner *sp, const struct process_spec *spec, int *calls_fd)
+static void process_watch_all(struct process *p)
 {
-	int r;
-
-	assert(!p->pid);
-	p->spawned_ns = loop_now(p->loop);
-	r = sp->start(sp, p, spec, calls_fd);
-	if (r < 0)
-		return r;
 	p->start_ticks = process_read_start_ticks(p->pid);
 	process_watch(p, &p->pidfd, LOOP_PRIO_NORMAL, true);
 	process_watch(p, &p->control, LOOP_PRIO_WORKER, true);
@@ -530,7 +523,75 @@ int process_start(struct process *p, struct spawner *sp, const struct process_sp
 	process_watch(p, &p->err, LOOP_PRIO_OUTPUT, true);
 	process_watch(p, &p->dump, LOOP_PRIO_OUTPUT,
 		      false); /* only while a dump is on: signals write there all the time */
+}
+
+int process_start(struct process *p, struct spawner *sp, const struct process_spec *spec, int *calls_fd)
+{
+	int r;
+
+	assert(!p->pid);
+	p->spawned_ns = loop_now(p->loop);
+	r = sp->start(sp, p, spec, calls_fd);
+	if (r == 0)
+		process_watch_all(p);
+	return r;
+}
+
+/* --- a fork by another process --- */
+
+int process_fork(struct process *p, struct process *parent, const void *message, size_t len, int *calls_fd)
+{
+	_cleanup_(plumbing_close) struct plumbing pl = PLUMBING_NONE;
+	struct iovec iov = { .iov_base = (void *)message, .iov_len = len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct rights rights;
+	int r;
+
+	assert(!p->pid);
+	if (parent->control.fd < 0)
+		return -EPIPE;
+	r = plumbing_open(&pl);
+	if (r < 0)
+		return r;
+	rights_attach(&rights, &m, pl.theirs + PLUMB_STDOUT, PLUMB_N - PLUMB_STDOUT);
+	if (sendmsg(parent->control.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return -errno;
+	p->spawned_ns = loop_now(p->loop);
+	*calls_fd = plumbing_connect(&pl, p);
 	return 0;
+}
+
+/* A child of ours that is not reaped: nobody else has its number. */
+static int process_open_child(pid_t pid)
+{
+	_cleanup_close_ int fd = pid > 0 ? pidfd_open(pid, 0) : -1;
+	siginfo_t si;
+
+	if (fd < 0 || waitid(P_PIDFD, (id_t)fd, &si, WEXITED | WNOHANG | WNOWAIT) < 0)
+		return -ECHILD;
+	return TAKE_FD(fd);
+}
+
+int process_born(struct process *p, pid_t pid)
+{
+	int fd = process_open_child(pid);
+
+	assert(!p->pid);
+	if (fd < 0) {
+		process_unborn(p);
+		return fd;
+	}
+	p->pid = pid;
+	p->pidfd.fd = fd;
+	p->exec_ns = loop_now(p->loop);
+	process_watch_all(p);
+	return 0;
+}
+
+void process_unborn(struct process *p)
+{
+	assert(!p->pid);
+	process_close(p);
 }
 
 bool process_is_running(const struct process *p)

@@ -2,7 +2,7 @@
  * One child process with its plumbing: pidfd, call socket, control socket, stdio, dump pipe, shared page. It knows bytes and
  * exits, not what a worker is; news goes up through process_ops. tests/sim has a second implementation of this header.
  *
- * How a process comes to be is a spawner's business: exec of a new interpreter, a fork by a template, adoption.
+ * How a process comes to be is a spawner's business, or that of another process which forks it.
  */
 #pragma once
 
@@ -75,7 +75,7 @@ struct process {
 	int page_fd;
 };
 
-/* A way to make processes; one table serves exec, fork and adoption. */
+/* A way to make processes. */
 struct spawner {
 	const char *name; /* "exec" */
 	/* Starts spec with its plumbing into *p. *calls_fd: our end of the call socket, non-blocking, the caller's.
@@ -93,7 +93,20 @@ void process_init(struct process *p, struct loop *l, const struct process_ops *o
 /* Stops watching, closes and frees everything; the process must be reaped or never have run. */
 void process_deinit(struct process *p);
 int process_start(struct process *p, struct spawner *sp, const struct process_spec *spec, int *calls_fd);
+/* False before process_born() and after the exit. */
 bool process_is_running(const struct process *p);
+
+/*
+ * A fork by another process of ours, `parent`, which understands the control packet `message` and is sent the other ends of
+ * p's plumbing with it: stdout, stderr, calls, control, dump and page. Control messages can be sent to p from now on, and wait
+ * for it; nothing of p is read until it is known that it lives. 0 or a negative errno; then p has nothing.
+ */
+int process_fork(struct process *p, struct process *parent, const void *message, size_t len, int *calls_fd);
+/* The parent says that p lives as pid. -ECHILD: we have no such child; then p has nothing, as after process_unborn(). */
+int process_born(struct process *p, pid_t pid);
+/* The parent says that it could not, or is gone, or nobody wants p any more: its plumbing is closed. A child that there is
+ * nevertheless finds its control channel at its end. */
+void process_unborn(struct process *p);
 
 /* One control packet. 0 or a negative errno (-EAGAIN: its buffer is full). */
 int process_control_send(struct process *p, const void *message, size_t len);

@@ -10,11 +10,9 @@
 #include <linux/close_range.h>
 #include <pwd.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,27 +20,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
 #include "daemon/io/mark.h"
-
-#define CALLS_BUFFER (1024 * 1024) /* large frames need fewer wake-ups */
-#define PAGE_BYTES 4096
-
-/* Numbers in the child, see docs/worker-protocol.md. */
-enum plumb {
-	PLUMB_STDIN,
-	PLUMB_STDOUT,
-	PLUMB_STDERR,
-	PLUMB_CALLS,
-	PLUMB_CONTROL,
-	PLUMB_DUMP,
-	PLUMB_PAGE,
-	PLUMB_N,
-};
-
-struct plumbing {
-	int ours[PLUMB_N];   /* owns; -1 where there is none */
-	int theirs[PLUMB_N]; /* owns */
-	void *page;          /* owns: mapping, or NULL */
-};
+#include "daemon/io/plumbing.h"
 
 struct identity {
 	uid_t uid;
@@ -60,87 +38,6 @@ struct birth {
 	pid_t parent;
 	uint64_t mark; /* 0: none */
 };
-
-/* --- plumbing --- */
-
-static void plumbing_close(struct plumbing *pl)
-{
-	for (unsigned i = 0; i < PLUMB_N; i++) {
-		cleanup_close(&pl->ours[i]);
-		cleanup_close(&pl->theirs[i]);
-	}
-	if (pl->page)
-		(void)munmap(pl->page, PAGE_BYTES); /* a mapping of our own */
-}
-
-static int fd_set_nonblocking(int fd)
-{
-	int flags = fcntl(fd, F_GETFL);
-
-	return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
-}
-
-/* Only our end is non-blocking: the two ends are two descriptions. */
-static int plumbing_pipe(struct plumbing *pl, enum plumb which, int flags)
-{
-	int fds[2];
-
-	if (pipe2(fds, O_CLOEXEC | flags) < 0)
-		return -errno;
-	pl->ours[which] = fds[0];
-	pl->theirs[which] = fds[1];
-	return fd_set_nonblocking(fds[0]);
-}
-
-static int plumbing_socket(struct plumbing *pl, enum plumb which, int type)
-{
-	int fds[2];
-
-	if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds) < 0)
-		return -errno;
-	pl->ours[which] = fds[0];
-	pl->theirs[which] = fds[1];
-	return fd_set_nonblocking(fds[0]);
-}
-
-/* The page can be neither cut, which would kill the daemon on its next write, nor grown. */
-static int plumbing_page(struct plumbing *pl)
-{
-	int fd = memfd_create("pypoold-page", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	void *page;
-
-	if (fd < 0)
-		return -errno;
-	pl->theirs[PLUMB_PAGE] = fd;
-	if (ftruncate(fd, PAGE_BYTES) < 0)
-		return -errno;
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		return -errno;
-	page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (page == MAP_FAILED)
-		return -errno;
-	pl->page = page;
-	return 0;
-}
-
-static int plumbing_open(struct plumbing *pl)
-{
-	const int size = CALLS_BUFFER;
-	int r;
-
-	pl->theirs[PLUMB_STDIN] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (pl->theirs[PLUMB_STDIN] < 0)
-		return -errno;
-	if ((r = plumbing_pipe(pl, PLUMB_STDOUT, 0)) < 0 || (r = plumbing_pipe(pl, PLUMB_STDERR, 0)) < 0 ||
-	    (r = plumbing_socket(pl, PLUMB_CALLS, SOCK_STREAM)) < 0 ||
-	    (r = plumbing_socket(pl, PLUMB_CONTROL, SOCK_SEQPACKET)) < 0 ||
-	    (r = plumbing_pipe(pl, PLUMB_DUMP, O_NONBLOCK)) < 0 || (r = plumbing_page(pl)) < 0)
-		return r;
-	/* a wish: the kernel may allow less */
-	(void)setsockopt(pl->ours[PLUMB_CALLS], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	(void)setsockopt(pl->theirs[PLUMB_CALLS], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	return 0;
-}
 
 /* --- identity --- */
 
@@ -345,15 +242,13 @@ static int birth_give(struct birth *b, pid_t *pid, int *pidfd)
 
 static int spawn_exec_start(struct spawner *sp, struct process *p, const struct process_spec *spec, int *calls_fd)
 {
-	_cleanup_(plumbing_close) struct plumbing pl = { 0 };
+	_cleanup_(plumbing_close) struct plumbing pl = PLUMBING_NONE;
 	_cleanup_(identity_deinit) struct identity id = { 0 };
 	struct birth b = { .spec = spec, .theirs = pl.theirs };
 	pid_t pid = 0;
 	int pidfd = -1, r;
 
 	(void)sp;
-	memset(pl.ours, 0xff, sizeof(pl.ours));
-	memset(pl.theirs, 0xff, sizeof(pl.theirs));
 	r = plumbing_open(&pl);
 	if (r == 0 && spec->uid != (uid_t)-1) {
 		r = identity_load(&id, spec->uid, spec->gid);
@@ -366,13 +261,7 @@ static int spawn_exec_start(struct spawner *sp, struct process *p, const struct 
 	p->pid = pid;
 	p->exec_ns = loop_now(p->loop);
 	p->pidfd.fd = pidfd;
-	p->out.fd = TAKE_FD(pl.ours[PLUMB_STDOUT]);
-	p->err.fd = TAKE_FD(pl.ours[PLUMB_STDERR]);
-	p->control.fd = TAKE_FD(pl.ours[PLUMB_CONTROL]);
-	p->dump.fd = TAKE_FD(pl.ours[PLUMB_DUMP]);
-	p->page_fd = TAKE_FD(pl.theirs[PLUMB_PAGE]);
-	p->page = TAKE_PTR(pl.page);
-	*calls_fd = TAKE_FD(pl.ours[PLUMB_CALLS]);
+	*calls_fd = plumbing_connect(&pl, p);
 	return 0;
 }
 

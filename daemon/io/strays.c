@@ -89,7 +89,7 @@ static void strays_reap(struct strays *s)
 
 		if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
 			return;
-		if (s->owned(s, si.si_pid))
+		if (s->owned(s, si.si_pid) || (s->expecting && s->expecting(s)))
 			break;
 		if (waitid(P_PID, (id_t)si.si_pid, &si, WEXITED | WNOHANG) < 0)
 			return;

@@ -15,6 +15,8 @@ struct strays {
 	struct loop_task again; /* a dead worker was in the way */
 	/* Is this the pid of a struct process that is running? */
 	bool (*owned)(struct strays *s, pid_t pid);
+	/* Is a fork under way whose pid is not known yet? Then nothing is reaped. NULL: never. */
+	bool (*expecting)(struct strays *s);
 	/* Does the worker with this number live? NULL: nobody is killed. */
 	bool (*lives)(struct strays *s, uint64_t worker);
 	int children; /* owns: /proc says there who they are; kept open, for when no more files can be; -1: none */

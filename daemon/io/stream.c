@@ -634,7 +634,7 @@ static int stream_write_some(struct stream *s)
 	ssize_t n;
 
 	if (parcel)
-		rights_attach(&rights, &m, parcel->fd);
+		rights_attach(&rights, &m, &parcel->fd, 1);
 	n = sendmsg(s->io.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 1;

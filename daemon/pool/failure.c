@@ -105,11 +105,21 @@ static const char *spawn_hint(int error)
 	}
 }
 
+static char *describe_spawn(const struct worker *w)
+{
+	bool forked = strcmp(handshake_last(&w->hs)->name, "fork") == 0;
+
+	return mem_printf("cannot %s %s: %s%s", forked ? "fork the template of" : "start",
+			  forked ? w->pool->settings->app : w->pool->settings->python, strerror(-w->spawn_error),
+			  spawn_hint(-w->spawn_error));
+}
+
 static char *describe(const struct worker *w)
 {
 	if (w->why == WORKER_WHY_SPAWN_FAILED)
-		return mem_printf("cannot start %s: %s%s", w->pool->settings->python, strerror(-w->spawn_error),
-				  spawn_hint(-w->spawn_error));
+		return describe_spawn(w);
+	if (w->why == WORKER_WHY_TEMPLATE_LOST)
+		return mem_strdup("the template was lost before it had forked the worker");
 	if (w->hs.failed)
 		return describe_exception(&w->hs);
 	if (w->why == WORKER_WHY_INIT_TIMEOUT)

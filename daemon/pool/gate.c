@@ -10,17 +10,28 @@ static void gate_on_slice_over(struct loop_timer *t)
 	gate_leave(container_of(t, struct gate_ticket, slice));
 }
 
+static struct gate_ticket *gate_next(const struct gate *g)
+{
+	struct gate_ticket *t = g->waiting;
+
+	while (t && !t->light && g->inside >= g->limit)
+		t = t->next;
+	return t;
+}
+
 static void gate_admit(struct loop_task *task)
 {
 	struct gate *g = container_of(task, struct gate, admit);
 
-	while (g->waiting && g->inside < g->limit) {
-		struct gate_ticket *t = g->waiting;
+	struct gate_ticket *t;
 
+	while ((t = gate_next(g))) {
 		DL_DELETE(g->waiting, t);
-		t->state = GATE_INSIDE;
-		g->inside++;
-		loop_timer_set(&t->slice, loop_now(g->loop) + GATE_SLICE);
+		t->state = t->light ? GATE_OUT : GATE_INSIDE;
+		if (!t->light) {
+			g->inside++;
+			loop_timer_set(&t->slice, loop_now(g->loop) + GATE_SLICE);
+		}
 		t->admitted(t);
 	}
 }
@@ -43,11 +54,12 @@ void gate_ticket_init(struct gate_ticket *t, struct gate *g, void (*admitted)(st
 	loop_timer_init(&t->slice, g->loop, gate_on_slice_over);
 }
 
-void gate_join(struct gate_ticket *t)
+void gate_join(struct gate_ticket *t, bool light)
 {
 	struct gate *g = t->gate;
 
 	t->state = GATE_WAITING;
+	t->light = light;
 	DL_APPEND(g->waiting, t);
 	loop_defer(g->loop, &g->admit);
 }

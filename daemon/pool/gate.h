@@ -18,6 +18,7 @@ enum gate_state {
 struct gate_ticket {
 	struct gate *gate; /* borrows: the daemon's gate outlives its pools */
 	enum gate_state state;
+	bool light;        /* it costs next to nothing, and takes no place */
 	struct loop_timer slice;
 	void (*admitted)(struct gate_ticket *t);
 	struct gate_ticket *prev, *next;
@@ -34,7 +35,8 @@ void gate_init(struct gate *g, struct loop *l, unsigned limit);
 void gate_deinit(struct gate *g);
 
 void gate_ticket_init(struct gate_ticket *t, struct gate *g, void (*admitted)(struct gate_ticket *t));
-/* `admitted` is called at the end of this turn or a later one, never from inside this function. */
-void gate_join(struct gate_ticket *t);
+/* `admitted` is called at the end of this turn or a later one, never from inside this function. light: it need not wait for a
+ * place. */
+void gate_join(struct gate_ticket *t, bool light);
 /* Gives the place, or the place in line, back; nothing to do for a ticket that is out. */
 void gate_leave(struct gate_ticket *t);

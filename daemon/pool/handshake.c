@@ -20,6 +20,8 @@ void handshake_deinit(struct handshake *h)
 	free(h->wrong);
 	free(h->stack);
 	free(h->idempotent);
+	free(h->unfit);
+	free(h->fds);
 	*h = (struct handshake){ 0 };
 }
 
@@ -67,8 +69,9 @@ static char *take_text(struct span s)
 /* The keys that control messages of a worker may have. */
 struct news {
 	bool session_close;
-	uint64_t protocol, pid, t_ns, line, seq;
+	uint64_t protocol, pid, t_ns, line, seq, worker, error;
 	struct span python, codec, name, module, phase, type, message, file, traceback, summary, targets, imported_by, idempotent;
+	struct span fork, unfit, fds;
 };
 
 static bool news_read_uint(struct span key, struct span *s, struct news *n, bool *known)
@@ -77,7 +80,7 @@ static bool news_read_uint(struct span key, struct span *s, struct news *n, bool
 		const char *key;
 		uint64_t *to;
 	} uints[] = { { "protocol", &n->protocol }, { "pid", &n->pid }, { "t_ns", &n->t_ns },
-		      { "line", &n->line },	    { "seq", &n->seq } };
+		      { "line", &n->line },	    { "seq", &n->seq }, { "worker", &n->worker }, { "errno", &n->error } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(uints); i++) {
 		if (!span_equals(key, uints[i].key))
@@ -96,7 +99,7 @@ static bool news_read_text(struct span key, struct span *s, struct news *n, bool
 	} texts[] = { { "python", &n->python }, { "codec", &n->codec },	    { "name", &n->name },
 		      { "module", &n->module }, { "phase", &n->phase },	    { "type", &n->type },
 		      { "message", &n->message }, { "file", &n->file }, { "traceback", &n->traceback },
-		      { "summary", &n->summary } };
+		      { "summary", &n->summary }, { "fork", &n->fork },	    { "unfit", &n->unfit } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
 		if (!span_equals(key, texts[i].key))
@@ -118,6 +121,8 @@ static bool news_read_raw(struct span key, struct span *s, struct news *n)
 		return mp_read_any(s, &n->idempotent);
 	if (span_equals(key, "targets"))
 		n->targets = *s;
+	else if (span_equals(key, "fds"))
+		n->fds = *s;
 	else if (span_equals(key, "imported_by"))
 		n->imported_by = *s;
 	return mp_read_any(s, &skipped);
@@ -167,6 +172,45 @@ static enum handshake_news take_hello(struct handshake *h, const struct news *n,
 	return HANDSHAKE_HELLO;
 }
 
+/* "a, b, c"; NULL when there is nothing. */
+static char *join_texts(struct span array)
+{
+	char *text = NULL, *longer;
+	struct span item;
+	uint32_t n;
+
+	if (!array.len || !mp_read_array(&array, &n))
+		return NULL;
+	while (n-- && mp_read_text(&array, &item)) {
+		longer = mem_printf("%s%s%.*s", text ? text : "", text ? ", " : "", (int)item.len, (const char *)item.p);
+		free(text);
+		text = longer;
+	}
+	if (text)
+		text_make_utf8(text);
+	return text;
+}
+
+static void take_template(struct handshake *h, const struct news *n)
+{
+	(void)snprintf(h->fork, sizeof(h->fork), "%.*s", (int)n->fork.len, (const char *)n->fork.p);
+	text_make_utf8(h->fork);
+	h->unfit = n->unfit.len ? take_text(n->unfit) : NULL;
+	h->fds = join_texts(n->fds);
+}
+
+static enum handshake_news take_forked(struct handshake *h, const struct news *n, struct complaint *c)
+{
+	if (!h->ready || !n->worker || (!n->pid == !n->error) || n->pid > INT32_MAX || n->error > 4095) {
+		complain(c, ERROR_WORKER_PROTOCOL, "the template answered a fork with neither a pid nor an error");
+		return HANDSHAKE_BROKEN;
+	}
+	h->forked = n->worker;
+	h->forked_pid = n->pid;
+	h->forked_errno = n->error;
+	return HANDSHAKE_FORKED;
+}
+
 static enum handshake_news take_ready(struct handshake *h, const struct news *n, struct complaint *c)
 {
 	struct span targets = n->targets;
@@ -184,6 +228,7 @@ static enum handshake_news take_ready(struct handshake *h, const struct news *n,
 		h->idempotent = (uint8_t *)mem_strndup(n->idempotent.p, n->idempotent.len);
 		h->idempotent_len = n->idempotent.len;
 	}
+	take_template(h, n);
 	handshake_close(h, n->t_ns);
 	return HANDSHAKE_READY;
 }
@@ -235,6 +280,8 @@ enum handshake_news handshake_take(struct handshake *h, struct span message, str
 		return take_hello(h, &n, c);
 	if (span_equals(e.method, "ready"))
 		return take_ready(h, &n, c);
+	if (span_equals(e.method, "forked"))
+		return take_forked(h, &n, c);
 	if (span_equals(e.method, "phase"))
 		take_phase(h, &n);
 	else if (span_equals(e.method, "failed"))

@@ -27,6 +27,13 @@ struct handshake {
 	uint8_t *idempotent; /* owns: encoded array of the targets that may be run again, or NULL; the pool takes it */
 	size_t idempotent_len;
 	uint64_t pong; /* last sequence number answered */
+	/* of a template's ready */
+	char fork[16];  /* how it forks */
+	char *unfit;    /* owns: why it must not be forked, or NULL */
+	char *fds;      /* owns: files that the application has opened in it, "9: socket:[1], ...", or NULL */
+	/* of its last answer */
+	uint64_t forked; /* worker */
+	uint64_t forked_pid, forked_errno;
 	/* of `failed`; owned, NULL when not said */
 	char *type, *message, *file, *traceback;
 	char *summary; /* one sentence: type, message, file and line, the import chain, a hint */
@@ -42,6 +49,7 @@ enum handshake_news {
 	HANDSHAKE_NOTHING,
 	HANDSHAKE_HELLO,
 	HANDSHAKE_READY,
+	HANDSHAKE_FORKED, /* a template has answered: see forked */
 	HANDSHAKE_BROKEN, /* not what a worker may say now: *c says why */
 };
 

@@ -1,9 +1,12 @@
 #include "daemon/pool/launch.h"
 
 #include "daemon/base/cleanup.h"
+#include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/packed.h"
+#include "daemon/io/mark.h"
 #include "daemon/pool/pool.h"
+#include "daemon/pool/template.h"
 #include "daemon/pool/worker.h"
 #include "proto/pack.h"
 
@@ -23,14 +26,31 @@ static char **with_marker(char *const *environment, char *marker)
 	return with;
 }
 
-int launch_start(struct worker *w, int *calls_fd)
+/* The one of its generation, or NULL: each worker has an interpreter of its own. */
+static struct template *launch_template(const struct worker *w)
+{
+	struct pool *p = w->pool;
+
+	if (w->is_template)
+		return NULL;
+	return w->generation == p->generation ? p->template : p->reload.next;
+}
+
+bool launch_forks(const struct worker *w)
+{
+	const struct template *t = launch_template(w);
+
+	return t && template_is_warm(t);
+}
+
+static int launch_exec(struct worker *w, int *calls_fd)
 {
 	struct pool *p = w->pool;
 	const struct pool_settings *s = p->settings;
 	_cleanup_free_ char *script = mem_printf("%s/python_worker/run_worker.py", p->library);
 	_cleanup_free_ char *marker = mem_printf("PYPOOL_WORKER=%llu", (unsigned long long)w->id);
 	_cleanup_free_ char **environment = with_marker(s->environment, marker);
-	char *const argv[] = { s->python, script, NULL };
+	char *const argv[] = { s->python, script, w->is_template ? "template" : NULL, NULL };
 	const struct process_spec spec = {
 		.path = s->python,
 		.argv = argv,
@@ -44,6 +64,19 @@ int launch_start(struct worker *w, int *calls_fd)
 	};
 
 	return process_start(&w->proc, p->spawner, &spec, calls_fd);
+}
+
+int launch_start(struct worker *w, int *calls_fd)
+{
+	int r;
+
+	if (!launch_forks(w))
+		return launch_exec(w, calls_fd);
+	r = template_fork(launch_template(w), w, calls_fd);
+	if (r == 0)
+		return 0;
+	LOG(WARN, "template.fork.failed", KV("pool", w->pool->settings->name), KV("worker", w->id), KV("errno", -r));
+	return launch_exec(w, calls_fd);
 }
 
 /* [2, name, [{...}]] up to the pairs, which follow. */
@@ -63,9 +96,10 @@ int launch_send_init(struct worker *w)
 	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
 	msgpack_packer pk;
 
-	news_begin(&buf, &pk, "init", 8);
+	news_begin(&buf, &pk, "init", 9);
 	pack_kv_text(&pk, "app", s->app);
 	pack_kv_list(&pk, "path", s->path);
+	pack_kv_list(&pk, "preload", s->preload);
 	pack_kv_list(&pk, "modules", s->modules);
 	pack_kv_text(&pk, "warmup", s->warmup);
 	pack_kv_text(&pk, "pool", s->name);
@@ -73,6 +107,17 @@ int launch_send_init(struct worker *w)
 	pack_kv_uint(&pk, "generation", w->generation);
 	pack_kv_uint(&pk, "max_reply", s->max_reply);
 	return process_control_send(&w->proc, buf.data, buf.size);
+}
+
+int launch_fork(struct worker *w, struct worker *process, int *calls_fd)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	news_begin(&buf, &pk, "fork", 2);
+	pack_kv_uint(&pk, "worker", w->id);
+	pack_kv_uint(&pk, "mark", mark_make(w->id));
+	return process_fork(&w->proc, &process->proc, buf.data, buf.size, calls_fd);
 }
 
 int launch_send_stop(struct worker *w)

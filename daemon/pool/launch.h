@@ -1,12 +1,17 @@
 /* How a worker of a pool is started and spoken to over its control socket: argv, environment, init and stop messages. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct worker;
 
-/* Starts the process. *calls_fd: our end of its call socket. 0 or a negative errno. */
+/* It would be forked by its generation's template, if it were started now. */
+bool launch_forks(const struct worker *w);
+/* Starts the process, or asks its template (then w->fork is set). *calls_fd: our end of its call socket. 0 or a negative errno. */
 int launch_start(struct worker *w, int *calls_fd);
+/* Asks `process`, that of a template, to fork w. */
+int launch_fork(struct worker *w, struct worker *process, int *calls_fd);
 /* 0 or a negative errno. */
 int launch_send_init(struct worker *w);
 int launch_send_stop(struct worker *w);

@@ -13,6 +13,7 @@
 #include "daemon/pool/lease.h"
 #include "daemon/pool/postmortem.h"
 #include "daemon/pool/session.h"
+#include "daemon/pool/template.h"
 #include "proto/pack.h"
 
 #define REPLY_ROOM (64 * 1024) /* of a reply's envelope, above max_reply */
@@ -66,6 +67,11 @@ bool pool_is_down(const struct pool *p)
 			return false; /* one of the first start may still make it */
 	}
 	return true;
+}
+
+bool pool_expects_fork(const struct pool *p)
+{
+	return (p->template && p->template->waiting) || (p->reload.next && p->reload.next->waiting);
 }
 
 void pool_mark(struct pool *p)
@@ -201,15 +207,21 @@ static void pool_advance_drain(struct pool *p)
 {
 	if (p->state == POOL_DRAINING && !p->requests && !p->n_direct)
 		pool_stop_workers(p);
-	if (p->state == POOL_STOPPING && pool_living(p) == 0) {
+	if (p->state == POOL_STOPPING && pool_living(p) == 0 && !p->templates) {
 		p->state = POOL_STOPPED;
 		p->ops->stopped(p);
 	}
 }
 
+/* Its first template is being made. */
+static bool pool_is_warming(const struct pool *p)
+{
+	return p->template && !template_is_settled(p->template);
+}
+
 static void pool_check_settled(struct pool *p)
 {
-	if (p->settled || (pool_serving(p) < p->settings->min_workers && !p->supply.failure))
+	if (p->settled || (!p->supply.failure && (pool_serving(p) < p->settings->min_workers || pool_is_warming(p))))
 		return;
 	p->settled = true;
 	p->ops->settled(p);
@@ -239,7 +251,6 @@ static void worker_bury(struct loop_grave *g)
 
 static void pool_keep_dead(struct pool *p, struct worker *w)
 {
-	DL_DELETE(p->workers, w);
 	DL_APPEND(p->dead, w);
 	if (++p->n_dead <= POOL_DEAD_KEPT)
 		return;
@@ -247,6 +258,13 @@ static void pool_keep_dead(struct pool *p, struct worker *w)
 	DL_DELETE(p->dead, w);
 	p->n_dead--;
 	loop_bury(p->loop, &w->grave, worker_bury);
+}
+
+void pool_keep_dead_template(struct pool *p, struct worker *w)
+{
+	DL_DELETE(p->templates, w);
+	pool_keep_dead(p, w);
+	pool_mark(p);
 }
 
 bool pool_may_rerun(const struct pool *p, const char *target)
@@ -277,6 +295,7 @@ static void pool_note_dead(struct pool *p, struct worker *w)
 	p->stats.died++;
 	if (!reload_note_dead(w))
 		supply_note_dead(w);
+	DL_DELETE(p->workers, w);
 	pool_keep_dead(p, w);
 }
 
@@ -400,6 +419,10 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 
 void pool_start(struct pool *p)
 {
+	if (p->settings->start_fork) {
+		p->template = template_new(p, p->generation);
+		template_start(p->template); /* also for a pool that has no worker yet */
+	}
 	supply_advance(p);
 	health_start(p);
 	pool_mark(p);
@@ -414,6 +437,7 @@ void pool_drain(struct pool *p)
 	p->state = POOL_DRAINING;
 	supply_stop(p);
 	reload_cut(p);
+	p->template = template_free(p->template);
 	poison_release_all(p);
 	sessions_fail_waiting(p, pool_fail_draining);
 	while (p->queue.count)
@@ -431,10 +455,18 @@ void pool_drain(struct pool *p)
 	pool_mark(p);
 }
 
-void pool_stop_now(struct pool *p)
+static void pool_kill_all(struct worker *list)
 {
 	struct worker *w, *next;
 
+	DL_FOREACH_SAFE (list, w, next) {
+		if (process_is_running(&w->proc))
+			worker_kill(w);
+	}
+}
+
+void pool_stop_now(struct pool *p)
+{
 	pool_drain(p);
 	while (p->requests) {
 		struct outcome o;
@@ -445,10 +477,8 @@ void pool_stop_now(struct pool *p)
 	}
 	if (p->state == POOL_DRAINING)
 		pool_stop_workers(p);
-	DL_FOREACH_SAFE (p->workers, w, next) {
-		if (process_is_running(&w->proc))
-			worker_kill(w);
-	}
+	pool_kill_all(p->workers);
+	pool_kill_all(p->templates);
 	pool_mark(p);
 }
 
@@ -460,7 +490,7 @@ struct pool *pool_free(struct pool *p)
 		return NULL;
 	sessions_deinit(p);
 	caller_gone(&p->self);
-	if (p->requests || p->workers || p->queue.count || p->n_running || p->n_direct)
+	if (p->requests || p->workers || p->templates || p->queue.count || p->n_running || p->n_direct)
 		LOG_BUG("a pool ends with work in it");
 	DL_FOREACH_SAFE (p->dead, w, next)
 		worker_free(w);

@@ -66,6 +66,8 @@ struct pool {
 	uint64_t generation;
 	struct worker *workers; /* list; owns: the living */
 	struct worker *dead;    /* list, eldest first; owns: at most POOL_DEAD_KEPT */
+	struct worker *templates; /* list; owns: the processes of templates, also of those that are not wanted any more */
+	struct template *template; /* owns: of `generation`; NULL with start = exec */
 	unsigned n_dead;
 	struct worker *idle;    /* list; borrows: the last that became idle is served first */
 	unsigned in_state[WORKER_N_STATES];
@@ -123,6 +125,8 @@ static inline bool pool_is_leaving(const struct pool *p)
 {
 	return p->state >= POOL_STOPPING;
 }
+/* A template has been asked for a worker, whose pid is not known yet. */
+bool pool_expects_fork(const struct pool *p);
 /* The handler is marked as one that may be run again. */
 bool pool_may_rerun(const struct pool *p, const char *target);
 /* The worker that has been BUSY or INITIALIZING for the longest; NULL when none is. */
@@ -134,3 +138,5 @@ const char *pool_state_name(const struct pool *p);
 /* News from its workers and requests. */
 void pool_note_worker(struct pool *p, struct worker *w, enum worker_state from);
 void pool_note_finished(struct pool *p);
+/* A template's process is dead; its output and exit are kept. */
+void pool_keep_dead_template(struct pool *p, struct worker *w);

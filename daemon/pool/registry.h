@@ -11,8 +11,11 @@
 struct lease;
 struct request;
 
+/* In the number of a template's process: these have numbers of their own. */
+#define REGISTRY_TEMPLATE (UINT64_C(1) << 31)
+
 struct registry {
-	uint64_t last_call, last_worker, last_lease, last_caller, last_session;
+	uint64_t last_call, last_worker, last_template, last_lease, last_caller, last_session;
 	struct request *by_caller_id; /* uthash; borrows: pools own requests */
 	struct request *by_call;      /* uthash */
 	struct lease *leases;         /* uthash; owns */

@@ -2,9 +2,11 @@
 
 #include <utlist.h>
 
+#include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/pool.h"
+#include "daemon/pool/template.h"
 #include "daemon/pool/worker.h"
 
 const char *reload_state_name(enum reload_state s)
@@ -47,7 +49,7 @@ static void reload_begin(struct pool *p)
 void reload_start(struct pool *p, struct reload_waiter *rw)
 {
 	struct reload *re = &p->reload;
-	bool begun = re->state != RELOAD_NONE && (re->canary || re->state == RELOAD_ROLLING);
+	bool begun = re->state != RELOAD_NONE && (re->next || re->canary || re->state == RELOAD_ROLLING);
 
 	if (rw) {
 		rw->pool = p;
@@ -96,6 +98,7 @@ static void reload_end(struct pool *p, bool cut)
 	    KV("replaced", re->replaced), KV("ms", r.ns / NS_PER_MS));
 	re->state = RELOAD_NONE;
 	re->canary = NULL;
+	re->next = template_free(re->next);
 	re->n_done += !cut && !re->failure;
 	re->n_failed += !cut && re->failure;
 	reload_tell(p, &r);
@@ -107,6 +110,21 @@ void reload_cut(struct pool *p)
 {
 	if (p->reload.state != RELOAD_NONE)
 		reload_end(p, true);
+}
+
+/* The new code is imported by a new template first. True: the canary can be started. */
+static bool reload_is_warm(struct pool *p)
+{
+	struct reload *re = &p->reload;
+
+	if (!p->settings->start_fork)
+		return true;
+	if (!re->next) {
+		p->reload.failure = failure_free(p->reload.failure);
+		re->next = template_new(p, p->generation + 1);
+		template_start(re->next);
+	}
+	return template_is_settled(re->next);
 }
 
 /* The canary is one worker more, for a moment. With replace = after there is no room for one more, so one leaves before. */
@@ -143,7 +161,7 @@ void reload_advance(struct pool *p)
 {
 	const struct reload *re = &p->reload;
 
-	if (re->state == RELOAD_CANARY && !re->canary)
+	if (re->state == RELOAD_CANARY && !re->canary && reload_is_warm(p))
 		reload_place_canary(p);
 	else if (re->state == RELOAD_ROLLING && reload_is_rolled(p))
 		reload_end(p, false);
@@ -156,6 +174,8 @@ void reload_note_ready(struct worker *w)
 
 	if (w == p->reload.canary) {
 		p->generation = w->generation;
+		template_free(p->template);
+		p->template = TAKE_PTR(p->reload.next);
 		p->reload.canary = NULL;
 		p->reload.state = RELOAD_ROLLING;
 		supply_begin_anew(p);
@@ -163,6 +183,14 @@ void reload_note_ready(struct worker *w)
 			supply_make_old(old);
 	}
 	supply_make_old(w); /* one that was on its way when the canary got ready */
+}
+
+void reload_note_template_failed(struct worker *w)
+{
+	struct pool *p = w->pool;
+
+	p->reload.failure = failure_new(w);
+	reload_end(p, false);
 }
 
 bool reload_note_dead(struct worker *w)

@@ -1,5 +1,6 @@
 /*
- * The rolling reload of a pool: one new worker, the canary, must get ready with the code as it is now; then all that are older
+ * The rolling reload of a pool: one new worker, the canary, must get ready with the code as it is now (start = fork: forked from
+ * a new template, which has imported it); then all that are older
  * are replaced, a few at a time, each between its calls, those with sessions when these are closed or drain_timeout is over. A
  * canary that fails changes nothing: the old workers serve on, and whoever asked is told why.
  */
@@ -10,6 +11,7 @@
 
 struct failure;
 struct pool;
+struct template;
 struct worker;
 
 enum reload_state {
@@ -37,6 +39,7 @@ struct reload_waiter {
 
 struct reload {
 	enum reload_state state;
+	struct template *next; /* owns: what the canary is forked from; the pool takes it over. NULL: none, or not yet */
 	struct worker *canary; /* borrows; NULL: not yet, or it is ready */
 	bool again;            /* asked for after the canary of this one had begun: the code may have changed since */
 	bool placed;           /* replace = after: a worker was dismissed to make room for the canary */
@@ -59,6 +62,8 @@ void reload_cut(struct pool *p);
 void reload_advance(struct pool *p);
 /* News of workers, by the pool. */
 void reload_note_ready(struct worker *w);
+/* w, the process of the next template, died before it was warm. */
+void reload_note_template_failed(struct worker *w);
 /* True: it was the canary, and its death is no failure of the pool. */
 bool reload_note_dead(struct worker *w);
 const char *reload_state_name(enum reload_state s);

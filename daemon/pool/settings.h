@@ -16,6 +16,8 @@ struct pool_settings {
 	char **modules;     /* NULL-terminated: more modules whose exposed functions may be called as module:function */
 	char **environment; /* NULL-terminated: NAME=value, the whole environment of a worker */
 	char *warmup;       /* module:function, or NULL */
+	char **preload;     /* NULL-terminated: modules that are imported before the app */
+	bool start_fork;    /* workers are forked from a template, else each has an interpreter of its own */
 	unsigned min_workers, max_workers; /* while max_workers are being replaced, there may be pool_surge() more */
 	unsigned spare_workers; /* kept idle, as long as there are fewer than max_workers */
 	uint64_t call_timeout, queue_timeout, init_timeout, cancel_grace, stop_timeout, lease_ttl;

@@ -12,6 +12,7 @@
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/postmortem.h"
+#include "daemon/pool/template.h"
 
 #define BACKOFF_FIRST (100 * NS_PER_MS)
 #define BACKOFF_MAX (30 * NS_PER_S)
@@ -151,6 +152,11 @@ static unsigned supply_staying(const struct pool *p)
 
 static void supply_start(struct pool *p, unsigned wanted)
 {
+	if (p->template && !template_is_settled(p->template)) { /* all of them wait for it */
+		if (supply_may_start(p) && supply_staying(p) < wanted)
+			template_start(p->template);
+		return;
+	}
 	while (supply_may_start(p) && supply_staying(p) < wanted && pool_living(p) < supply_ceiling(p) &&
 	       !supply_is_probing(p)) {
 		struct worker *w = worker_new(p, p->generation, p->supply.failure != NULL);

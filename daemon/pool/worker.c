@@ -17,6 +17,7 @@
 #include "daemon/pool/postmortem.h"
 #include "daemon/pool/request.h"
 #include "daemon/pool/session.h"
+#include "daemon/pool/template.h"
 
 #define TERM_TIME (500 * NS_PER_MS) /* from TERM to KILL: the default action of TERM needs no help of Python */
 #define TAIL_BYTES (64 * 1024)
@@ -72,7 +73,7 @@ bool worker_why_is_polite(enum worker_why y)
 
 bool worker_why_is_wanted(enum worker_why y)
 {
-	return worker_why_is_polite(y) || y == WORKER_WHY_CANCELLED;
+	return worker_why_is_polite(y) || y == WORKER_WHY_CANCELLED || y == WORKER_WHY_TEMPLATE_LOST;
 }
 
 /* When the timer of a state goes off; kept from STARTING to INITIALIZING, which share the init timeout, and to DRAINING,
@@ -106,6 +107,19 @@ const struct worker_move *worker_move(const struct worker *w, unsigned n)
 	return first + n < w->n_moves ? &w->moves[(first + n) % WORKER_MOVES] : NULL;
 }
 
+/* Where the pool looks for workers that serve, and its counters. */
+static void worker_move_in_pool(struct worker *w, enum worker_state from, enum worker_state to)
+{
+	struct pool *p = w->pool;
+
+	if (from == WORKER_IDLE)
+		DL_DELETE2(p->idle, w, idle_prev, idle_next);
+	if (to == WORKER_IDLE)
+		DL_PREPEND2(p->idle, w, idle_prev, idle_next);
+	p->in_state[from]--;
+	p->in_state[to]++;
+}
+
 void worker_set_state(struct worker *w, enum worker_state to, enum worker_why why)
 {
 	struct pool *p = w->pool;
@@ -116,12 +130,8 @@ void worker_set_state(struct worker *w, enum worker_state to, enum worker_why wh
 		LOG_BUG("a worker is asked to make an illegal move");
 		return;
 	}
-	if (from == WORKER_IDLE)
-		DL_DELETE2(p->idle, w, idle_prev, idle_next);
-	if (to == WORKER_IDLE)
-		DL_PREPEND2(p->idle, w, idle_prev, idle_next);
-	p->in_state[from]--;
-	p->in_state[to]++;
+	if (!w->is_template)
+		worker_move_in_pool(w, from, to);
 	worker_set_timer(w, to);
 	if (why != WORKER_WHY_NONE)
 		w->why = why;
@@ -135,7 +145,10 @@ void worker_set_state(struct worker *w, enum worker_state to, enum worker_why wh
 	worker_keep_move(w, to, why, now);
 	w->state = to;
 	w->since = now;
-	pool_note_worker(p, w, from);
+	if (w->is_template)
+		template_note(w);
+	else
+		pool_note_worker(p, w, from);
 }
 
 /* The tail of its output as log records, one a line. */
@@ -161,8 +174,7 @@ static void worker_await_end(struct worker *w)
 	loop_timer_set(&w->timer, loop_now(w->pool->loop) + STACK_TIME);
 }
 
-/* It has broken the rules, and is killed for it. */
-static void worker_accuse(struct worker *w, const char *what)
+void worker_accuse(struct worker *w, const char *what)
 {
 	LOG(WARN, "worker.protocol", KV("pool", w->pool->settings->name), KV("worker", w->id), KV("what", what));
 	if (!w->hs.wrong)
@@ -191,8 +203,12 @@ static void worker_on_control(struct process *proc, struct span message)
 	case HANDSHAKE_BROKEN:
 		worker_accuse(w, c.message);
 		break;
+	case HANDSHAKE_FORKED:
+		template_note_forked(w);
+		break;
 	case HANDSHAKE_NOTHING:
 		glance_take_pong(w); /* perhaps it was one */
+		template_note_pong(w);
 		affinity_remind(w);
 		break;
 	}
@@ -360,6 +376,15 @@ static void worker_terminate(struct worker *w)
 	loop_timer_set(&w->timer, loop_now(w->pool->loop) + TERM_TIME);
 }
 
+/* What it was to be started with; a child that a template forks for it nevertheless finds its channels closed. */
+static void worker_drop(struct worker *w, enum worker_why why)
+{
+	template_forget(w);
+	process_unborn(&w->proc);
+	stream_close(&w->calls);
+	worker_set_state(w, WORKER_DEAD, why);
+}
+
 void worker_stop(struct worker *w, enum worker_why why)
 {
 	struct pool *p = w->pool;
@@ -368,8 +393,8 @@ void worker_stop(struct worker *w, enum worker_why why)
 
 	if (w->state == WORKER_STOPPING || w->state == WORKER_DEAD)
 		return;
-	if (!w->last_pid) { /* still at the gate; a process whose exit is being told is moved to DEAD by worker_on_exited() */
-		worker_set_state(w, WORKER_DEAD, why);
+	if (!w->last_pid) { /* not started yet; a process whose exit is being told is moved to DEAD by worker_on_exited() */
+		worker_drop(w, why);
 		return;
 	}
 	worker_set_state(w, WORKER_STOPPING, why);
@@ -433,24 +458,41 @@ static void worker_on_admitted(struct gate_ticket *ticket)
 		worker_set_state(w, WORKER_DEAD, WORKER_WHY_SPAWN_FAILED);
 		return;
 	}
-	p->stats.spawned++;
-	w->last_pid = w->proc.pid;
+	p->stats.spawned += !w->is_template;
+	w->last_pid = w->proc.pid; /* 0: a template was asked, see worker_born() */
 	stream_open(&w->calls, p->loop, p->blobs, fd, FRAME_PREFIXED, LOOP_PRIO_WORKER, &p->worker_limits, &stream_ops);
-	handshake_begin(&w->hs, "exec", NULL, w->proc.spawned_ns);
-	handshake_begin(&w->hs, "interpreter", NULL, w->proc.exec_ns);
+	handshake_begin(&w->hs, w->fork ? "fork" : "exec", NULL, w->proc.spawned_ns);
+	if (!w->fork)
+		handshake_begin(&w->hs, "interpreter", NULL, w->proc.exec_ns);
 	loop_timer_set(&w->timer, p->settings->init_timeout ? w->proc.spawned_ns + p->settings->init_timeout : LOOP_NEVER);
 	if (launch_send_init(w) < 0)
 		worker_stop(w, WORKER_WHY_INIT_FAILED);
 }
 
-struct worker *worker_new(struct pool *p, uint64_t generation, bool probe)
+int worker_born(struct worker *w, pid_t pid)
+{
+	int r = process_born(&w->proc, pid);
+
+	if (r < 0)
+		worker_unborn(w, r);
+	else
+		w->last_pid = pid;
+	return r;
+}
+
+void worker_unborn(struct worker *w, int error)
+{
+	w->spawn_error = error;
+	worker_drop(w, WORKER_WHY_SPAWN_FAILED);
+}
+
+static struct worker *worker_make(struct pool *p, uint64_t id, uint64_t generation)
 {
 	struct worker *w = MEM_NEW(struct worker);
 
-	w->id = ++p->registry->last_worker;
+	w->id = id;
 	w->pool = p;
 	w->generation = generation;
-	w->probe = probe;
 	w->old_at = LOOP_NEVER;
 	w->own.transient = true;
 	w->own.total = &p->n_own;
@@ -461,9 +503,28 @@ struct worker *worker_new(struct pool *p, uint64_t generation, bool probe)
 	slot_init(w);
 	w->init_glance.done = worker_on_init_glance;
 	gate_ticket_init(&w->ticket, p->gate, worker_on_admitted);
+	return w;
+}
+
+struct worker *worker_new(struct pool *p, uint64_t generation, bool probe)
+{
+	struct worker *w = worker_make(p, ++p->registry->last_worker, generation);
+
+	w->probe = probe;
 	p->in_state[WORKER_STARTING]++;
 	LOG(DEBUG, "worker.new", KV("pool", p->settings->name), KV("worker", w->id), KV("probe", probe));
-	gate_join(&w->ticket);
+	gate_join(&w->ticket, launch_forks(w));
+	return w;
+}
+
+struct worker *worker_new_template(struct template *t)
+{
+	struct registry *g = t->pool->registry;
+	struct worker *w = worker_make(t->pool, REGISTRY_TEMPLATE | ++g->last_template, t->generation);
+
+	w->is_template = true;
+	w->template = t;
+	gate_join(&w->ticket, false);
 	return w;
 }
 

@@ -19,6 +19,7 @@
 struct lease;
 struct pool;
 struct session;
+struct template;
 
 enum worker_state {
 	WORKER_STARTING,     /* asked for, no hello yet */
@@ -43,6 +44,7 @@ enum worker_state {
 	X(PROTOCOL, protocol)                                                                                            \
 	X(NO_MEMORY, no_memory)                                                                                          \
 	X(LOST, lost)                                                                                                    \
+	X(TEMPLATE_LOST, template_lost)                                                                                  \
 	X(MAX_REQUESTS, max_requests)                                                                                    \
 	X(MAX_AGE, max_age)                                                                                              \
 	X(RSS_LIMIT, rss_limit)                                                                                          \
@@ -84,6 +86,10 @@ struct worker {
 	unsigned n_moves;
 	uint64_t generation;
 	bool probe;           /* started to see whether the pool works again */
+	bool is_template;     /* it is what others are forked from, and never serves: it is in the pool's list of templates */
+	struct template *template; /* borrows: whose process it is, as long as that one wants it */
+	struct template *fork;     /* borrows: has been asked to fork it, and has not answered */
+	struct worker *fork_prev, *fork_next;
 	struct process proc;
 	struct stream calls;
 	struct handshake hs;
@@ -116,13 +122,15 @@ struct worker {
 	enum worker_stop stage;
 	struct loop_timer timer; /* of the state: init timeout, grace, stage of stopping */
 	struct gate_ticket ticket;
-	struct worker *prev, *next;           /* the pool's living or dead */
+	struct worker *prev, *next;           /* the pool's living, dead or templates */
 	struct worker *idle_prev, *idle_next; /* the pool's idle */
 	struct loop_grave grave;
 };
 
 /* In STARTING, waiting at the gate. */
 struct worker *worker_new(struct pool *p, uint64_t generation, bool probe);
+/* The process of a template. */
+struct worker *worker_new_template(struct template *t);
 struct worker *worker_free(struct worker *w);
 
 bool worker_may_become(enum worker_state from, enum worker_state to);
@@ -145,6 +153,12 @@ static inline bool worker_is_serving(const struct worker *w)
 /* Its slot is free and its process still hears us: a call that it is given now may reach it. */
 bool worker_can_be_sent(const struct worker *w);
 
+/* The template that was asked to fork it has answered: it is pid, or there was an error (negative errno). */
+int worker_born(struct worker *w, pid_t pid);
+void worker_unborn(struct worker *w, int error);
+
+/* It has broken the rules, and is killed for it. */
+void worker_accuse(struct worker *w, const char *what);
 /* Tells it to leave: politely when the reason is, at once for everything else. Nothing to do when it is leaving already. */
 void worker_stop(struct worker *w, enum worker_why why);
 /* No more patience: KILL now. */

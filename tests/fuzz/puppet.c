@@ -50,6 +50,24 @@ int process_start(struct process *p, struct spawner *sp, const struct process_sp
 	return sp->start(sp, p, spec, calls_fd);
 }
 
+/* Pools of the fuzzers have no templates. */
+int process_fork(struct process *p, struct process *parent, const void *message, size_t len, int *calls_fd)
+{
+	(void)p, (void)parent, (void)message, (void)len, (void)calls_fd;
+	return -EPIPE;
+}
+
+int process_born(struct process *p, pid_t pid)
+{
+	(void)p, (void)pid;
+	return -ECHILD;
+}
+
+void process_unborn(struct process *p)
+{
+	(void)p;
+}
+
 bool process_is_running(const struct process *p)
 {
 	return p->pid != 0;

@@ -66,8 +66,12 @@ struct sim_message *sim_pipe_take(struct loop *l, struct sim_pipe *p)
 	return m;
 }
 
+static void child_drop(struct sim_child *c);
+
 static void message_free(struct sim_message *m)
 {
+	if (m->unborn)
+		child_drop(m->unborn);
 	if (m->pair)
 		sim_pair_drop(m->pair);
 	free(m);
@@ -312,7 +316,7 @@ void sim_child_die(struct sim_child *c, int exit_code, int signal)
 	pipe_update(l, &c->control);
 	pipe_update(l, &c->output);
 	pipe_update(l, &c->dump);
-	sim_fd_set_readable(l, c->pidfd, true);
+	sim_fd_set_readable(l, c->pidfd, true); /* -1: it has none, and nothing happens */
 }
 
 static void child_on_leave(struct sim_event *e)
@@ -576,6 +580,43 @@ static void child_take_stop(struct sim_child *c)
 		child_leave_after(c, c->script.hears_after, 0, 0);
 }
 
+static uint64_t read_worker(struct span map)
+{
+	struct span key;
+	uint32_t n = 0;
+	uint64_t worker = 0;
+
+	if (!mp_read_map(&map, &n) || !mp_read_text(&map, &key) || !span_equals(key, "worker") || !mp_read_uint(&map, &worker))
+		return 0;
+	return worker;
+}
+
+/* As a template. */
+static void child_take_fork(struct sim_child *c, struct span params, struct sim_child *unborn)
+{
+	msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	if (!c->said_ready || !unborn || !read_worker(params))
+		TELL(c, wronged, "a fork that cannot be done");
+	if (c->script.ignores_fork)
+		return;
+	begin_news(&buf, &pk, "forked", 2);
+	pack_kv_uint(&pk, "worker", read_worker(params));
+	if (c->script.fork_errno)
+		pack_kv_uint(&pk, "errno", (uint64_t)c->script.fork_errno);
+	else
+		pack_kv_uint(&pk, "pid", (uint64_t)unborn->pid);
+	end_news(c, &buf);
+	if (c->script.fork_errno)
+		return;
+	unborn->unborn = false;
+	if (unborn->control.fd < 0)
+		sim_child_die(unborn, 1, 0); /* nobody wants it any more */
+	else
+		child_after(unborn, &unborn->init, unborn->script.hello_after);
+}
+
 static void child_take_control(struct sim_child *c, const struct envelope *e, struct sim_message *m)
 {
 	if (span_equals(e->method, "init")) {
@@ -590,6 +631,8 @@ static void child_take_control(struct sim_child *c, const struct envelope *e, st
 		if (c->channel || !m->pair)
 			TELL(c, wronged, "a channel without its fd, or a second one");
 		c->channel = TAKE_PTR(m->pair);
+	} else if (span_equals(e->method, "fork")) {
+		child_take_fork(c, e->params, m->unborn);
 	}
 }
 
@@ -668,6 +711,15 @@ void sim_child_receive_fd(struct sim_child *c, const void *data, size_t len, int
 		c->inbox->prev->pair = sim_pair_receive(c->machine->loop, fd, c); /* of the last */
 }
 
+void sim_child_receive_fork(struct sim_child *c, const void *data, size_t len, struct sim_child *unborn)
+{
+	sim_child_receive(c, true, data, len);
+	if (c->dead)
+		child_drop(unborn);
+	else
+		c->inbox->prev->unborn = unborn;
+}
+
 void sim_child_show_stack(struct sim_child *c, const char *function)
 {
 	_cleanup_free_ char *stack =
@@ -711,6 +763,16 @@ static void child_free(struct sim_child *c)
 	free(c);
 }
 
+/* One that holds it less. */
+static void child_drop(struct sim_child *c)
+{
+	if (--c->n_fds > 0)
+		return;
+	if (!c->dead)
+		sim_child_die(c, 1, 0); /* its control channel is at its end */
+	child_free(c);
+}
+
 static void child_on_fd_closed(void *owner, int fd)
 {
 	struct sim_child *c = owner;
@@ -722,8 +784,7 @@ static void child_on_fd_closed(void *owner, int fd)
 	}
 	if (c->pidfd == fd)
 		c->pidfd = -1;
-	if (--c->n_fds == 0)
-		child_free(c);
+	child_drop(c);
 }
 
 static int child_open(struct sim_child *c)
@@ -740,7 +801,7 @@ static struct sim_child *child_new(struct sim_machine *m)
 	c->script = m->script;
 	c->pid = ++m->last_pid;
 	DL_APPEND(m->children, c);
-	c->pidfd = child_open(c);
+	c->pidfd = -1;
 	c->calls.fd = child_open(c);
 	c->control.fd = child_open(c);
 	c->output.fd = child_open(c);
@@ -751,6 +812,23 @@ static struct sim_child *child_new(struct sim_machine *m)
 	sim_event_init(&c->interrupt, child_on_interrupt);
 	sim_event_init(&c->leave, child_on_leave);
 	sim_event_init(&c->close, child_on_close);
+	return c;
+}
+
+int sim_child_open_pidfd(struct sim_child *c)
+{
+	c->pidfd = child_open(c);
+	sim_fd_set_readable(c->machine->loop, c->pidfd, c->dead);
+	return c->pidfd;
+}
+
+struct sim_child *sim_child_conceive(struct sim_machine *m)
+{
+	struct sim_child *c = child_new(m);
+
+	c->unborn = true;
+	c->n_fds++;
+	TELL(c, born);
 	return c;
 }
 
@@ -770,7 +848,7 @@ static int machine_start(struct spawner *sp, struct process *p, const struct pro
 	TELL(c, born);
 	p->pid = c->pid;
 	p->exec_ns = loop_now(m->loop);
-	p->pidfd.fd = c->pidfd;
+	p->pidfd.fd = sim_child_open_pidfd(c);
 	p->control.fd = c->control.fd;
 	p->err.fd = c->output.fd;
 	p->dump.fd = c->dump.fd;

@@ -53,6 +53,8 @@ struct sim_script {
 	enum sim_call call;
 	uint64_t call_after;  /* ns: how long a call takes */
 	uint64_t hears_after; /* ns: how long a message or signal is on its way */
+	int fork_errno;       /* of a template: what it answers in place of a pid */
+	bool ignores_fork;
 	bool ignores_interrupt, ignores_term, ignores_stop, ignores_ping, shows_stack;
 	bool session_close; /* says that it wants to know of the ends of sessions */
 	bool idempotent;  /* says that its handlers may be run again */
@@ -112,6 +114,7 @@ struct sim_child {
 	struct sim_pipe calls, control, output, dump;
 	struct sim_message *inbox; /* list; owns: what the daemon has sent */
 	unsigned n_fds;
+	bool unborn; /* waits for its template; its plumbing is there */
 	bool got_init, said_hello, said_ready, dead, stopping;
 	struct process_exit how;                                   /* when dead */
 	uint64_t call;                                             /* in hand; 0: none */
@@ -131,6 +134,7 @@ struct sim_message {
 	struct sim_message *prev, *next;
 	bool control; /* came over control, not over the call channel */
 	struct sim_pair *pair; /* owns a copy: an fd that came with it */
+	struct sim_child *unborn; /* holds: whom it asks to fork */
 	size_t len;
 	uint8_t data[];
 };
@@ -164,6 +168,11 @@ uint64_t sim_stream_sum(const struct stream *s);
 void sim_child_receive(struct sim_child *c, bool control, const void *data, size_t len);
 void sim_child_receive_fd(struct sim_child *c, const void *data, size_t len, int fd);
 void sim_child_signal(struct sim_child *c, int signo);
+/* Whom a template may give life; held until it has. Its plumbing is open, but for its pidfd. */
+struct sim_child *sim_child_conceive(struct sim_machine *m);
+void sim_child_receive_fork(struct sim_child *c, const void *data, size_t len, struct sim_child *unborn);
+/* The daemon looks for it by its pid. */
+int sim_child_open_pidfd(struct sim_child *c);
 /* Its channel may be at its end. */
 void sim_child_notice(struct sim_child *c);
 /* A call lies in its socket that it has not looked at. */

@@ -305,6 +305,49 @@ int process_start(struct process *p, struct spawner *sp, const struct process_sp
 	return 0;
 }
 
+/* --- a fork by another process --- */
+
+int process_fork(struct process *p, struct process *parent, const void *message, size_t len, int *calls_fd)
+{
+	struct sim_child *template = sim_fd_owner(p->loop, parent->control.fd), *c;
+
+	assert(!p->pid);
+	if (!template || template->control.over)
+		return -EPIPE;
+	c = sim_child_conceive(template->machine);
+	p->spawned_ns = loop_now(p->loop);
+	p->control.fd = c->control.fd;
+	p->err.fd = c->output.fd;
+	p->dump.fd = c->dump.fd;
+	*calls_fd = c->calls.fd;
+	sim_child_receive_fork(template, message, len, c);
+	return 0;
+}
+
+int process_born(struct process *p, pid_t pid)
+{
+	struct sim_child *c = sim_fd_owner(p->loop, p->control.fd);
+
+	assert(!p->pid);
+	if (!c || c->pid != pid) {
+		process_unborn(p);
+		return -ECHILD;
+	}
+	p->pid = pid;
+	p->exec_ns = loop_now(p->loop);
+	p->pidfd.fd = sim_child_open_pidfd(c);
+	loop_io_watch(&p->pidfd, LOOP_READ);
+	loop_io_watch(&p->control, LOOP_READ);
+	loop_io_watch(&p->err, LOOP_READ);
+	return 0;
+}
+
+void process_unborn(struct process *p)
+{
+	assert(!p->pid);
+	close_all(p);
+}
+
 bool process_is_running(const struct process *p)
 {
 	return p->pid != 0;

@@ -203,8 +203,8 @@ START_TEST(config_pool_is_checked)
 		check_refused("pool x { app = a\n path = {\"/a\", \".\"}\n}\n", 2, "\".\" is not an absolute path");
 		check_refused("pool x { app = a\n environment = {\"A\"}\n}\n", 2, "NAME=value");
 		check_refused("pool x { app = a\n environment = {\"PYTHONPATH=/x\"}\n}\n", 2, "PYTHONPATH");
-		check_refused("pool x { app = a\n start = fork\n}\n", 2, "not there yet; accepted: exec");
-		check_refused("pool x { app = a\n start = thread\n}\n", 2, "accepted: exec");
+		check_refused("pool x { app = a\n start = spawn\n}\n", 2, "not understood; accepted: fork, exec");
+		check_refused("pool x { app = a\n start = thread\n}\n", 2, "accepted: fork, exec");
 		check_refused("pool x { app = a\n max_workers = 1 min_workers = 2\n}\n", 2,
 			      "less than min_workers = 2");
 		check_refused("pool x { app = a\n replace = never\n}\n", 2, "accepted: before, after");
@@ -246,12 +246,12 @@ END_TEST
 START_TEST(config_complaints_come_together)
 	{
 		_cleanup_desk_ struct desk d =
-			desk_new("max_clients = x\ndrain_timeout = 3\npool x { }\npool y { start = fork }\n");
+			desk_new("max_clients = x\ndrain_timeout = 3\npool x { }\npool y { start = spawn }\n");
 
 		check_said(&d, "pypoold.conf", 1, "max_clients");
 		ck_assert_ptr_nonnull(strstr(d.said, ".conf:2: drain_timeout"));
 		ck_assert_ptr_nonnull(strstr(d.said, ".conf:3: pool \"x\" has no app"));
-		ck_assert_ptr_nonnull(strstr(d.said, ".conf:4: start = \"fork\""));
+		ck_assert_ptr_nonnull(strstr(d.said, ".conf:4: start = \"spawn\""));
 	}
 END_TEST
 

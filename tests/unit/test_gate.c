@@ -21,7 +21,7 @@ static void crowd_begin(struct crowd *c, unsigned limit)
 	gate_init(&c->gate, c->loop, limit);
 	for (unsigned i = 0; i < TICKETS; i++) {
 		gate_ticket_init(&c->tickets[i], &c->gate, on_admitted);
-		gate_join(&c->tickets[i]);
+		gate_join(&c->tickets[i], false);
 		ck_assert_int_eq(c->tickets[i].state, GATE_WAITING); /* never from inside */
 	}
 }

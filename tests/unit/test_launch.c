@@ -82,7 +82,7 @@ START_TEST(init_says_what_to_import_and_who_the_worker_is)
 		sc.stage.machine.script.hears_after = MS;
 		pool_start(sc.stage.pool);
 		scene_pass(&sc, 0);
-		ck_sent(&sc, "init", 8);
+		ck_sent(&sc, "init", 9);
 		scene_pass(&sc, 100 * MS);
 		scene_end(&sc);
 	}
