@@ -27,4 +27,4 @@ sys.path[:] = [entry for entry in sys.path if entry not in ("", ".") and os.path
 if __name__ == "__main__":
     from pypool_worker.main import main
 
-    sys.exit(main(STARTED_NS, os.path.join(HERE, "fallback")))
+    sys.exit(main(STARTED_NS, os.path.join(HERE, "fallback"), sys.argv[1:]))

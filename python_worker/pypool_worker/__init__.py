@@ -8,8 +8,8 @@
 """
 from pypool_worker.context import Context, current
 from pypool_worker.errors import CallCancelled, DeadlineExceeded
-from pypool_worker.registry import expose, on_session_close, on_start, on_stop
+from pypool_worker.registry import after_fork, expose, on_session_close, on_start, on_stop
 from pypool_worker.session import Session
 
-__all__ = ["CallCancelled", "Context", "DeadlineExceeded", "Session", "current", "expose", "on_session_close",
-           "on_start", "on_stop"]
+__all__ = ["CallCancelled", "Context", "DeadlineExceeded", "Session", "after_fork", "current", "expose",
+           "on_session_close", "on_start", "on_stop"]

@@ -27,6 +27,10 @@ class Interrupt:
         self.page = page
         self.armed = 0
 
+    def unmap(self) -> None:
+        """Before another page takes the place of this one; closes its descriptor."""
+        self.page.release()
+
     def install(self) -> None:
         signal.signal(signal.SIGUSR1, self._on_signal)
 

@@ -1,75 +1,59 @@
-"""main(): puts the worker together, in the order in which docs/worker-protocol.md wants it to appear."""
+"""main(): a worker, or a template and each worker that it forks, in the order of docs/worker-protocol.md."""
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from typing import Optional
+from typing import List, Optional
 
 from pypool_worker.bootstrap import Bootstrap, InitFailed, run_stop_hooks
-from pypool_worker.channel import Channel
 from pypool_worker.closing import close_all
-from pypool_worker.codec import Codec, load_codec
-from pypool_worker.control import Control, Init
-from pypool_worker.copies import Copies
-from pypool_worker.dump import Dump
+from pypool_worker.codec import load_codec
+from pypool_worker.control import Init, pack_offer
 from pypool_worker.errors import ProtocolError
-from pypool_worker.fork import guard_forks
-from pypool_worker.handover import Handover
-from pypool_worker.interrupt import Interrupt, map_page
 from pypool_worker.output import complain, configure_output, flush_output, release_output
+from pypool_worker.parts import Parts
 from pypool_worker.place import Place
 from pypool_worker.registry import registry
 from pypool_worker.runner import Runner
+from pypool_worker.targets import Targets
 
-CALLS, CONTROL, DUMP, PAGE = 3, 4, 5, 6
-FDS = (CALLS, CONTROL, DUMP, PAGE)
 EXIT_USAGE = 2
+TEMPLATE = "template"
 
 
 class Worker:
-    """The parts of this process and how they hang together."""
+    """Its life, from hello to the exit code."""
 
-    def __init__(self, codec: Codec) -> None:
-        """OSError or ValueError when the descriptors are not those that the daemon gives."""
-        for fd in FDS:
-            os.set_inheritable(fd, False)
-        os.set_blocking(CALLS, True)
-        os.set_blocking(CONTROL, True)
-        self._codec = codec
-        self._interrupt = Interrupt(map_page(PAGE))
-        self._dump = Dump(DUMP)
-        self._channel = Channel(CALLS)
-        self._copies = Copies()
-        self._handover = Handover()
-        self._control = Control(CONTROL, codec, self._channel.stop_reading, self._copies.forget, self._handover.put)
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._pid = os.getpid()
 
-    def run(self, started_ns: int) -> int:
-        """From hello to the exit code."""
-        self._dump.install()
-        self._interrupt.install()
-        signal.signal(signal.SIGINT, _leave_it_to_the_daemon)
-        guard_forks([self._channel.abandon, self._control.abandon, self._dump.abandon, self._handover.abandon], FDS)
-        self._control.hello(started_ns, "%d.%d.%d" % sys.version_info[:3])
-        self._control.start()
-        init = self._control.wait_init()
-        return 0 if init is None else self._run_app(init)
+    def run(self, started_ns: int, targets: Optional[Targets] = None) -> int:
+        """`targets`: of a worker that was forked, in which the application is loaded already."""
+        control = self._parts.control
+        control.hello(started_ns)
+        control.start()
+        init = control.wait_init()
+        return 0 if init is None else self._run_app(init, targets)
 
-    def _run_app(self, init: Init) -> int:
+    def _run_app(self, init: Init, targets: Optional[Targets]) -> int:
+        control = self._parts.control
+        bootstrap = Bootstrap(init, control, registry)
+        forked = targets is not None
         try:
-            targets = Bootstrap(init, self._control, registry).run()
+            targets = targets or bootstrap.load()
+            if targets is None:
+                return 0
+            bootstrap.start(forked)
         except InitFailed:
             flush_output()
             os._exit(1)  # not sys.exit: threads that the half-imported application started would be waited for
-        if targets is None:
-            return 0
-        if not self._control.stopping:
+        if not control.stopping:
             hooks = registry.session_close_hooks
-            self._control.ready(targets.names(), targets.idempotent(), bool(hooks))
-            place = Place(self._codec, targets, self._interrupt, self._dump, init)
-            self._serve(Runner(self._channel, place, self._copies, hooks, self._handover))
-            close_all(hooks, self._copies.bound(), self._codec)
+            control.ready(pack_offer(self._parts.codec, targets.names(), targets.idempotent(), bool(hooks)))
+            place = Place(self._parts.codec, targets, self._parts.interrupt, self._parts.dump, init)
+            self._serve(Runner(self._parts.channel, place, self._parts.copies, hooks, self._parts.handover))
+            close_all(hooks, self._parts.copies.bound(), self._parts.codec)
         run_stop_hooks(registry)
         release_output()
         return 0
@@ -89,22 +73,26 @@ class Worker:
         os._exit(1)
 
 
-def main(started_ns: int, fallback: str) -> int:
-    """Runs a worker on descriptors 3 to 6. Returns the exit code."""
+def main(started_ns: int, fallback: str, arguments: List[str]) -> int:
+    """Runs a worker, or a template, on descriptors 3 to 6. Returns the exit code."""
     configure_output()
-    worker = _make_worker(fallback)
-    return EXIT_USAGE if worker is None else worker.run(started_ns)
+    parts = _make_parts(fallback)
+    if parts is None:
+        return EXIT_USAGE
+    parts.install()
+    if arguments == [TEMPLATE]:
+        from pypool_worker.template import Template  # here: only a template needs it
+
+        newborn = Template(parts).run(started_ns)  # comes back in each worker that was forked, and nowhere else
+        return Worker(parts).run(newborn.born_ns, newborn.targets)
+    return Worker(parts).run(started_ns)
 
 
-def _make_worker(fallback: str) -> Optional[Worker]:
+def _make_parts(fallback: str) -> Optional[Parts]:
     try:
-        return Worker(load_codec(fallback))
+        return Parts(load_codec(fallback))
     except ImportError as exc:
         complain(f"msgpack cannot be imported by {sys.executable}, nor from {fallback}: {exc}")
     except (OSError, ValueError) as exc:
         complain(f"this is started by pypoold, which provides descriptors 3 to 6: {exc}")
     return None
-
-
-def _leave_it_to_the_daemon(_signo: int, _frame: object) -> None:
-    """Ctrl-C in the daemon's terminal reaches its workers too; they leave when it says so."""

@@ -50,6 +50,7 @@ class Registry:
     def __init__(self) -> None:
         self.handlers: List[Handler] = []
         self.start_hooks: List[Callable[[], Any]] = []
+        self.after_fork_hooks: List[Callable[[], Any]] = []
         self.stop_hooks: List[Callable[[], Any]] = []
         self.session_close_hooks: List[Callable[[Session], Any]] = []
         self._sealed = False
@@ -101,9 +102,18 @@ def expose(function: Optional[F] = None, *, name: Optional[str] = None, stream: 
 
 
 def on_start(hook: Hook) -> Hook:
-    """Runs the function once per worker, after the imports and before the first call. An exception fails the worker."""
+    """Runs the function once per worker, after imports and warm-up and before the first call. An exception fails the
+    worker."""
     _check_hook(hook, "on_start")
     registry.start_hooks.append(hook)
+    return hook
+
+
+def after_fork(hook: Hook) -> Hook:
+    """Runs the function once in each worker that was forked from a template, before the `on_start` hooks; in no other.
+    An exception fails the worker."""
+    _check_hook(hook, "after_fork")
+    registry.after_fork_hooks.append(hook)
     return hook
 
 

@@ -158,7 +158,9 @@ def main_inside() -> int:
     codec = load_codec(os.path.join(ROOT, "fallback"))
     recording = read_recording(options.file, codec)
     try:
-        targets = Bootstrap(recording.init, Observer(), registry).run()
+        bootstrap = Bootstrap(recording.init, Observer(), registry)
+        targets = bootstrap.load()
+        bootstrap.start(forked=False)
     except InitFailed as exc:
         if options.pdb and exc.__context__ is not None:
             pdb.post_mortem(exc.__context__.__traceback__)

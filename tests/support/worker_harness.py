@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
 
 import msgpack
 
@@ -22,6 +22,8 @@ APPS = os.path.join(ROOT, "tests", "support", "apps")
 RUN_WORKER = os.path.join(ROOT, "python_worker", "run_worker.py")
 PATIENCE = 20.0
 CANCELLED, DEADLINE = 1, 2
+
+H = TypeVar("H", bound="WorkerHarness")
 
 
 class Reply:
@@ -96,17 +98,18 @@ class WorkerHarness:
     """Use it as a context manager: nothing is left behind."""
 
     def __init__(self, app: str = "nasty", *, path: Sequence[str] = (APPS,), modules: Sequence[str] = (),
-                 warmup: Optional[str] = None, python: str = sys.executable, run_worker: str = RUN_WORKER,
+                 preload: Sequence[str] = (), warmup: Optional[str] = None, python: str = sys.executable,
+                 run_worker: str = RUN_WORKER, arguments: Sequence[str] = (),
                  max_reply: int = 64 << 20, environment: Optional[Dict[str, str]] = None) -> None:
-        self._init = {"app": app, "path": list(path), "modules": list(modules), "warmup": warmup, "pool": "test",
-                      "worker": 1, "generation": 1, "max_reply": max_reply}
-        self._argv = [python, run_worker]
+        self._init = {"app": app, "path": list(path), "preload": list(preload), "modules": list(modules),
+                      "warmup": warmup, "pool": "test", "worker": 1, "generation": 1, "max_reply": max_reply}
+        self._argv = [python, run_worker, *arguments]
         self._environment = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})}
         self._last_call = 0
         self._output: Dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         self.status: Optional[int] = None
 
-    def __enter__(self) -> WorkerHarness:
+    def __enter__(self: H) -> H:
         self._calls, calls = socket.socketpair()
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._dump, dump = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -142,6 +145,10 @@ class WorkerHarness:
         """Sends init and returns ready or failed; what came before stands in `hello` and `phases`."""
         self.hello = self.expect("hello")
         self.send_control("init", self._init)
+        return self.outcome()
+
+    def outcome(self) -> Tuple[str, Dict[str, Any]]:
+        """Ready or failed, when init has been sent."""
         self.phases: List[Dict[str, Any]] = []
         while True:
             name, fields = self.receive_control()

@@ -104,7 +104,7 @@ def test_the_call_sees_the_pools_environment_and_nothing_else_after_hooks_and_wa
     file = record(app, "look", warmup="replayed:warm", traceparent="00-ab-cd-01")
     done = replay(file, environment={"NOT_OF_THE_POOL": "1"})
     warm, names, colour, traceparent, call, argv = eval(done.stdout)
-    assert warm == ["start", "warmup"]
+    assert warm == ["warmup", "start"]
     assert {"COLOUR", "LANG"} <= set(names) <= {"COLOUR", "LANG", "LC_CTYPE"}
     assert (colour, traceparent, call, argv) == ("red=blue", "00-ab-cd-01", 17, ["replayed"])
 

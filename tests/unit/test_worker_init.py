@@ -25,16 +25,20 @@ def failed(app: str, **options: Any) -> Tuple[Dict[str, Any], WorkerHarness]:
     return fields, worker
 
 
-def test_hello_phases_and_ready_come_in_order() -> None:
+def test_hello_phases_and_ready_come_in_order(tmp_path: pathlib.Path) -> None:
+    path = write(tmp_path, early="", late="from pypool_worker import after_fork, on_start\n"
+                                          "def warm(): pass\non_start(warm)\nafter_fork(lambda: 1 / 0)\n")
     before = time.monotonic_ns()
-    with WorkerHarness(modules=["slow_import"], environment={"PYPOOL_TEST_SECONDS": "0"}) as worker:
+    with WorkerHarness(modules=["slow_import", "late"], preload=["early", "json"], warmup="late:warm",
+                       path=[APPS, *path], environment={"PYPOOL_TEST_SECONDS": "0"}) as worker:
         targets = worker.start()
         assert worker.hello["protocol"] == 1 and worker.hello["pid"] == worker.pid
         assert worker.hello["python"] == "%d.%d.%d" % sys.version_info[:3] and worker.hello["codec"] == "c"
         times = [before, worker.hello["t_ns"], *(phase["t_ns"] for phase in worker.phases), time.monotonic_ns()]
         assert times == sorted(times)
         assert [(p["name"], p.get("module")) for p in worker.phases] == [
-            ("imports", "nasty"), ("imports", "slow_import"), ("warmup", None)]
+            ("preload", "early"), ("preload", "json"), ("imports", "nasty"), ("imports", "slow_import"),
+            ("imports", "late"), ("warmup", None), ("start", None)]
         assert "echo" in targets and "slow_import:echo" in targets
         assert worker.call("slow_import:echo", 7).value == 7
         assert worker.stop() == 0
@@ -107,6 +111,18 @@ def test_a_syntax_error_has_its_own_place() -> None:
     assert fields["type"] == "SyntaxError" and fields["file"].endswith("syntax_error.py") and fields["line"] == 4
 
 
+def test_a_preload_that_fails_has_its_own_phase() -> None:
+    fields, _ = failed("nasty", preload=["import_error"])
+    assert (fields["phase"], fields["type"], fields["line"]) == ("preload", "ModuleNotFoundError", 2)
+
+
+def test_what_is_exposed_while_preloading_counts_as_the_apps(tmp_path: pathlib.Path) -> None:
+    path = write(tmp_path, first="from pypool_worker import expose\n@expose\ndef one(): return 1\n",
+                 app="import first\n", listed="from pypool_worker import expose\n@expose\ndef two(): return 2\n")
+    with WorkerHarness("app", path=path, preload=["first", "listed"], modules=["listed"]) as worker:
+        assert worker.start() == ["listed:two", "one"]
+
+
 def test_fault_33_sys_exit_in_an_import_is_a_failure() -> None:
     fields, worker = failed("exits_in_import")
     assert (fields["type"], fields["message"], fields["line"]) == ("SystemExit", "3", 5)
@@ -117,7 +133,7 @@ def test_a_failing_start_hook_and_warmup_fail_in_their_phase(tmp_path: pathlib.P
     path = write(tmp_path, hook="from pypool_worker import on_start\n@on_start\ndef warm(): raise OSError('cold')\n",
                  warm="def up(): return 1 / 0\n")
     fields, _ = failed("hook", path=path)
-    assert (fields["phase"], fields["type"], fields["line"]) == ("warmup", "OSError", 3)
+    assert (fields["phase"], fields["type"], fields["line"]) == ("start", "OSError", 3)
     fields, _ = failed("warm", path=path, warmup="warm:up")
     assert (fields["phase"], fields["type"]) == ("warmup", "ZeroDivisionError")
     assert fields["file"] == str(tmp_path / "warm.py")
@@ -130,6 +146,7 @@ def test_hooks_run_around_the_calls_and_stop_hooks_backwards(tmp_path: pathlib.P
 from pypool_worker import expose, on_start, on_stop
 seen = []
 on_start(lambda: seen.append("start"))
+def warm(): seen.append("warmup")
 @on_stop
 def first(): print("stop: first registered")
 @on_stop
@@ -139,9 +156,9 @@ def third(): print("stop: last registered")
 @expose
 def look(): return seen
 """)
-    with WorkerHarness("hooks", path=path, warmup="hooks:look") as worker:
+    with WorkerHarness("hooks", path=path, warmup="hooks:warm") as worker:
         worker.start()
-        assert worker.call("look").value == ["start"]
+        assert worker.call("look").value == ["warmup", "start"]
         assert worker.stop() == 0
         assert worker.stdout() == "stop: last registered\nstop: first registered\n"
         assert "SystemExit: 5" in worker.stderr()

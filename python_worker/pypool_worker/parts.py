@@ -1,0 +1,61 @@
+"""The parts of this process, worker or template: what stands on the descriptors that the daemon gave."""
+from __future__ import annotations
+
+import os
+import signal
+
+from pypool_worker.channel import Channel
+from pypool_worker.codec import Codec
+from pypool_worker.control import Control
+from pypool_worker.copies import Copies
+from pypool_worker.dump import Dump
+from pypool_worker.fork import ForkGuard
+from pypool_worker.handover import Handover
+from pypool_worker.interrupt import Interrupt, map_page
+
+CALLS, CONTROL, DUMP, PAGE = 3, 4, 5, 6
+FDS = (CALLS, CONTROL, DUMP, PAGE)
+
+
+class Parts:
+    """They know their descriptors by number: a forked worker keeps those of its template, and has others behind them."""
+
+    def __init__(self, codec: Codec) -> None:
+        """OSError or ValueError when the descriptors are not those that the daemon gives."""
+        for fd in FDS:
+            os.set_inheritable(fd, False)
+        os.set_blocking(CALLS, True)
+        os.set_blocking(CONTROL, True)
+        self.codec = codec
+        self.interrupt = Interrupt(map_page(PAGE))
+        self.dump = Dump(DUMP)
+        self.channel = Channel(CALLS)
+        self.copies = Copies()
+        self.handover = Handover()
+        self.control = Control(CONTROL, codec, self.channel.stop_reading, self.copies.forget, self.handover.put)
+        self.guard = ForkGuard([self.channel.abandon, self.control.abandon, self.dump.abandon, self.handover.abandon],
+                               FDS)
+
+    def install(self) -> None:
+        """The handlers of signals and forks."""
+        self.dump.install()
+        self.interrupt.install()
+        signal.signal(signal.SIGINT, _leave_it_to_the_daemon)
+        self.guard.install()
+
+    def replace(self, stdout: int, stderr: int, calls: int, control: int, dump: int, page: int) -> None:
+        """In a worker that was just forked: takes these, closed here, for its own.
+
+        What writes to a number goes on with what stands behind it now: faulthandler, the wakeup fd, sys.stdout.
+        """
+        self.interrupt.unmap()
+        for number, fd in enumerate((stdout, stderr, calls, control, dump, page), 1):
+            os.dup2(fd, number, number < CALLS)
+            os.close(fd)
+        os.set_blocking(DUMP, False)
+        self.interrupt.page = map_page(PAGE)
+        self.dump.renew()
+
+
+def _leave_it_to_the_daemon(_signo: int, _frame: object) -> None:
+    """Ctrl-C in the daemon's terminal reaches its workers too; they leave when it says so."""
