@@ -1,0 +1,82 @@
+"""Rebirth: what makes a worker of its own out of a process that was just forked from a template."""
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import traceback
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional
+
+from pypool_worker.audit import SOCKET
+from pypool_worker.output import complain
+from pypool_worker.parts import Parts
+from pypool_worker.targets import Targets
+
+if TYPE_CHECKING:
+    from pypool_worker.native import Native
+
+RLIMIT_LOCKS = 10  # means nothing to the kernel any more: the daemon knows its processes by it
+ORPHANED = 127
+
+
+class Newborn(NamedTuple):
+    """A worker before its first message, with the application loaded."""
+
+    born_ns: int
+    targets: Targets
+
+
+class Rebirth:
+    """Made in the template, so that the child has little to do."""
+
+    def __init__(self, parts: Parts, daemon: int) -> None:
+        """`daemon`: its pid."""
+        self._parts = parts
+        self._daemon = daemon
+        self._sockets: List[int] = []
+        self._locks_max = resource.getrlimit(RLIMIT_LOCKS)[1]
+        self.native: Optional[Native] = None
+
+    def note_descriptors(self, opened: Dict[int, str]) -> None:
+        """What the application has opened, by number."""
+        self._sockets = [fd for fd, what in opened.items() if what.startswith(SOCKET)]
+
+    def become_worker(self, worker: int, mark: int, fds: List[int]) -> None:
+        """Of the child. Exits when that cannot be, or when the daemon is gone."""
+        try:
+            os.setpgid(0, 0)
+            assert self.native is not None, "nothing is forked without it"
+            self.native.die_with_parent()
+            if os.getppid() != self._daemon:
+                os._exit(ORPHANED)
+            if mark:
+                self._set_mark(mark)
+            self._parts.replace(*fds)
+            os.environ["PYPOOL_WORKER"] = str(worker)
+            self._cut_off_sockets()
+            reseed_numpy()
+        except BaseException:
+            complain(f"what was forked cannot become a worker: {traceback.format_exc()}")
+            os._exit(1)
+
+    def _set_mark(self, mark: int) -> None:
+        try:
+            resource.setrlimit(RLIMIT_LOCKS, (mark, self._locks_max))
+        except (OSError, ValueError):
+            pass  # the daemon has other signs
+
+    def _cut_off_sockets(self) -> None:
+        """A connection cannot be shared. Objects that refer to the number meet something harmless; it is not used anew."""
+        if not self._sockets:
+            return
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in self._sockets:
+            os.dup2(null, fd, inheritable=False)
+        os.close(null)
+
+
+def reseed_numpy() -> None:
+    """Its global generator; `random` does the same for itself at each fork, and `secrets` has no state."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()

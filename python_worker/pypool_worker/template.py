@@ -1,0 +1,153 @@
+"""A template: loads the application once, and forks workers that have it. It has one thread, which reads control."""
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import threading
+import time
+import warnings
+from typing import Callable, NoReturn, Optional
+
+from pypool_worker.audit import explain_threads, is_single_threaded, open_descriptors, other_threads
+from pypool_worker.bootstrap import Bootstrap, InitFailed
+from pypool_worker.control import Init, die, pack_offer
+from pypool_worker.failure import safe_text
+from pypool_worker.output import flush_output
+from pypool_worker.packets import PACKET_MAX, Packet, fitting
+from pypool_worker.parts import PAGE, Parts
+from pypool_worker.rebirth import Newborn, Rebirth
+from pypool_worker.registry import registry
+from pypool_worker.targets import Targets
+
+WORKER_FDS = 6
+REASON_MAX = 1000
+
+
+class Template:
+    """Its life, from hello to its end, and the birth of each worker."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._packets = parts.control.packets
+        self._rebirth = Rebirth(parts, os.getppid())
+        self._inherited = open_descriptors(above=PAGE)
+        self._way = "double"
+        self._fork: Callable[[], int] = _cannot_fork
+
+    def run(self, started_ns: int) -> Newborn:
+        """Blocks. Comes back in each worker that was forked; the template itself ends in here."""
+        try:
+            self._parts.control.hello(started_ns)
+            targets = self._load()
+            self._parts.guard.lifted = True
+            self._get_ready(targets)
+            return Newborn(self._serve(), targets)
+        except BaseException as exc:
+            die(exc)
+
+    def _load(self) -> Targets:
+        packet = self._expect("init")
+        packet.close()
+        try:
+            targets = Bootstrap(Init(packet.fields), self._parts.control, registry).load()
+        except InitFailed:
+            _leave(1)
+        assert targets is not None, "nobody reads meanwhile what could say stop"
+        return targets
+
+    def _get_ready(self, targets: Targets) -> None:
+        unfit = self._settle()
+        opened = {fd: what for fd, what in open_descriptors(above=PAGE).items() if self._inherited.get(fd) != what}
+        self._rebirth.note_descriptors(opened)
+        gc.collect()
+        gc.freeze()  # a collection in a worker would write to, and so copy, all that it shares with the others
+        told = [safe_text(f"{fd}: {what}", REASON_MAX) for fd, what in opened.items()]
+        audit = {"fork": self._way, "unfit": unfit and safe_text(unfit, REASON_MAX), "fds": fitting(told, PACKET_MAX // 8)}
+        self._parts.control.ready(pack_offer(self._parts.codec, targets.names(), targets.idempotent(),
+                                             bool(registry.session_close_hooks), audit))
+
+    def _settle(self) -> Optional[str]:
+        """Finds out how to fork. Returns why this process must not be forked, if so."""
+        try:
+            if threading.active_count() == 1:
+                _fork_once()
+            names = other_threads()
+            if names:
+                return explain_threads(names)
+            from pypool_worker.forking import choose_fork  # here: without ctypes it cannot be imported
+            from pypool_worker.native import Native
+
+            native = Native()
+            self._way, self._fork = choose_fork(native)
+            self._rebirth.native = native
+        except ImportError as exc:
+            return f"this Python cannot import ctypes: {exc}"
+        except OSError as exc:
+            return f"it cannot be forked: {exc}"
+        return None
+
+    def _serve(self) -> int:
+        """Returns the time of birth in each worker that was forked."""
+        while True:
+            packet = self._expect("fork")
+            try:
+                worker, mark = packet.numbers("worker", "mark")
+                fds = packet.take_fds(WORKER_FDS)
+            finally:
+                packet.close()
+            if self._give_birth(worker):
+                born_ns = time.monotonic_ns()
+                self._rebirth.become_worker(worker, mark, fds)
+                self._parts.guard.lifted = False
+                return born_ns
+            for fd in fds:
+                os.close(fd)
+
+    def _give_birth(self, worker: int) -> bool:
+        """True in the child. The daemon has been answered else."""
+        flush_output()
+        try:
+            if not is_single_threaded():
+                raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK))
+            pid = self._fork()
+        except OSError as exc:
+            self._packets.send("forked", {"worker": worker, "errno": exc.errno or errno.EAGAIN})
+            return False
+        if pid:
+            self._packets.send("forked", {"worker": worker, "pid": pid})
+        return pid == 0
+
+    def _expect(self, name: str) -> Packet:
+        """The next one of that name. Exits when told to stop, or when the daemon is gone."""
+        while True:
+            packet = self._packets.receive()
+            if packet is None:
+                os._exit(1)
+            if packet.name == name:
+                return packet
+            packet.close()
+            if packet.name == "ping":
+                self._packets.send("pong", {"seq": packet.fields.get("seq")})
+            elif packet.name == "stop":
+                _leave(0)
+
+
+def _cannot_fork() -> int:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+def _fork_once() -> None:
+    """Ends the threads of numerical libraries, which stop them before a fork and start them again when they are used."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's own, about these threads
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _leave(code: int) -> NoReturn:
+    """Without exit functions: what those would remove is still in use by the workers."""
+    flush_output()
+    os._exit(code)
