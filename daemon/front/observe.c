@@ -94,12 +94,13 @@ static void pack_pool(msgpack_packer *pk, const struct pool *p)
 	const struct pool_settings *c = p->settings;
 	const struct stats *st = &p->stats;
 
-	msgpack_pack_map(pk, 37);
+	msgpack_pack_map(pk, 38);
 	pack_kv_text(pk, "name", c->name);
 	pack_kv_text(pk, "state", pool_state_name(p));
 	pack_kv_text(pk, "app", c->app);
 	pack_kv_text(pk, "python", c->python);
-	pack_kv_text(pk, "start", p->spawner->name);
+	pack_kv_text(pk, "start", c->start_fork ? "fork" : "exec");
+	view_pack_template(pk, p);
 	pack_kv_uint(pk, "generation", p->generation);
 	pack_kv_uint(pk, "min_workers", c->min_workers);
 	pack_kv_uint(pk, "max_workers", c->max_workers);
@@ -301,6 +302,8 @@ static uint32_t pack_tails(struct view *v, const struct pool *p, uint64_t lines)
 	uint32_t n = 0;
 
 	DL_FOREACH(p->dead, w)
+		n += !params_has(a, PARAM_WORKER) || a->worker == w->id ? pack_tail(&v->pk, w, lines) : 0;
+	DL_FOREACH(p->templates, w)
 		n += !params_has(a, PARAM_WORKER) || a->worker == w->id ? pack_tail(&v->pk, w, lines) : 0;
 	DL_FOREACH(p->workers, w)
 		n += !params_has(a, PARAM_WORKER) || a->worker == w->id ? pack_tail(&v->pk, w, lines) : 0;

@@ -7,6 +7,7 @@
 #include "daemon/front/server.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/pool.h"
+#include "daemon/pool/template.h"
 #include "daemon/pool/request.h"
 #include "proto/pack.h"
 
@@ -66,6 +67,32 @@ void view_pack_failure(msgpack_packer *pk, const struct pool *p)
 	pack_kv_uint(pk, "since_ms", s->first_failure_wall);
 	pack_text(pk, "cause");
 	pack_raw(pk, (struct span){ .p = (const uint8_t *)s->failure->cause.data, .len = s->failure->cause.size });
+}
+
+/* Why it does not fork, or nil. */
+static const char *template_reason(const struct template *t)
+{
+	return t->state == TEMPLATE_UNFIT ? t->unfit : t->lost;
+}
+
+void view_pack_template(msgpack_packer *pk, const struct pool *p)
+{
+	const struct template *t = p->template;
+	const struct worker *w = t ? t->worker : NULL;
+
+	pack_text(pk, "template");
+	if (!t) {
+		msgpack_pack_nil(pk);
+		return;
+	}
+	msgpack_pack_map(pk, 7);
+	pack_kv_text(pk, "state", template_state_name(t));
+	pack_kv_text(pk, "reason", template_reason(t));
+	pack_kv_uint(pk, "pid", w ? (uint64_t)w->last_pid : 0);
+	pack_kv_text(pk, "fork", w && w->hs.fork[0] ? w->hs.fork : NULL);
+	pack_kv_text(pk, "files", w ? w->hs.fds : NULL);
+	pack_kv_uint(pk, "forks", t->n_forks);
+	pack_kv_uint(pk, "lost", t->n_lost);
 }
 
 void view_pack_breaker(msgpack_packer *pk, const struct pool *p)

@@ -25,4 +25,6 @@ void view_pack_slot(struct view *v, const struct worker *w);
 /* "last_failure": of a start, nil when the last went well. */
 void view_pack_failure(msgpack_packer *pk, const struct pool *p);
 /* "breaker" */
+/* What workers are forked from; nil with start = exec. */
+void view_pack_template(msgpack_packer *pk, const struct pool *p);
 void view_pack_breaker(msgpack_packer *pk, const struct pool *p);

@@ -40,6 +40,14 @@ unsigned pool_living(const struct pool *p)
 	return n;
 }
 
+/* What the workers wait for that are to be forked: the process of a template that imports the application. */
+static struct worker *pool_warming(const struct pool *p)
+{
+	struct worker *w = p->template ? p->template->worker : NULL;
+
+	return w && w->state == WORKER_INITIALIZING ? w : NULL;
+}
+
 struct worker *pool_eldest(const struct pool *p)
 {
 	struct worker *w, *eldest = NULL;
@@ -48,7 +56,7 @@ struct worker *pool_eldest(const struct pool *p)
 		if ((w->state == WORKER_BUSY || w->state == WORKER_INITIALIZING) && (!eldest || w->since < eldest->since))
 			eldest = w;
 	}
-	return eldest;
+	return eldest || p->workers ? eldest : pool_warming(p);
 }
 
 static unsigned pool_serving(const struct pool *p)

@@ -129,7 +129,8 @@ static inline bool pool_is_leaving(const struct pool *p)
 bool pool_expects_fork(const struct pool *p);
 /* The handler is marked as one that may be run again. */
 bool pool_may_rerun(const struct pool *p, const char *target);
-/* The worker that has been BUSY or INITIALIZING for the longest; NULL when none is. */
+/* The worker that has been BUSY or INITIALIZING for the longest; a pool without workers: the process of its template while that
+ * initializes; NULL when there is none. */
 struct worker *pool_eldest(const struct pool *p);
 /* Workers that are not DEAD. */
 unsigned pool_living(const struct pool *p);

@@ -196,6 +196,10 @@ static void describe_holders(const struct pool *p, uint64_t now, char *out, size
 
 	if (!eldest)
 		(void)snprintf(out, size, "%u of %u starting", starting, all);
+	else if (eldest->is_template)
+		(void)snprintf(out, size, "no worker yet, their template is still starting (pid %d: %s %s for %s)",
+			       (int)eldest->last_pid, handshake_last(&eldest->hs)->name,
+			       handshake_last(&eldest->hs)->module, text_duration(now - eldest->born, time));
 	else if (eldest->state == WORKER_INITIALIZING)
 		(void)snprintf(out, size, "%u of %u still starting (pid %d: %s %s for %s)", starting, all,
 			       (int)eldest->last_pid, handshake_last(&eldest->hs)->name,
