@@ -304,6 +304,31 @@ struct config *config_load(const struct config_request *request, FILE *complaint
 	return c;
 }
 
+const struct pool_settings *config_find_pool(const struct config *c, const char *name)
+{
+	for (unsigned i = 0; i < c->n_pools; i++) {
+		if (strcmp(c->pools[i].name, name) == 0)
+			return &c->pools[i];
+	}
+	return NULL;
+}
+
+bool config_has_same_pools(const struct config *c, const struct config *other)
+{
+	if (c->n_pools != other->n_pools)
+		return false;
+	for (unsigned i = 0; i < c->n_pools; i++) {
+		if (strcmp(c->pools[i].name, other->pools[i].name) != 0)
+			return false;
+	}
+	return true;
+}
+
+bool config_holds(const struct config *c, const struct pool_settings *settings)
+{
+	return settings && settings >= c->pools && settings < c->pools + c->n_pools;
+}
+
 struct config *config_free(struct config *c)
 {
 	if (!c)

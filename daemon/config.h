@@ -29,6 +29,7 @@ struct config {
 	struct access access;
 	struct pool_settings *pools; /* owns: n_pools of them */
 	unsigned n_pools;
+	struct config *older; /* owns: the one that this one took the place of, as long as a pool is set to it */
 };
 
 /* What the command line adds. */
@@ -43,3 +44,8 @@ struct config_request {
 /* NULL after writing every complaint to `complaints`, one a line: file:line: what is wrong and what is accepted. */
 struct config *config_load(const struct config_request *request, FILE *complaints);
 struct config *config_free(struct config *c);
+/* NULL: there is none of this name. */
+const struct pool_settings *config_find_pool(const struct config *c, const char *name);
+/* The same names in the same order. */
+bool config_has_same_pools(const struct config *c, const struct config *other);
+bool config_holds(const struct config *c, const struct pool_settings *settings);

@@ -7,6 +7,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
 #include "daemon/pool/failure.h"
+#include "daemon/renewal.h"
 
 #define BIG_BLOB_KEPT (2 * NS_PER_S)
 
@@ -35,7 +36,18 @@ static void daemon_on_idle(struct server *s)
 		loop_defer(d->loop, &d->stop);
 }
 
-static const struct server_ops server_ops = { .state = daemon_state, .idle = daemon_on_idle };
+static const struct pool_settings *daemon_on_renew(struct server *s, const struct pool *p, char **why)
+{
+	struct daemon *d = daemon_of_server(s);
+
+	return renewal_read(d, why) ? renewal_find(d, p) : NULL;
+}
+
+static const struct server_ops server_ops = {
+	.state = daemon_state,
+	.idle = daemon_on_idle,
+	.renew = daemon_on_renew,
+};
 
 static void daemon_leave_loop(struct loop_task *t)
 {
@@ -173,8 +185,8 @@ static void daemon_on_hup(struct loop_signal *s, int signo)
 	struct daemon *d = container_of(s, struct daemon, hup);
 
 	LOG(INFO, "daemon.reload", KV("signal", signo));
-	for (unsigned i = 0; d->phase < DAEMON_DRAINING && i < d->n_pools; i++)
-		reload_start(d->pools[i], NULL);
+	if (d->phase < DAEMON_DRAINING)
+		renewal_reload_all(d);
 }
 
 static void daemon_on_big_kept(struct blob_pool *pool)
@@ -379,12 +391,17 @@ static void daemon_deinit(struct daemon *d)
 	oom_deinit(&d->oom);
 	registry_deinit(&d->registry);
 	blob_pool_deinit(&d->blobs);
-	config_free(d->config);
+	while (d->config) {
+		struct config *c = d->config;
+
+		d->config = c->older;
+		config_free(c);
+	}
 }
 
-int daemon_run(struct config *config, const char *library, struct systemd_sockets *passed)
+int daemon_run(struct config *config, const struct config_request *request, struct systemd_sockets *passed)
 {
-	struct daemon d = { .config = config, .library = library };
+	struct daemon d = { .config = config, .request = request, .library = request->library };
 
 	LOG(INFO, "daemon.start", KV("version", PYPOOL_VERSION), KV("pid", getpid()));
 	if (daemon_init(&d) < 0 || !daemon_listen(&d, passed)) {

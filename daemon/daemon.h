@@ -17,7 +17,8 @@ enum daemon_phase {
 };
 
 struct daemon {
-	struct config *config; /* owns */
+	struct config *config; /* owns: the last that was read, and older ones that are in use */
+	const struct config_request *request; /* borrows: main's */
 	const char *library;   /* borrows: main's */
 	struct loop *loop;     /* owns */
 	struct blob_pool blobs;
@@ -38,6 +39,6 @@ struct daemon {
 	int exit_code;
 };
 
-/* Runs until it is told to stop. Takes config, and the socket out of passed if there is one: then no other is opened.
+/* Runs until it is told to stop. Takes config, which `request` made and will make again at a reload, and the socket out of passed if there is one: then no other is opened.
  * Returns the exit code; errors are on stderr. */
-int daemon_run(struct config *config, const char *library, struct systemd_sockets *passed);
+int daemon_run(struct config *config, const struct config_request *request, struct systemd_sockets *passed);

@@ -165,7 +165,7 @@ int main(int argc, char **argv)
 		config_free(config);
 		r = EXIT_FAILURE;
 	} else {
-		r = daemon_run(config, library, &passed);
+		r = daemon_run(config, &cl.request, &passed);
 	}
 	log_close();
 	return r;

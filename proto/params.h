@@ -34,7 +34,8 @@
 	X(KEY, key, NAME)                                                                                                \
 	X(KEYS, keys, LIST)                                                                                              \
 	X(VALUES, values, ANY)                                                                                           \
-	X(WAIT, wait, BOOL)
+	X(WAIT, wait, BOOL)                                                                                              \
+	X(DRY_RUN, dry_run, BOOL)
 
 enum param {
 #define X(UPPER, field, kind) PARAM_##UPPER,

@@ -15,7 +15,7 @@
 struct reload_errand {
 	struct errand errand;
 	struct reload_waiter waiter;
-	const char *pool; /* borrows: its name; settings outlive clients */
+	const struct pool *pool; /* borrows: pools outlive clients */
 	struct loop_grave grave;
 };
 
@@ -38,16 +38,29 @@ static void reload_drop(struct errand *e)
 	reload_errand_end(container_of(e, struct reload_errand, errand));
 }
 
-static void answer_done(const struct query *q, const char *pool, const struct reload_result *r)
+/* The phases of what would be the new code: of the template, if there is one, and of the canary. */
+static void pack_dry(msgpack_packer *pk, const struct reload_result *r)
+{
+	pack_kv_bool(pk, "dry_run", true);
+	if (r->template)
+		failure_pack_phases(pk, "template", r->template);
+	else
+		pack_kv_text(pk, "template", NULL);
+	failure_pack_phases(pk, "init", r->canary);
+}
+
+static void answer_done(const struct query *q, const struct pool *p, const struct reload_result *r)
 {
 	struct view v;
 
 	view_begin(&v, q);
-	msgpack_pack_map(&v.pk, 4);
-	pack_kv_text(&v.pk, "pool", pool);
+	msgpack_pack_map(&v.pk, r->dry ? 7 : 4);
+	pack_kv_text(&v.pk, "pool", p->settings->name);
 	pack_kv_uint(&v.pk, "generation", r->generation);
 	pack_kv_uint(&v.pk, "replaced", r->replaced);
 	pack_kv_uint(&v.pk, "ms", r->ns / NS_PER_MS);
+	if (r->dry)
+		pack_dry(&v.pk, r);
 	view_send(&v);
 }
 
@@ -71,28 +84,47 @@ static void reload_on_done(struct reload_waiter *rw, const struct reload_result 
 {
 	struct reload_errand *re = container_of(rw, struct reload_errand, waiter);
 	const struct query q = { .client = re->errand.client, .id = re->errand.id };
+	const struct pool *p = re->pool;
 
 	reload_errand_end(re);
 	if (r->cut || r->failure)
 		answer_failed(&q, r);
 	else
-		answer_done(&q, re->pool, r);
+		answer_done(&q, p, r);
 	client_note_reply(q.client);
 }
 
-static void reload_wait(const struct query *q, struct pool *p)
+static void reload_wait(const struct query *q, struct pool *p, const struct pool_settings *settings)
 {
 	struct reload_errand *re = MEM_NEW(struct reload_errand);
 
-	re->pool = p->settings->name;
+	re->pool = p;
 	re->waiter.done = reload_on_done;
+	re->waiter.dry = q->params.dry_run;
 	errand_begin(&re->errand, q->client, q->id, reload_drop);
-	reload_start(p, &re->waiter);
+	reload_start(p, settings, &re->waiter);
+}
+
+/* Of the configuration as it is now; NULL: q is answered. */
+static const struct pool_settings *reload_renew(const struct query *q, const struct pool *p)
+{
+	struct server *s = q->client->server;
+	_cleanup_free_ char *why = NULL;
+	const struct pool_settings *settings = s->ops->renew(s, p, &why);
+	struct outcome o;
+
+	if (settings)
+		return settings;
+	outcome_error(&o, ERROR_INIT_FAILED, "the configuration is not taken, and nothing is changed: %s", why);
+	o.phase = "config";
+	query_refuse(q, &o);
+	return NULL;
 }
 
 void method_pool_reload(struct query *q)
 {
 	struct pool *p = query_choose_pool(q);
+	const struct pool_settings *settings;
 	struct view v;
 
 	if (!p || !query_may_wait(q))
@@ -101,11 +133,14 @@ void method_pool_reload(struct query *q)
 		query_fail(q, ERROR_DRAINING, "the daemon is shutting down; pool %s is not reloaded", p->settings->name);
 		return;
 	}
-	if (!params_has(&q->params, PARAM_WAIT) || q->params.wait) {
-		reload_wait(q, p);
+	settings = reload_renew(q, p);
+	if (!settings)
+		return;
+	if (q->params.dry_run || !params_has(&q->params, PARAM_WAIT) || q->params.wait) {
+		reload_wait(q, p, settings);
 		return;
 	}
-	reload_start(p, NULL);
+	reload_start(p, settings, NULL);
 	view_begin(&v, q);
 	msgpack_pack_map(&v.pk, 2);
 	pack_kv_text(&v.pk, "pool", p->settings->name);

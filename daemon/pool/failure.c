@@ -56,7 +56,7 @@ static char *describe_timeout(const struct worker *w)
 	stack_place(stack, place);
 	stack_imports(stack, chain, sizeof(chain));
 	return mem_printf("init was not finished in %s, in phase %s%s%s%s%s%s%s%s%s",
-			  text_duration(w->pool->settings->init_timeout, time), ph->name, ph->module[0] ? " of " : "",
+			  text_duration(pool_settings_of(w)->init_timeout, time), ph->name, ph->module[0] ? " of " : "",
 			  ph->module, chain[0] ? ": importing " : "", chain, place[0] ? ": " : "", place,
 			  activity[0] ? ", " : "", activity);
 }
@@ -70,7 +70,7 @@ static char *describe_exit(const struct worker *w)
 	if (last.len)
 		envelope_quote(last, quoted, sizeof(quoted));
 	if (!w->hs.hello)
-		return mem_printf("%s %s before it was a worker%s%s", w->pool->settings->python,
+		return mem_printf("%s %s before it was a worker%s%s", pool_settings_of(w)->python,
 				  postmortem_exit_text(w, how), last.len ? "; its last words: " : ": is it a Python?",
 				  quoted);
 	stack_place(postmortem_fatal(w), place);
@@ -110,7 +110,7 @@ static char *describe_spawn(const struct worker *w)
 	bool forked = strcmp(handshake_last(&w->hs)->name, "fork") == 0;
 
 	return mem_printf("cannot %s %s: %s%s", forked ? "fork the template of" : "start",
-			  forked ? w->pool->settings->app : w->pool->settings->python, strerror(-w->spawn_error),
+			  forked ? pool_settings_of(w)->app : pool_settings_of(w)->python, strerror(-w->spawn_error),
 			  spawn_hint(-w->spawn_error));
 }
 

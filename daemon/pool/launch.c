@@ -46,7 +46,7 @@ bool launch_forks(const struct worker *w)
 static int launch_exec(struct worker *w, int *calls_fd)
 {
 	struct pool *p = w->pool;
-	const struct pool_settings *s = p->settings;
+	const struct pool_settings *s = pool_settings_of(w);
 	_cleanup_free_ char *script = mem_printf("%s/python_worker/run_worker.py", p->library);
 	_cleanup_free_ char *marker = mem_printf("PYPOOL_WORKER=%llu", (unsigned long long)w->id);
 	_cleanup_free_ char **environment = with_marker(s->environment, marker);
@@ -92,7 +92,7 @@ static void news_begin(msgpack_sbuffer *buf, msgpack_packer *pk, const char *nam
 
 int launch_send_init(struct worker *w)
 {
-	const struct pool_settings *s = w->pool->settings;
+	const struct pool_settings *s = pool_settings_of(w);
 	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
 	msgpack_packer pk;
 

@@ -392,10 +392,33 @@ static void pool_on_own_finished(struct caller *c, const struct request *r, cons
 
 static const struct caller_ops self_ops = { .finished = pool_on_own_finished };
 
+static uint32_t max_frame_of(const struct pool_settings *settings)
+{
+	uint64_t max_frame = settings->max_reply + REPLY_ROOM;
+
+	return max_frame < FRAME_MAX_LIMIT ? (uint32_t)max_frame : FRAME_MAX_LIMIT;
+}
+
+const struct pool_settings *pool_settings_of(const struct worker *w)
+{
+	const struct pool *p = w->pool;
+
+	return w->generation > p->generation && p->reload.settings ? p->reload.settings : p->settings;
+}
+
+void pool_take_settings(struct pool *p, const struct pool_settings *settings)
+{
+	p->settings = settings;
+	p->worker_limits.max_frame = max_frame_of(settings); /* of workers that are started from now on */
+	supply_take_settings(p);
+	p->poison.limit = settings->poison_kills;
+	health_stop(p);
+	health_start(p);
+}
+
 struct pool *pool_new(const struct pool_settings *settings, const struct pool_env *env, const struct pool_ops *ops)
 {
 	struct pool *p = MEM_NEW(struct pool);
-	uint64_t max_frame = settings->max_reply + REPLY_ROOM;
 
 	*p = (struct pool){
 		.settings = settings,
@@ -410,7 +433,7 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 		.generation = 1,
 		.dispatch = { .run = pool_dispatch },
 		.worker_limits = {
-			.max_frame = max_frame < FRAME_MAX_LIMIT ? (uint32_t)max_frame : FRAME_MAX_LIMIT,
+			.max_frame = max_frame_of(settings),
 			.out_soft = SIZE_MAX, /* one call at a time, already bounded by its client's frame */
 			.out_hard = SIZE_MAX,
 			.frames_per_turn = 16,

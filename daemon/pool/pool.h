@@ -51,7 +51,7 @@ struct pool_env {
 };
 
 struct pool {
-	const struct pool_settings *settings; /* borrows: the daemon's config outlives the pool */
+	const struct pool_settings *settings; /* borrows: whoever made the pool, or a reload, keeps them for as long */
 	const struct pool_ops *ops;
 	struct loop *loop;
 	struct blob_pool *blobs;
@@ -100,6 +100,10 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 struct pool *pool_free(struct pool *p);
 /* Starts the minimum of workers. */
 void pool_start(struct pool *p);
+/* For a reload: the pool is set to this from now on. */
+void pool_take_settings(struct pool *p, const struct pool_settings *settings);
+/* What w was or is to be started with: the canary of a reload is ahead of its pool. */
+const struct pool_settings *pool_settings_of(const struct worker *w);
 
 /* Takes a request; its one answer comes by the caller's ops, perhaps before this returns. lease: NULL, or one of the
  * caller's on a worker of this pool. */

@@ -37,18 +37,22 @@ static void reload_begin(struct pool *p)
 	struct reload_waiter *rw;
 
 	re->state = RELOAD_CANARY;
+	re->settings = re->wanted;
+	re->dry = re->again_dry;
 	re->again = re->placed = false;
 	re->begun = loop_now(p->loop);
 	re->replaced = 0;
 	DL_FOREACH (re->waiters, rw)
 		rw->later = false;
-	LOG(INFO, "pool.reload", KV("pool", p->settings->name), KV("state", "begin"), KV("generation", p->generation + 1));
+	LOG(INFO, "pool.reload", KV("pool", p->settings->name), KV("state", re->dry ? "begin (dry)" : "begin"),
+	    KV("generation", p->generation + 1));
 	pool_mark(p);
 }
 
-void reload_start(struct pool *p, struct reload_waiter *rw)
+void reload_start(struct pool *p, const struct pool_settings *settings, struct reload_waiter *rw)
 {
 	struct reload *re = &p->reload;
+	bool dry = rw && rw->dry;
 	bool begun = re->state != RELOAD_NONE && (re->next || re->canary || re->state == RELOAD_ROLLING);
 
 	if (rw) {
@@ -56,10 +60,17 @@ void reload_start(struct pool *p, struct reload_waiter *rw)
 		rw->later = begun;
 		DL_APPEND(re->waiters, rw);
 	}
-	if (re->state == RELOAD_NONE)
+	re->wanted = settings;
+	if (begun) {
+		re->again_dry = dry && (re->again_dry || !re->again);
+		re->again = true;
+	} else if (re->state == RELOAD_NONE) {
+		re->again_dry = dry;
 		reload_begin(p);
-	else
-		re->again |= begun;
+	} else {
+		re->settings = settings;
+		re->dry &= dry;
+	}
 }
 
 void reload_forget(struct reload_waiter *rw)
@@ -85,25 +96,32 @@ static void reload_tell(struct pool *p, const struct reload_result *r)
 static void reload_end(struct pool *p, bool cut)
 {
 	struct reload *re = &p->reload;
+	bool tried = re->dry && !cut && !re->failure;
 	const struct reload_result r = {
 		.failure = re->failure,
+		.canary = tried ? re->canary : NULL,
+		.template = tried && re->next ? re->next->worker : NULL,
 		.cut = cut,
 		.generation = p->generation,
-		.replaced = re->replaced,
+		.replaced = tried ? pool_living(p) - 1 : re->replaced,
+		.dry = re->dry,
 		.ns = loop_now(p->loop) - re->begun,
 	};
 
 	LOG(INFO, "pool.reload", KV("pool", p->settings->name),
-	    KV("state", cut ? "given up" : re->failure ? "failed" : "done"), KV("generation", p->generation),
-	    KV("replaced", re->replaced), KV("ms", r.ns / NS_PER_MS));
+	    KV("state", cut ? "given up" : re->failure ? "failed" : tried ? "would work" : "done"),
+	    KV("generation", p->generation), KV("replaced", re->replaced), KV("ms", r.ns / NS_PER_MS));
 	re->state = RELOAD_NONE;
 	re->canary = NULL;
-	re->next = template_free(re->next);
-	re->n_done += !cut && !re->failure;
+	re->n_done += !cut && !re->failure && !re->dry;
 	re->n_failed += !cut && re->failure;
 	reload_tell(p, &r);
+	re->next = template_free(re->next);
+	re->settings = NULL;
 	if (re->again && !cut)
 		reload_begin(p);
+	else
+		re->wanted = NULL;
 }
 
 void reload_cut(struct pool *p)
@@ -117,7 +135,7 @@ static bool reload_is_warm(struct pool *p)
 {
 	struct reload *re = &p->reload;
 
-	if (!p->settings->start_fork)
+	if (!re->settings->start_fork)
 		return true;
 	if (!re->next) {
 		p->reload.failure = failure_free(p->reload.failure);
@@ -172,7 +190,13 @@ void reload_note_ready(struct worker *w)
 	struct pool *p = w->pool;
 	struct worker *old;
 
+	if (w == p->reload.canary && p->reload.dry) {
+		reload_end(p, false);
+		worker_stop(w, WORKER_WHY_SURPLUS);
+		return;
+	}
 	if (w == p->reload.canary) {
+		pool_take_settings(p, p->reload.settings);
 		p->generation = w->generation;
 		template_free(p->template);
 		p->template = TAKE_PTR(p->reload.next);

@@ -11,6 +11,7 @@
 
 struct failure;
 struct pool;
+struct pool_settings;
 struct template;
 struct worker;
 
@@ -22,10 +23,12 @@ enum reload_state {
 
 /* How it ended. */
 struct reload_result {
-	const struct failure *failure; /* of the canary; NULL: all workers are new */
+	const struct failure *failure; /* of the canary or its template; NULL: all workers are new, or would be */
+	const struct worker *canary, *template; /* dry: that got ready; else NULL, as `template` is with start = exec */
 	bool cut;                      /* the pool is leaving: it was given up */
 	uint64_t generation;           /* of the pool now */
-	unsigned replaced;
+	unsigned replaced; /* dry: that would be */
+	bool dry;
 	uint64_t ns; /* that it took */
 };
 
@@ -33,12 +36,16 @@ struct reload_result {
 struct reload_waiter {
 	void (*done)(struct reload_waiter *rw, const struct reload_result *r);
 	struct pool *pool; /* borrows; NULL while it does not wait */
+	bool dry;          /* wants to know only whether it would work; with a reload that is no dry run it is told of that */
 	bool later;        /* it waits for the reload after the one that is on its way */
 	struct reload_waiter *prev, *next;
 };
 
 struct reload {
 	enum reload_state state;
+	bool dry, again_dry;   /* nobody wants more than the canary; the same of the reload that follows */
+	const struct pool_settings *settings; /* borrows: of the canary, the pool's when it is ready; NULL: no reload is on */
+	const struct pool_settings *wanted;   /* borrows: of the last that was asked for */
 	struct template *next; /* owns: what the canary is forked from; the pool takes it over. NULL: none, or not yet */
 	struct worker *canary; /* borrows; NULL: not yet, or it is ready */
 	bool again;            /* asked for after the canary of this one had begun: the code may have changed since */
@@ -52,8 +59,9 @@ struct reload {
 
 void reload_init(struct pool *p);
 void reload_deinit(struct pool *p);
-/* Begins one, or has one more follow when the canary of one is being started already. rw: NULL, or told at its end. */
-void reload_start(struct pool *p, struct reload_waiter *rw);
+/* Begins one with these settings (which outlive the pool's use of them), or has one more follow when the canary of one is being
+ * started already. rw: NULL, or told at its end. */
+void reload_start(struct pool *p, const struct pool_settings *settings, struct reload_waiter *rw);
 /* rw is not told any more. */
 void reload_forget(struct reload_waiter *rw);
 /* The pool begins to leave. */

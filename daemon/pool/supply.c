@@ -223,6 +223,15 @@ static void supply_make_due(struct worker *w, enum worker_why why)
 	pool_mark(w->pool);
 }
 
+void supply_take_settings(struct pool *p)
+{
+	struct supply *s = &p->supply;
+
+	s->breaker.threshold = p->settings->breaker_failures;
+	s->breaker.reset = p->settings->breaker_reset;
+	supply_review_by(s, loop_now(p->loop)); /* whoever is idle for too long now, or too many */
+}
+
 void supply_begin_anew(struct pool *p)
 {
 	breaker_close(&p->supply.breaker);

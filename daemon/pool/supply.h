@@ -40,6 +40,8 @@ uint64_t supply_wait(const struct pool *p);
 
 /* For a reload: a worker is ready with new code, so that deaths of before say nothing any more. */
 void supply_begin_anew(struct pool *p);
+/* The pool's settings are others now. */
+void supply_take_settings(struct pool *p);
 /* For a reload: w, when it is of an older generation than its pool, is to be replaced. */
 void supply_make_old(struct worker *w);
 /* For a reload with replace = after: a worker leaves, when its call has ended, and none is started in its place but the canary.

@@ -451,6 +451,7 @@ static void worker_on_admitted(struct gate_ticket *ticket)
 {
 	struct worker *w = container_of(ticket, struct worker, ticket);
 	struct pool *p = w->pool;
+	uint64_t limit = pool_settings_of(w)->init_timeout;
 	int fd = -1;
 
 	w->spawn_error = launch_start(w, &fd);
@@ -464,7 +465,7 @@ static void worker_on_admitted(struct gate_ticket *ticket)
 	handshake_begin(&w->hs, w->fork ? "fork" : "exec", NULL, w->proc.spawned_ns);
 	if (!w->fork)
 		handshake_begin(&w->hs, "interpreter", NULL, w->proc.exec_ns);
-	loop_timer_set(&w->timer, p->settings->init_timeout ? w->proc.spawned_ns + p->settings->init_timeout : LOOP_NEVER);
+	loop_timer_set(&w->timer, limit ? w->proc.spawned_ns + limit : LOOP_NEVER);
 	if (launch_send_init(w) < 0)
 		worker_stop(w, WORKER_WHY_INIT_FAILED);
 }

@@ -212,7 +212,7 @@ static void step_reload(struct world *w)
 {
 	world_trace(w, "reload", w->stage.pool->generation, 0);
 	w->streak.reloads++;
-	reload_start(w->stage.pool, NULL);
+	reload_start(w->stage.pool, w->stage.pool->settings, NULL);
 }
 
 static void step_nothing(struct world *w)

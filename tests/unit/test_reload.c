@@ -31,7 +31,7 @@ static void on_done(struct reload_waiter *rw, const struct reload_result *r)
 static void ask(struct scene *sc, struct seen *s)
 {
 	*s = (struct seen){ .waiter = { .done = on_done } };
-	reload_start(sc->stage.pool, &s->waiter);
+	reload_start(sc->stage.pool, sc->stage.pool->settings, &s->waiter);
 }
 
 static unsigned of_generation(const struct scene *sc, uint64_t generation)

@@ -1,0 +1,131 @@
+#include "daemon/renewal.h"
+
+#include <string.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+
+/* --- old ones --- */
+
+static bool is_used(const struct daemon *d, const struct config *c)
+{
+	for (unsigned i = 0; i < d->n_pools; i++) {
+		const struct pool *p = d->pools[i];
+
+		if (config_holds(c, p->settings) || config_holds(c, p->reload.settings) || config_holds(c, p->reload.wanted))
+			return true;
+	}
+	return false;
+}
+
+static void drop_unused(struct daemon *d)
+{
+	struct config **link = &d->config->older;
+
+	while (*link) {
+		struct config *c = *link;
+
+		if (is_used(d, c)) {
+			link = &c->older;
+		} else {
+			*link = c->older;
+			config_free(c);
+		}
+	}
+}
+
+/* --- what concerns the daemon as a whole --- */
+
+static void name_what_needs_a_restart(const struct config *old, const struct config *new)
+{
+	const struct {
+		const char *option;
+		bool differs;
+	} all[] = {
+		{ "socket", strcmp(old->socket, new->socket) != 0 },
+		{ "socket_mode", old->socket_mode != new->socket_mode },
+		{ "socket_group", old->has_socket_group != new->has_socket_group || old->socket_group != new->socket_group },
+		{ "max_frame", old->max_frame != new->max_frame },
+		{ "frame_timeout", old->frame_timeout != new->frame_timeout },
+		{ "start_concurrency", old->start_concurrency != new->start_concurrency },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		if (all[i].differs)
+			LOG(WARN, "config.needs_restart", KV("option", all[i].option));
+	}
+}
+
+/* Connections that are there keep the roles that they have. Access blocks know pools by their numbers, which are the same. */
+static void take_over(struct daemon *d, const struct config *old, struct config *new)
+{
+	log_open(new->log_format, new->log_level);
+	d->registry.limits = new->account_limits;
+	d->server.limits.max_clients = new->max_clients;
+	d->server.limits.uid_max_connections = new->uid_max_connections;
+	new->access.own_is_admin = old->access.own_is_admin;
+	d->server.access = &new->access;
+}
+
+static void renewal_take(struct daemon *d, struct config *new)
+{
+	name_what_needs_a_restart(d->config, new);
+	new->older = d->config;
+	take_over(d, d->config, new);
+	d->config = new;
+	drop_unused(d);
+}
+
+bool renewal_read(struct daemon *d, char **why)
+{
+	struct config *new;
+	size_t size;
+	FILE *complaints = open_memstream(why, &size);
+
+	if (!complaints) {
+		*why = mem_strdup("out of memory");
+		return false;
+	}
+	new = config_load(d->request, complaints);
+	(void)fclose(complaints); /* makes *why, which is empty when there was no complaint */
+	if (new && !config_has_same_pools(d->config, new)) {
+		free(*why);
+		*why = mem_strdup("pools were added, removed or moved: that needs a restart of pypoold");
+		new = config_free(new);
+	}
+	if (!new)
+		return false;
+	free(*why);
+	*why = NULL;
+	renewal_take(d, new);
+	return true;
+}
+
+const struct pool_settings *renewal_find(const struct daemon *d, const struct pool *p)
+{
+	return config_find_pool(d->config, p->settings->name);
+}
+
+/* One record a line. */
+static void log_complaints(char *why)
+{
+	char *rest = why, *line;
+
+	while ((line = strsep(&rest, "\n"))) {
+		if (*line)
+			LOG(ERROR, "config.refused", KV("reason", line));
+	}
+}
+
+void renewal_reload_all(struct daemon *d)
+{
+	_cleanup_free_ char *why = NULL;
+
+	if (!renewal_read(d, &why)) {
+		log_complaints(why);
+		return;
+	}
+	for (unsigned i = 0; i < d->n_pools; i++)
+		reload_start(d->pools[i], renewal_find(d, d->pools[i]), NULL);
+}

@@ -1,0 +1,14 @@
+/*
+ * The configuration is read again, for a reload. A new one that is good takes the place of the old one at once, for what
+ * concerns the daemon as a whole, and pool by pool when the pool's reload has shown that it works. A bad one changes nothing.
+ */
+#pragma once
+
+#include "daemon/daemon.h"
+
+/* False: the old one stays; *why, the caller's to free, has every complaint, one a line. */
+bool renewal_read(struct daemon *d, char **why);
+/* What p is to be set to. */
+const struct pool_settings *renewal_find(const struct daemon *d, const struct pool *p);
+/* For SIGHUP: reads it, and reloads all pools; a complaint goes to the log. */
+void renewal_reload_all(struct daemon *d);
