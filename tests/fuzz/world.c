@@ -22,7 +22,14 @@ static void world_on_idle(struct server *s)
 	(void)s;
 }
 
-static const struct server_ops server_ops = { .state = world_state, .idle = world_on_idle };
+/* It stays as it is. */
+static const struct pool_settings *world_renew(struct server *s, const struct pool *p, char **why)
+{
+	(void)s, (void)why;
+	return p->settings;
+}
+
+static const struct server_ops server_ops = { .state = world_state, .idle = world_on_idle, .renew = world_renew };
 
 static void world_on_settled(struct pool *p)
 {

@@ -16,6 +16,13 @@ struct desk {
 	int fd; /* owns: the client's end */
 };
 
+/* It stays as it is. */
+static const struct pool_settings *on_renew(struct server *s, const struct pool *p, char **why)
+{
+	(void)s, (void)why;
+	return p->settings;
+}
+
 static void on_idle(struct server *s)
 {
 	loop_stop(s->loop);
@@ -23,7 +30,7 @@ static void on_idle(struct server *s)
 
 static void desk_init(struct desk *d)
 {
-	static const struct server_ops ops = { .idle = on_idle };
+	static const struct server_ops ops = { .idle = on_idle, .renew = on_renew };
 	const struct server_limits limits = { .max_frame = 65536 };
 	const struct listener_peer peer = { .uid = geteuid() };
 	int fds[2];

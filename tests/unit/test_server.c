@@ -26,6 +26,13 @@ struct hall {
 	unsigned n;
 };
 
+/* It stays as it is. */
+static const struct pool_settings *on_renew(struct server *s, const struct pool *p, char **why)
+{
+	(void)s, (void)why;
+	return p->settings;
+}
+
 static void on_idle(struct server *s)
 {
 	(void)s;
@@ -33,7 +40,7 @@ static void on_idle(struct server *s)
 
 static void hall_open(struct hall *h)
 {
-	static const struct server_ops ops = { .idle = on_idle };
+	static const struct server_ops ops = { .idle = on_idle, .renew = on_renew };
 	const struct server_limits limits = { .max_frame = 65536 };
 
 	*h = (struct hall){ .loop = loop_new() };
