@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import _socket  # not socket, which takes long to import
+import _thread  # not threading: a forked worker is to touch little of what it shares
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from typing import Any, Callable, Dict, List, NoReturn, Optional
@@ -56,21 +56,22 @@ class Control:
         self._on_forget = on_forget
         self._on_channel = on_channel
         self._init: Optional[Init] = None
-        self._news = threading.Event()
+        self._signals = signal.valid_signals()
         self.stopping = False
+
+    def wait_init(self) -> Optional[Init]:
+        """Blocks until the daemon says what to be; None: to leave. Before start()."""
+        while self._init is None and not self.stopping:
+            self._serve_one()
+        return None if self.stopping else self._init
 
     def start(self) -> None:
         """All signals stay with the main thread: an interrupt must break its system call, not the reader's."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
-            threading.Thread(target=self._run, name="pypool-control", daemon=True).start()
+            _thread.start_new_thread(self._run, ())
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def wait_init(self) -> Optional[Init]:
-        """Blocks until the daemon says what to be; None: to leave."""
-        self._news.wait()
-        return None if self.stopping else self._init
 
     def hello(self, started_ns: int) -> None:
         self.packets.send("hello", {"protocol": 1, "pid": os.getpid(), "python": "%d.%d.%d" % sys.version_info[:3],
@@ -94,15 +95,18 @@ class Control:
         self._socket.detach()
 
     def _run(self) -> None:
+        while True:
+            self._serve_one()
+
+    def _serve_one(self) -> None:
         try:
-            while True:
-                packet = self._thread_packets.receive()
-                if packet is None:
-                    os._exit(1)  # the daemon is gone, and with it whoever waits for what runs here
-                try:
-                    self._obey(packet)
-                finally:
-                    packet.close()
+            packet = self._thread_packets.receive()
+            if packet is None:
+                os._exit(1)  # the daemon is gone, and with it whoever waits for what runs here
+            try:
+                self._obey(packet)
+            finally:
+                packet.close()
         except BaseException as exc:
             die(exc)
 
@@ -112,7 +116,6 @@ class Control:
             self._thread_packets.send("pong", {"seq": packet.fields.get("seq")})
         elif name == "init":
             self._init = Init(packet.fields)
-            self._news.set()
         elif name == "channel":
             self._on_channel(packet.numbers("lease")[0], packet.take_fds(1)[0])
         elif name == "forget":
@@ -120,7 +123,6 @@ class Control:
         elif name == "stop" and not self.stopping:
             self.stopping = True
             self._on_stop()
-            self._news.set()
 
 
 def die(exc: BaseException) -> NoReturn:
@@ -132,8 +134,8 @@ def die(exc: BaseException) -> NoReturn:
 
 def pack_offer(codec: Codec, targets: List[str], idempotent: List[str], session_close: bool,
                audit: Optional[Dict[str, Any]] = None) -> Dict[str, bytes]:
-    """What `ready` says; `audit`: what a template adds. More targets than a packet holds are left out of the lists; they
-    can be called nevertheless."""
+    """What `ready` says; `audit`: what a template adds. More targets than a packet holds are left out of the lists;
+    they can be called nevertheless."""
     again = fitting(idempotent, PACKET_MAX // 2)
     told: Dict[str, Any] = {"idempotent": again, "session_close": session_close, **(audit or {})}
     offer = {key: codec.pack(value) for key, value in told.items()}

@@ -5,10 +5,12 @@ import errno
 import os
 import signal
 import threading
+import warnings
 from functools import partial
-from typing import Callable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
 
-from pypool_worker.native import Clone, Native
+if TYPE_CHECKING:
+    from pypool_worker.native import Clone, Native  # which need ctypes
 
 CLONE, DOUBLE = "clone", "double"
 TRIAL_SECONDS = 5
@@ -26,11 +28,24 @@ def choose_fork(native: Native) -> Tuple[str, Fork]:
 
 def make_clone(native: Native) -> Optional[Clone]:
     """None: cannot be had here."""
+    from pypool_worker.native import Clone
+
     tid = native.find_tid()
     try:
         return None if tid is None else Clone(native, tid)
     except LookupError:
         return None
+
+
+def fork_once() -> None:
+    """A child that does nothing. It ends the threads of numerical libraries, which stop them before a fork and start
+    them again when they are used. OSError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's own, about these threads
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    reap(pid)
 
 
 def fork_twice() -> int:

@@ -32,9 +32,11 @@ class Worker:
         """`targets`: of a worker that was forked, in which the application is loaded already."""
         control = self._parts.control
         control.hello(started_ns)
-        control.start()
         init = control.wait_init()
-        return 0 if init is None else self._run_app(init, targets)
+        if init is None:
+            return 0
+        control.start()
+        return self._run_app(init, targets)
 
     def _run_app(self, init: Init, targets: Optional[Targets]) -> int:
         control = self._parts.control

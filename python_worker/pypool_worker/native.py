@@ -64,6 +64,8 @@ class Clone:
         numbers = MACHINES.get(os.uname().machine)
         if numbers is None or sys.maxsize < 2 ** 32 or os.getpid() == 1:  # the first process has no siblings
             raise LookupError
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():  # nothing but C code may run between the two halves
+            raise LookupError
         try:
             self._before = _void(native._lib.PyOS_BeforeFork)
             self._after_in_parent = _void(native._lib.PyOS_AfterFork_Parent)
@@ -94,8 +96,8 @@ class Clone:
         return pid
 
     def _robust_list(self) -> Any:
-        """Address and size of the list of mutexes that others must get when this process dies: the kernel forgets it in a
-        child that it does not share memory with."""
+        """Address and size of the list of mutexes that others must get when this process dies: the kernel forgets it in
+        each child."""
         head, size = ctypes.c_void_p(), ctypes.c_size_t()
         if self._syscall(self._numbers.get_robust_list, 0, ctypes.byref(head), ctypes.byref(size)):
             raise LookupError

@@ -55,6 +55,17 @@ def flush_output() -> None:
         pass
 
 
+def flush_for_fork() -> None:
+    """What is still in a buffer would be printed by the child again. Never raises."""
+    flush_output()
+    for stream in (sys.__stdout__, sys.__stderr__):  # others stand in their place
+        try:
+            if stream is not None:
+                stream.flush()
+        except BaseException:
+            pass
+
+
 def release_output() -> None:
     """At the end: what user code put in the place of the outputs must not spoil the exit code (Python's 120)."""
     flush_output()

@@ -18,7 +18,7 @@ FDS = (CALLS, CONTROL, DUMP, PAGE)
 
 
 class Parts:
-    """They know their descriptors by number: a forked worker keeps those of its template, and has others behind them."""
+    """They know their descriptors by number: a forked worker has those of its template, with something else behind."""
 
     def __init__(self, codec: Codec) -> None:
         """OSError or ValueError when the descriptors are not those that the daemon gives."""

@@ -3,9 +3,8 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import traceback
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Dict, List, NamedTuple
 
 from pypool_worker.audit import SOCKET
 from pypool_worker.output import complain
@@ -29,24 +28,25 @@ class Newborn(NamedTuple):
 class Rebirth:
     """Made in the template, so that the child has little to do."""
 
+    _native: Native
+
     def __init__(self, parts: Parts, daemon: int) -> None:
         """`daemon`: its pid."""
         self._parts = parts
         self._daemon = daemon
         self._sockets: List[int] = []
         self._locks_max = resource.getrlimit(RLIMIT_LOCKS)[1]
-        self.native: Optional[Native] = None
 
-    def note_descriptors(self, opened: Dict[int, str]) -> None:
-        """What the application has opened, by number."""
+    def prepare(self, native: Native, opened: Dict[int, str]) -> None:
+        """`opened`: the descriptors that the application has opened."""
+        self._native = native
         self._sockets = [fd for fd, what in opened.items() if what.startswith(SOCKET)]
 
     def become_worker(self, worker: int, mark: int, fds: List[int]) -> None:
         """Of the child. Exits when that cannot be, or when the daemon is gone."""
         try:
             os.setpgid(0, 0)
-            assert self.native is not None, "nothing is forked without it"
-            self.native.die_with_parent()
+            self._native.die_with_parent()
             if os.getppid() != self._daemon:
                 os._exit(ORPHANED)
             if mark:
@@ -54,7 +54,6 @@ class Rebirth:
             self._parts.replace(*fds)
             os.environ["PYPOOL_WORKER"] = str(worker)
             self._cut_off_sockets()
-            reseed_numpy()
         except BaseException:
             complain(f"what was forked cannot become a worker: {traceback.format_exc()}")
             os._exit(1)
@@ -66,17 +65,10 @@ class Rebirth:
             pass  # the daemon has other signs
 
     def _cut_off_sockets(self) -> None:
-        """A connection cannot be shared. Objects that refer to the number meet something harmless; it is not used anew."""
+        """A connection cannot be shared. Objects that use the number meet something harmless; nobody else gets it."""
         if not self._sockets:
             return
         null = os.open(os.devnull, os.O_RDWR)
         for fd in self._sockets:
             os.dup2(null, fd, inheritable=False)
         os.close(null)
-
-
-def reseed_numpy() -> None:
-    """Its global generator; `random` does the same for itself at each fork, and `secrets` has no state."""
-    random = sys.modules.get("numpy.random")
-    if random is not None:
-        random.seed()

@@ -4,21 +4,26 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import sys
 import threading
 import time
-import warnings
-from typing import Callable, NoReturn, Optional
+from typing import TYPE_CHECKING, Callable, NoReturn, Optional
 
-from pypool_worker.audit import explain_threads, is_single_threaded, open_descriptors, other_threads
+from pypool_worker.audit import (closed_descriptors, explain_threads, is_single_threaded, open_descriptors,
+                                 other_threads)
 from pypool_worker.bootstrap import Bootstrap, InitFailed
 from pypool_worker.control import Init, die, pack_offer
 from pypool_worker.failure import safe_text
-from pypool_worker.output import flush_output
+from pypool_worker.forking import choose_fork, fork_once
+from pypool_worker.output import flush_for_fork, flush_output
 from pypool_worker.packets import PACKET_MAX, Packet, fitting
 from pypool_worker.parts import PAGE, Parts
 from pypool_worker.rebirth import Newborn, Rebirth
 from pypool_worker.registry import registry
 from pypool_worker.targets import Targets
+
+if TYPE_CHECKING:
+    from pypool_worker.native import Native
 
 WORKER_FDS = 6
 REASON_MAX = 1000
@@ -32,6 +37,7 @@ class Template:
         self._packets = parts.control.packets
         self._rebirth = Rebirth(parts, os.getppid())
         self._inherited = open_descriptors(above=PAGE)
+        self._native: Optional[Native] = None
         self._way = "double"
         self._fork: Callable[[], int] = _cannot_fork
 
@@ -59,11 +65,14 @@ class Template:
     def _get_ready(self, targets: Targets) -> None:
         unfit = self._settle()
         opened = {fd: what for fd, what in open_descriptors(above=PAGE).items() if self._inherited.get(fd) != what}
-        self._rebirth.note_descriptors(opened)
+        if self._native is not None:
+            self._rebirth.prepare(self._native, opened)
+            _reseed_numpy()
         gc.collect()
         gc.freeze()  # a collection in a worker would write to, and so copy, all that it shares with the others
         told = [safe_text(f"{fd}: {what}", REASON_MAX) for fd, what in opened.items()]
-        audit = {"fork": self._way, "unfit": unfit and safe_text(unfit, REASON_MAX), "fds": fitting(told, PACKET_MAX // 8)}
+        audit = {"fork": self._way, "unfit": unfit and safe_text(unfit, REASON_MAX),
+                 "fds": fitting(told, PACKET_MAX // 8)}
         self._parts.control.ready(pack_offer(self._parts.codec, targets.names(), targets.idempotent(),
                                              bool(registry.session_close_hooks), audit))
 
@@ -71,16 +80,17 @@ class Template:
         """Finds out how to fork. Returns why this process must not be forked, if so."""
         try:
             if threading.active_count() == 1:
-                _fork_once()
+                fork_once()
             names = other_threads()
             if names:
                 return explain_threads(names)
-            from pypool_worker.forking import choose_fork  # here: without ctypes it cannot be imported
-            from pypool_worker.native import Native
+            closed = closed_descriptors(range(1, PAGE + 1))
+            if closed:
+                return f"the application has closed descriptors that are pypoold's: {', '.join(map(str, closed))}"
+            from pypool_worker.native import Native  # here: there are Pythons without ctypes
 
-            native = Native()
-            self._way, self._fork = choose_fork(native)
-            self._rebirth.native = native
+            self._native = Native()
+            self._way, self._fork = choose_fork(self._native)
         except ImportError as exc:
             return f"this Python cannot import ctypes: {exc}"
         except OSError as exc:
@@ -103,10 +113,13 @@ class Template:
                 return born_ns
             for fd in fds:
                 os.close(fd)
+            _reseed_numpy()
 
     def _give_birth(self, worker: int) -> bool:
         """True in the child. The daemon has been answered else."""
-        flush_output()
+        flush_for_fork()
+        if self._native is not None:
+            self._native.flush_stdio()
         try:
             if not is_single_threaded():
                 raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK))
@@ -137,14 +150,12 @@ def _cannot_fork() -> int:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
-def _fork_once() -> None:
-    """Ends the threads of numerical libraries, which stop them before a fork and start them again when they are used."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python's own, about these threads
-        pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
+def _reseed_numpy() -> None:
+    """Its global generator, after each fork and so before the next: here it costs the child nothing. `random` does the
+    same for itself in the child, and `secrets` has no state."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()
 
 
 def _leave(code: int) -> NoReturn:

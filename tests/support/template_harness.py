@@ -4,9 +4,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from typing import Any, Dict, Iterator, List, Optional, Sequence
-
-import msgpack
+from typing import Any, Dict, Iterator, Sequence
 
 from tests.support.worker_harness import WorkerHarness
 
