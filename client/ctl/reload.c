@@ -1,4 +1,4 @@
-/* pypoolctl reload: new workers with the code as it is now, one pool after the other. */
+/* pypoolctl reload: new workers with the code and the configuration as they are now, one pool after the other. */
 #include "client/ctl/ctl.h"
 #include "client/ctl/why.h"
 #include "proto/cursor.h"
@@ -25,20 +25,48 @@ static int reload_print_done(struct span answer)
 	return CTL_OK;
 }
 
-/* Waiting takes as long as it takes. */
-static int reload_one(struct ctl *ctl, struct span pool, bool wait)
+static int reload_print_tried(struct span answer)
 {
+	printf("pool ");
+	why_put(answer, "pool", cell_any);
+	printf(" can be reloaded: a worker was ready in ");
+	why_put(answer, "ms", cell_any);
+	printf(" ms; ");
+	why_put(answer, "replaced", cell_any);
+	puts(" would be replaced");
+	if (cell_of(answer, "template").len > 1) { /* not nil */
+		printf("template: ");
+		why_put(answer, "template", cell_init);
+		puts(" ms");
+	}
+	printf("worker: ");
+	why_put(answer, "init", cell_init);
+	puts(" ms");
+	return CTL_OK;
+}
+
+enum reload_way {
+	RELOAD_BEGIN,
+	RELOAD_WAIT,
+	RELOAD_TRY, /* the first worker only */
+};
+
+/* Waiting takes as long as it takes. */
+static int reload_one(struct ctl *ctl, struct span pool, enum reload_way way)
+{
+	static int (*const print[])(struct span answer) = { reload_print_begun, reload_print_done, reload_print_tried };
 	struct pypool_reply *reply;
-	int r = ctl_askf(ctl, "pool.reload", wait ? 0 : CTL_TIMEOUT_MS, &reply, "**{stsb}", "pool", pool.p, pool.len, "wait", wait);
+	int r = ctl_askf(ctl, "pool.reload", way == RELOAD_BEGIN ? CTL_TIMEOUT_MS : 0, &reply, "**{stsbsb}", "pool", pool.p,
+			 pool.len, "wait", way != RELOAD_BEGIN, "dry_run", way == RELOAD_TRY);
 
 	if (r == CTL_OK)
-		r = ctl_show(ctl, reply, wait ? reload_print_done : reload_print_begun);
+		r = ctl_show(ctl, reply, print[way]);
 	(void)fflush(stdout); /* the next pool may take long; what cannot be written shows at the end */
 	return r;
 }
 
 /* All that the daemon has; one that fails does not hold up the others. */
-static int reload_all(struct ctl *ctl, bool wait)
+static int reload_all(struct ctl *ctl, enum reload_way way)
 {
 	struct pypool_reply *reply;
 	struct span pools, name, pool;
@@ -54,7 +82,7 @@ static int reload_all(struct ctl *ctl, bool wait)
 		name = cell_of(pool, "name");
 		if (!mp_read_text(&name, &pool))
 			continue;
-		r = reload_one(ctl, pool, wait);
+		r = reload_one(ctl, pool, way);
 		worst = r > worst ? r : worst;
 	}
 	(void)pypool_reply_free(reply);
@@ -63,19 +91,21 @@ static int reload_all(struct ctl *ctl, bool wait)
 
 int command_reload(struct ctl *ctl, int argc, char **argv)
 {
-	static const struct option options[] = { { "wait", no_argument, NULL, 'w' }, { NULL, 0, NULL, 0 } };
-	bool wait = false;
+	static const struct option options[] = { { "wait", no_argument, NULL, 'w' },
+						 { "dry-run", no_argument, NULL, 'n' },
+						 { NULL, 0, NULL, 0 } };
+	enum reload_way way = RELOAD_BEGIN;
 	int c, r, worst = CTL_OK;
 
-	while ((c = ctl_option(ctl, argc, argv, "hw", options)) != -1) {
-		if (c != 'w')
+	while ((c = ctl_option(ctl, argc, argv, "hwn", options)) != -1) {
+		if (c != 'w' && c != 'n')
 			return c == 'h' ? CTL_OK : CTL_USAGE;
-		wait = true;
+		way = c == 'n' ? RELOAD_TRY : way == RELOAD_TRY ? way : RELOAD_WAIT;
 	}
 	if (optind == argc)
-		return reload_all(ctl, wait);
+		return reload_all(ctl, way);
 	for (; optind < argc; optind++) {
-		r = reload_one(ctl, span_str(argv[optind]), wait);
+		r = reload_one(ctl, span_str(argv[optind]), way);
 		worst = r > worst ? r : worst;
 	}
 	return worst;
