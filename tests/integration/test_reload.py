@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.support.client import Client
 from tests.support.daemon import BUILD, Daemon, pool
@@ -18,6 +20,7 @@ from tests.support.scenes import pool_of, wait_running, workers
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
+WAY: dict[str, str] = {}
 RELOADS = int(os.environ.get("PYPOOL_RELOADS", "12"))
 
 APP = """\
@@ -53,8 +56,15 @@ class Code:
         os.utime(self.file, (version * 10, version * 10))
 
 
+@pytest.fixture(params=["exec", "fork"], autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How workers come to be; a reload must not show it."""
+    WAY["start"] = request.param
+    yield
+
+
 def start(start_daemon: StartDaemon, code: Code, n: int = 2, **settings: Any) -> Daemon:
-    return start_daemon({"default": pool("live", n, path=[str(code.file.parent)], **settings)})
+    return start_daemon({"default": pool("live", n, path=[str(code.file.parent)], **WAY, **settings)})
 
 
 def test_new_code_serves_when_the_reload_is_done(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -152,7 +162,7 @@ def test_whoever_goes_or_half_closes_while_it_waits(start_daemon: StartDaemon, t
 
 def test_sighup_reloads_all_pools(start_daemon: StartDaemon, tmp_path: Path) -> None:
     code = Code(tmp_path)
-    settings = pool("live", 1, path=[str(tmp_path)])
+    settings = pool("live", 1, path=[str(tmp_path)], **WAY)
     daemon = start_daemon({"one": settings, "two": settings})
     with daemon.client() as c:
         code.write(2)
