@@ -11,6 +11,7 @@
 #include "proto/envelope.h"
 #include "proto/pack.h"
 #include "tests/sim/sim_pair.h"
+#include "tests/sim/sim_template.h"
 
 #define TELL(c, what, ...)                                                                                             \
 	do {                                                                                                           \
@@ -67,11 +68,11 @@ struct sim_message *sim_pipe_take(struct loop *l, struct sim_pipe *p)
 }
 
 static void child_drop(struct sim_child *c);
+static void child_release_unborn(struct sim_message *m);
 
 static void message_free(struct sim_message *m)
 {
-	if (m->unborn)
-		child_drop(m->unborn);
+	child_release_unborn(m);
 	if (m->pair)
 		sim_pair_drop(m->pair);
 	free(m);
@@ -156,7 +157,7 @@ void sim_child_say_ready(struct sim_child *c)
 	msgpack_sbuffer buf;
 	msgpack_packer pk;
 
-	begin_news(&buf, &pk, "ready", 4);
+	begin_news(&buf, &pk, "ready", c->is_template ? 6 : 4);
 	pack_kv_bool(&pk, "session_close", c->script.session_close);
 	pack_text(&pk, "idempotent");
 	msgpack_pack_array(&pk, c->script.idempotent);
@@ -167,6 +168,10 @@ void sim_child_say_ready(struct sim_child *c)
 	pack_text(&pk, "app.work");
 	pack_text(&pk, "app.slow");
 	pack_kv_uint(&pk, "t_ns", now(c));
+	if (c->is_template) {
+		pack_kv_text(&pk, "fork", "clone");
+		pack_kv_text(&pk, "unfit", c->script.unfit);
+	}
 	end_news(c, &buf);
 	c->said_ready = true;
 	TELL(c, ready);
@@ -298,6 +303,27 @@ static void child_say_too_much(struct sim_child *c)
 
 /* --- death --- */
 
+/* With whoever was to give it life, or with the wish for it, its ends of the plumbing are gone. */
+static void child_release_unborn(struct sim_message *m)
+{
+	struct sim_child *c = TAKE_PTR(m->unborn);
+
+	if (!c)
+		return;
+	if (c->unborn)
+		sim_child_die(c, 1, 0);
+	child_drop(c);
+}
+
+/* What lies unread in its control socket. */
+static void child_abandon_forks(struct sim_child *c)
+{
+	struct sim_message *m;
+
+	DL_FOREACH(c->inbox, m)
+		child_release_unborn(m);
+}
+
 void sim_child_die(struct sim_child *c, int exit_code, int signal)
 {
 	struct loop *l = c->machine->loop;
@@ -307,8 +333,10 @@ void sim_child_die(struct sim_child *c, int exit_code, int signal)
 		return;
 	for (size_t i = 0; i < ARRAY_SIZE(events); i++)
 		sim_event_cancel(l, events[i]);
-	TELL(c, died);
+	if (!c->unborn)
+		TELL(c, died);
 	c->dead = true;
+	child_abandon_forks(c);
 	child_drop_channel(c);
 	c->how = (struct process_exit){ .known = true, .exit_code = signal ? -1 : exit_code, .signal = signal };
 	c->calls.over = c->control.over = c->output.over = c->dump.over = true;
@@ -580,47 +608,38 @@ static void child_take_stop(struct sim_child *c)
 		child_leave_after(c, c->script.hears_after, 0, 0);
 }
 
-static uint64_t read_worker(struct span map)
+void sim_child_bear(struct sim_child *c, const struct sim_child *t)
 {
-	struct span key;
-	uint32_t n = 0;
-	uint64_t worker = 0;
-
-	if (!mp_read_map(&map, &n) || !mp_read_text(&map, &key) || !span_equals(key, "worker") || !mp_read_uint(&map, &worker))
-		return 0;
-	return worker;
+	c->unborn = false;
+	c->generation = t->generation;
+	c->machine->n_forked++;
+	child_after(c, &c->init, c->script.hello_after);
+	sim_child_notice(c);
 }
 
-/* As a template. */
-static void child_take_fork(struct sim_child *c, struct span params, struct sim_child *unborn)
+/* A forked one has the code of its template. */
+static void child_take_init(struct sim_child *c, struct span params)
 {
-	msgpack_sbuffer buf;
-	msgpack_packer pk;
+	struct span key, value;
+	uint64_t generation = 0;
+	uint32_t pairs = 0;
 
-	if (!c->said_ready || !unborn || !read_worker(params))
-		TELL(c, wronged, "a fork that cannot be done");
-	if (c->script.ignores_fork)
+	c->got_init = true;
+	if (!mp_read_map(&params, &pairs))
 		return;
-	begin_news(&buf, &pk, "forked", 2);
-	pack_kv_uint(&pk, "worker", read_worker(params));
-	if (c->script.fork_errno)
-		pack_kv_uint(&pk, "errno", (uint64_t)c->script.fork_errno);
-	else
-		pack_kv_uint(&pk, "pid", (uint64_t)unborn->pid);
-	end_news(c, &buf);
-	if (c->script.fork_errno)
-		return;
-	unborn->unborn = false;
-	if (unborn->control.fd < 0)
-		sim_child_die(unborn, 1, 0); /* nobody wants it any more */
-	else
-		child_after(unborn, &unborn->init, unborn->script.hello_after);
+	while (pairs-- && mp_read_text(&params, &key) && mp_read_any(&params, &value)) {
+		if (span_equals(key, "generation"))
+			(void)mp_read_uint(&value, &generation);
+	}
+	if (c->generation && c->generation != generation)
+		TELL(c, wronged, "fault 85: a worker with the code of another generation");
+	c->generation = generation;
 }
 
 static void child_take_control(struct sim_child *c, const struct envelope *e, struct sim_message *m)
 {
 	if (span_equals(e->method, "init")) {
-		c->got_init = true;
+		child_take_init(c, e->params);
 	} else if (span_equals(e->method, "ping")) {
 		child_take_ping(c, e->params);
 	} else if (span_equals(e->method, "stop")) {
@@ -632,7 +651,7 @@ static void child_take_control(struct sim_child *c, const struct envelope *e, st
 			TELL(c, wronged, "a channel without its fd, or a second one");
 		c->channel = TAKE_PTR(m->pair);
 	} else if (span_equals(e->method, "fork")) {
-		child_take_fork(c, e->params, m->unborn);
+		sim_template_fork(c, e->params, m->unborn);
 	}
 }
 
@@ -662,13 +681,29 @@ static void child_take(struct sim_child *c, struct sim_message *m)
 	}
 }
 
+/* It does one thing after the other, and a fork takes its time. True: not yet. */
+static bool child_is_forking(struct sim_child *c, const struct sim_message *m)
+{
+	c->forking = !c->forking && m->unborn && c->script.fork_after;
+	if (c->forking)
+		child_after(c, &c->hear, c->script.fork_after);
+	return c->forking;
+}
+
+static bool child_is_stopped(const struct sim_child *c)
+{
+	return c->script.stopped && c->said_ready;
+}
+
 static void child_on_hear(struct sim_event *e)
 {
 	struct sim_child *c = container_of(e, struct sim_child, hear);
 
-	while (c->inbox && !c->dead) {
+	while (c->inbox && !c->dead && !child_is_stopped(c)) {
 		struct sim_message *m = c->inbox;
 
+		if (child_is_forking(c, m))
+			return;
 		DL_DELETE(c->inbox, m);
 		child_take(c, m);
 		message_free(m);
@@ -688,7 +723,7 @@ bool sim_child_has_unread(const struct sim_child *c)
 
 void sim_child_notice(struct sim_child *c)
 {
-	if (!c->dead && !c->hear.pending)
+	if (!c->dead && !c->unborn && !c->hear.pending)
 		child_after(c, &c->hear, c->script.hears_after);
 }
 
@@ -713,11 +748,8 @@ void sim_child_receive_fd(struct sim_child *c, const void *data, size_t len, int
 
 void sim_child_receive_fork(struct sim_child *c, const void *data, size_t len, struct sim_child *unborn)
 {
-	sim_child_receive(c, true, data, len);
-	if (c->dead)
-		child_drop(unborn);
-	else
-		c->inbox->prev->unborn = unborn;
+	sim_child_receive(c, true, data, len); /* it lives, or its control channel would be at its end */
+	c->inbox->prev->unborn = unborn;
 }
 
 void sim_child_show_stack(struct sim_child *c, const char *function)
@@ -734,6 +766,8 @@ void sim_child_signal(struct sim_child *c, int signo)
 		return;
 	if (signo == SIGKILL) {
 		child_leave_after(c, 0, 0, SIGKILL);
+	} else if (child_is_stopped(c)) {
+		return;
 	} else if (signo == SIGTERM) {
 		c->n_terms++;
 		if (!c->script.ignores_term)
@@ -822,10 +856,19 @@ int sim_child_open_pidfd(struct sim_child *c)
 	return c->pidfd;
 }
 
+static void machine_attempt(struct sim_machine *m)
+{
+	m->n_attempts++;
+	if (m->ops && m->ops->attempted)
+		m->ops->attempted(m);
+}
+
 struct sim_child *sim_child_conceive(struct sim_machine *m)
 {
-	struct sim_child *c = child_new(m);
+	struct sim_child *c;
 
+	machine_attempt(m);
+	c = child_new(m);
 	c->unborn = true;
 	c->n_fds++;
 	TELL(c, born);
@@ -837,14 +880,12 @@ static int machine_start(struct spawner *sp, struct process *p, const struct pro
 	struct sim_machine *m = container_of(sp, struct sim_machine, spawner);
 	struct sim_child *c;
 
-	(void)spec;
-	m->n_attempts++;
-	if (m->ops && m->ops->attempted)
-		m->ops->attempted(m);
+	machine_attempt(m);
 	if (m->spawn_error)
 		return m->spawn_error;
 	m->n_spawned++;
 	c = child_new(m);
+	c->is_template = spec->argv[2] != NULL;
 	TELL(c, born);
 	p->pid = c->pid;
 	p->exec_ns = loop_now(m->loop);
@@ -878,7 +919,7 @@ unsigned sim_machine_living(const struct sim_machine *m)
 	unsigned n = 0;
 
 	DL_FOREACH(m->children, c)
-		n += !c->dead;
+		n += !c->dead && !c->unborn;
 	return n;
 }
 

@@ -30,6 +30,21 @@ enum sim_init {
 	SIM_INIT_N,
 };
 
+/* What a template does when it is asked for a fork. */
+enum sim_fork {
+	SIM_FORK_ANSWER,
+	SIM_FORK_ERRNO,  /* as fork_errno says */
+	SIM_FORK_IGNORE, /* takes the message, and says nothing */
+	SIM_FORK_DIE_BEFORE,
+	SIM_FORK_DIE_UNTOLD, /* the child is there, and nobody was told */
+	SIM_FORK_DIE_AFTER,
+	SIM_FORK_TWICE, /* answers so */
+	SIM_FORK_NO_CHILD, /* a pid of nobody */
+	SIM_FORK_NOBODY,   /* an answer for a worker that there is not, and none for the one that was asked for */
+	SIM_FORK_GARBAGE,
+	SIM_FORK_N,
+};
+
 enum sim_call {
 	SIM_CALL_REPLY,
 	SIM_CALL_MANUAL,
@@ -53,8 +68,11 @@ struct sim_script {
 	enum sim_call call;
 	uint64_t call_after;  /* ns: how long a call takes */
 	uint64_t hears_after; /* ns: how long a message or signal is on its way */
-	int fork_errno;       /* of a template: what it answers in place of a pid */
-	bool ignores_fork;
+	enum sim_fork fork; /* of a template */
+	int fork_errno;
+	uint64_t fork_after;  /* ns: how long a fork takes; one after the other */
+	const char *unfit;    /* borrows: why it says that it must not be forked; NULL: it may */
+	bool stopped;         /* by SIGSTOP, from when it is ready */
 	bool ignores_interrupt, ignores_term, ignores_stop, ignores_ping, shows_stack;
 	bool session_close; /* says that it wants to know of the ends of sessions */
 	bool idempotent;  /* says that its handlers may be run again */
@@ -82,7 +100,7 @@ struct sim_machine_ops {
 	void (*missed)(struct sim_machine *m, struct sim_child *c, uint64_t call);
 	void (*ready)(struct sim_machine *m, struct sim_child *c);
 	void (*died)(struct sim_machine *m, struct sim_child *c);
-	void (*attempted)(struct sim_machine *m); /* a start, before it is known whether it fails */
+	void (*attempted)(struct sim_machine *m); /* a start, before it is known whether it fails, or a fork */
 	void (*wronged)(struct sim_machine *m, struct sim_child *c, const char *what);
 };
 
@@ -95,7 +113,7 @@ struct sim_machine {
 	int fd_error;               /* the same of a control packet with an fd */
 	struct sim_child *children; /* list; owns: until the daemon has closed all of their fds */
 	pid_t last_pid;
-	unsigned n_spawned, n_attempts;
+	unsigned n_spawned, n_forked, n_attempts;
 };
 
 /* What the child has written and the daemon has not read. */
@@ -114,7 +132,10 @@ struct sim_child {
 	struct sim_pipe calls, control, output, dump;
 	struct sim_message *inbox; /* list; owns: what the daemon has sent */
 	unsigned n_fds;
+	bool is_template;
 	bool unborn; /* waits for its template; its plumbing is there */
+	bool forking; /* a template that is at it */
+	uint64_t generation; /* of the code that it has imported; 0: not yet */
 	bool got_init, said_hello, said_ready, dead, stopping;
 	struct process_exit how;                                   /* when dead */
 	uint64_t call;                                             /* in hand; 0: none */
@@ -140,6 +161,7 @@ struct sim_message {
 };
 
 void sim_machine_init(struct sim_machine *m, struct loop *l, const struct sim_machine_ops *ops);
+/* Without those that are not born. */
 unsigned sim_machine_living(const struct sim_machine *m);
 struct sim_child *sim_machine_find(const struct sim_machine *m, pid_t pid); /* a living one, or NULL */
 
@@ -168,13 +190,15 @@ uint64_t sim_stream_sum(const struct stream *s);
 void sim_child_receive(struct sim_child *c, bool control, const void *data, size_t len);
 void sim_child_receive_fd(struct sim_child *c, const void *data, size_t len, int fd);
 void sim_child_signal(struct sim_child *c, int signo);
-/* Whom a template may give life; held until it has. Its plumbing is open, but for its pidfd. */
+/* Whom a template may give life; held until it has, or until nobody can any more. Its plumbing is open, but for its pidfd. */
 struct sim_child *sim_child_conceive(struct sim_machine *m);
 void sim_child_receive_fork(struct sim_child *c, const void *data, size_t len, struct sim_child *unborn);
 /* The daemon looks for it by its pid. */
 int sim_child_open_pidfd(struct sim_child *c);
 /* Its channel may be at its end. */
 void sim_child_notice(struct sim_child *c);
+/* It lives from now on: t has forked it. */
+void sim_child_bear(struct sim_child *c, const struct sim_child *t);
 /* A call lies in its socket that it has not looked at. */
 bool sim_child_has_unread(const struct sim_child *c);
 /* The first message, NULL when there is none; freed by the caller. */

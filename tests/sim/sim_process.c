@@ -312,6 +312,8 @@ int process_fork(struct process *p, struct process *parent, const void *message,
 	struct sim_child *template = sim_fd_owner(p->loop, parent->control.fd), *c;
 
 	assert(!p->pid);
+	if (template && template->machine->fd_error)
+		return template->machine->fd_error;
 	if (!template || template->control.over)
 		return -EPIPE;
 	c = sim_child_conceive(template->machine);
@@ -329,7 +331,7 @@ int process_born(struct process *p, pid_t pid)
 	struct sim_child *c = sim_fd_owner(p->loop, p->control.fd);
 
 	assert(!p->pid);
-	if (!c || c->pid != pid) {
+	if (!c || c->pid != pid || c->unborn) {
 		process_unborn(p);
 		return -ECHILD;
 	}
