@@ -567,6 +567,8 @@ static int process_open_child(pid_t pid)
 	_cleanup_close_ int fd = pid > 0 ? pidfd_open(pid, 0) : -1;
 	siginfo_t si;
 
+	if (fd < 0 && pid > 0 && errno != ESRCH)
+		return -errno;
 	if (fd < 0 || waitid(P_PIDFD, (id_t)fd, &si, WEXITED | WNOHANG | WNOWAIT) < 0)
 		return -ECHILD;
 	return TAKE_FD(fd);

@@ -102,7 +102,8 @@ bool process_is_running(const struct process *p);
  * for it; nothing of p is read until it is known that it lives. 0 or a negative errno; then p has nothing.
  */
 int process_fork(struct process *p, struct process *parent, const void *message, size_t len, int *calls_fd);
-/* The parent says that p lives as pid. -ECHILD: we have no such child; then p has nothing, as after process_unborn(). */
+/* The parent says that p lives as pid. 0 or a negative errno, -ECHILD: we have no such child; then p has nothing, as
+ * after process_unborn(). */
 int process_born(struct process *p, pid_t pid);
 /* The parent says that it could not, or is gone, or nobody wants p any more: its plumbing is closed. A child that there is
  * nevertheless finds its control channel at its end. */

@@ -30,10 +30,13 @@ static char **with_marker(char *const *environment, char *marker)
 static struct template *launch_template(const struct worker *w)
 {
 	struct pool *p = w->pool;
+	struct template *const known[] = { p->template, p->reload.next };
 
-	if (w->is_template)
-		return NULL;
-	return w->generation == p->generation ? p->template : p->reload.next;
+	for (size_t i = 0; i < ARRAY_SIZE(known) && !w->is_template; i++) {
+		if (known[i] && known[i]->generation == w->generation)
+			return known[i];
+	}
+	return NULL;
 }
 
 bool launch_forks(const struct worker *w)

@@ -226,6 +226,10 @@ bool reload_note_dead(struct worker *w)
 		re->replaced += re->state == RELOAD_ROLLING && w->generation < p->generation;
 		return false;
 	}
+	if (w->why == WORKER_WHY_TEMPLATE_LOST) { /* says nothing of the code: there will be another canary */
+		re->canary = NULL;
+		return true;
+	}
 	re->failure = failure_new(w);
 	reload_end(p, false);
 	return true;

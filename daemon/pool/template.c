@@ -40,13 +40,19 @@ static bool template_owes_pong(const struct template *t)
 	return t->worker->hs.pong < t->worker->ping_seq;
 }
 
-/* Of the eldest question that it has not answered, or of the next one. */
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Of the eldest question that it has not answered, or of the next one. It does one thing after the other, so the time begins
+ * anew with each answer. */
 static void template_arm(struct template *t)
 {
 	uint64_t interval = t->pool->settings->ping_interval, now = loop_now(t->pool->loop);
 
 	if (t->waiting)
-		loop_timer_set(&t->timer, t->waiting->proc.spawned_ns + ANSWER_TIME);
+		loop_timer_set(&t->timer, max_u64(t->waiting->proc.spawned_ns, t->heard) + ANSWER_TIME);
 	else if (template_owes_pong(t))
 		loop_timer_set(&t->timer, t->worker->ping_health + ANSWER_TIME);
 	else
@@ -137,6 +143,20 @@ struct template *template_free(struct template *t)
 	return NULL;
 }
 
+/* From now on workers are started without it; t owns why. */
+static void template_become_unfit(struct template *t, char *why)
+{
+	struct worker *w = template_detach(t);
+
+	free(t->unfit);
+	t->unfit = why;
+	t->state = TEMPLATE_UNFIT;
+	LOG(WARN, "template.unfit", KV("pool", t->pool->settings->name), KV("reason", t->unfit));
+	worker_stop(w, WORKER_WHY_SURPLUS);
+	pool_mark(t->pool);
+	template_fail_waiting(t);
+}
+
 /* --- forks --- */
 
 int template_fork(struct template *t, struct worker *w, int *calls_fd)
@@ -176,17 +196,27 @@ void template_note_forked(struct worker *process)
 {
 	const struct handshake *h = &process->hs;
 	struct template *t = process->template;
+	int r = -(int)h->forked_errno;
 	struct worker *w = t ? template_find_waiting(t, h->forked) : NULL;
 
+	if (t)
+		t->heard = loop_now(t->pool->loop);
 	if (!w)
 		return; /* nobody wants it any more, and it finds its control channel closed */
+	if (r == -EDEADLK) {
+		template_become_unfit(t, mem_strdup("it has started a thread since it was warm"));
+		return;
+	}
 	template_forget(w);
-	if (h->forked_errno)
-		worker_unborn(w, -(int)h->forked_errno);
-	else if (worker_born(w, (pid_t)h->forked_pid) == 0)
-		t->n_forks++;
-	else
+	if (!r)
+		r = worker_born(w, (pid_t)h->forked_pid);
+	t->n_forks += !r;
+	if (r == -ECHILD) { /* the template's fault */
+		worker_stop(w, WORKER_WHY_TEMPLATE_LOST);
 		worker_accuse(process, "the template told of a fork that is no child of the daemon");
+	} else if (r < 0) {
+		worker_unborn(w, r);
+	}
 }
 
 void template_note_pong(struct worker *process)
@@ -205,11 +235,7 @@ static void template_note_ready(struct template *t, struct worker *w)
 	t->lost = NULL;
 	t->proven = true;
 	if (w->hs.unfit) {
-		t->unfit = TAKE_PTR(w->hs.unfit);
-		LOG(WARN, "template.unfit", KV("pool", p->settings->name), KV("reason", t->unfit));
-		(void)template_detach(t);
-		t->state = TEMPLATE_UNFIT;
-		worker_stop(w, WORKER_WHY_SURPLUS);
+		template_become_unfit(t, TAKE_PTR(w->hs.unfit));
 	} else {
 		LOG(INFO, "template.warm", KV("pool", p->settings->name), KV("generation", t->generation),
 		    KV("pid", w->last_pid), KV("ms", (w->ready_at - w->born) / NS_PER_MS), KV("fork", w->hs.fork));
@@ -217,8 +243,8 @@ static void template_note_ready(struct template *t, struct worker *w)
 			LOG(WARN, "template.files", KV("pool", p->settings->name), KV("open", w->hs.fds));
 		t->state = TEMPLATE_WARM;
 		template_arm(t);
+		pool_mark(p);
 	}
-	pool_mark(p);
 }
 
 static uint64_t template_backoff(struct template *t, const struct worker *w)

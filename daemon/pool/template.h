@@ -5,7 +5,7 @@
  *
  *   NONE → STARTING → WARM            a pool's first worker waits for that: code that cannot be imported fails once
  *   WARM → LOST → STARTING → WARM     it died or hung: until it is back, new interpreters are started in place of forks
- *   WARM → UNFIT                      it must not be forked (it has threads): new interpreters, and it says why
+ *   WARM, or STARTING → UNFIT         it must not be forked (it has threads): new interpreters, and it says why
  */
 #pragma once
 
@@ -31,6 +31,7 @@ struct template {
 	char *unfit;           /* owns: why it is not forked, or NULL */
 	char *lost;            /* owns: what became of the last process, or NULL */
 	struct worker *waiting; /* list, first asked first; borrows: forks that it has not answered */
+	uint64_t heard;        /* ns: when it last answered a fork */
 	unsigned deaths_in_row;
 	uint64_t n_forks, n_lost;
 	struct loop_timer timer; /* WARM: of the eldest question, or of the next ping; LOST: until the next start */

@@ -447,11 +447,18 @@ static void worker_on_timer(struct loop_timer *t)
 	}
 }
 
+/* A fork that does not come is its template's fault, which has a time for that. */
+static void worker_await_ready(struct worker *w)
+{
+	uint64_t most = pool_settings_of(w)->init_timeout;
+
+	loop_timer_set(&w->timer, most ? loop_now(w->pool->loop) + most : LOOP_NEVER);
+}
+
 static void worker_on_admitted(struct gate_ticket *ticket)
 {
 	struct worker *w = container_of(ticket, struct worker, ticket);
 	struct pool *p = w->pool;
-	uint64_t limit = pool_settings_of(w)->init_timeout;
 	int fd = -1;
 
 	w->spawn_error = launch_start(w, &fd);
@@ -465,7 +472,8 @@ static void worker_on_admitted(struct gate_ticket *ticket)
 	handshake_begin(&w->hs, w->fork ? "fork" : "exec", NULL, w->proc.spawned_ns);
 	if (!w->fork)
 		handshake_begin(&w->hs, "interpreter", NULL, w->proc.exec_ns);
-	loop_timer_set(&w->timer, limit ? w->proc.spawned_ns + limit : LOOP_NEVER);
+	if (!w->fork)
+		worker_await_ready(w);
 	if (launch_send_init(w) < 0)
 		worker_stop(w, WORKER_WHY_INIT_FAILED);
 }
@@ -475,10 +483,10 @@ int worker_born(struct worker *w, pid_t pid)
 	int r = process_born(&w->proc, pid);
 
 	if (r < 0)
-		worker_unborn(w, r);
-	else
-		w->last_pid = pid;
-	return r;
+		return r;
+	w->last_pid = pid;
+	worker_await_ready(w);
+	return 0;
 }
 
 void worker_unborn(struct worker *w, int error)

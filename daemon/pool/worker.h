@@ -153,8 +153,9 @@ static inline bool worker_is_serving(const struct worker *w)
 /* Its slot is free and its process still hears us: a call that it is given now may reach it. */
 bool worker_can_be_sent(const struct worker *w);
 
-/* The template that was asked to fork it has answered: it is pid, or there was an error (negative errno). */
+/* The template that was asked to fork it has answered: it is pid. 0 or a negative errno, -ECHILD: it is not. */
 int worker_born(struct worker *w, pid_t pid);
+/* There was an error (negative errno). */
 void worker_unborn(struct worker *w, int error);
 
 /* It has broken the rules, and is killed for it. */
