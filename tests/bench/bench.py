@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from tests.bench.harness import BARE, LOOP, PIN, PYTHON, Figures, Table, daemon, load, relay, running
 from tests.bench.scale import bench_recovery, bench_scale
 from tests.bench.stateful import bench_stateful
+from tests.bench.warm import bench_warm
 
 def pool_latency(pool: "multiprocessing.pool.Pool", count: int) -> Figures:
     took = []
@@ -220,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=10000)
-    parser.add_argument("parts", nargs="*", default=["latency", "throughput", "stateful", "large", "memory", "scale", "recovery"])
+    parser.add_argument("parts", nargs="*", default=["latency", "throughput", "stateful", "large", "memory", "scale", "recovery", "warm"])
     args = parser.parse_args()
     load_average = os.getloadavg()[0]
     print(f"load before the run: {load_average:.1f} (figures are worth something below 0.5)")
@@ -239,6 +240,8 @@ def main() -> None:
             bench_scale(directory, args.rounds, args.count)
         if "recovery" in args.parts:
             bench_recovery(directory, 4 * args.rounds)
+        if "warm" in args.parts:
+            bench_warm(directory, args.rounds)
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ END_TEST
 
 START_TEST(there_are_keys_up_to_a_number)
 	{
-		char key[8];
+		char key[16];
 		struct scene sc;
 
 		scene_begin(&sc);
