@@ -4,11 +4,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from typing import Any, Dict, Iterator, Sequence
+import pathlib
+import socket
+from typing import Any, Dict, Iterator, Sequence, Tuple
+
+import msgpack
 
 from tests.support.worker_harness import WorkerHarness
 
 PR_SET_CHILD_SUBREAPER = 36
+
+DOUBLE = "import pypool_worker.forking as forking\nforking.make_clone = lambda native: None\n"
+HEAD = "import os, sys, threading\nfrom pypool_worker import after_fork, expose, on_start, on_stop\n"
 
 
 class ForkFailed(AssertionError):
@@ -32,10 +39,15 @@ class TemplateHarness(WorkerHarness):
         assert name == "ready", (name, fields, self.stderr())
         return fields
 
-    def worker(self, mark: int = 0) -> ForkedWorker:
-        """A worker of it, forked when its context is entered."""
+    def worker(self, mark: int = 0, answered: bool = True) -> ForkedWorker:
+        """A worker of it, forked when its context is entered. ForkFailed is raised then."""
         self.forked += 1
-        return ForkedWorker(self, self.forked, mark)
+        return ForkedWorker(self, self.forked, mark, answered)
+
+    def ping(self) -> None:
+        """It has done all that it was sent before."""
+        self.send_control("ping", {"seq": self.forked})
+        assert self.expect("pong") == {"seq": self.forked}
 
     def told_init(self, worker: int) -> Dict[str, Any]:
         return {**self._init, "worker": worker}
@@ -44,24 +56,39 @@ class TemplateHarness(WorkerHarness):
 class ForkedWorker(WorkerHarness):
     """As any other worker, from hello on."""
 
-    def __init__(self, template: TemplateHarness, number: int, mark: int) -> None:
+    def __init__(self, template: TemplateHarness, number: int, mark: int, answered: bool) -> None:
+        """`answered`: the template will tell its pid; its own hello does it else."""
         super().__init__()
         self._template = template
-        self.number = number
-        self._mark = mark
+        self._told = {"worker": number, "mark": mark}
+        self._answered = answered
         self._init = template.told_init(number)
 
     def _spawn(self, fds: Sequence[int]) -> None:
-        told = {"worker": self.number, "mark": self._mark}
-        self._template.send_fds("fork", told, fds)
+        self._template.send_fds("fork", self._told, fds)
         for fd in fds:
             os.close(fd)
-        answer = self._template.expect("forked")
-        assert answer["worker"] == self.number
-        if "errno" in answer:
-            raise ForkFailed(answer["errno"])
-        self.pid = answer["pid"]
+        if self._answered:
+            answer = self._template.expect("forked")
+            assert answer["worker"] == self._told["worker"]
+            if "errno" in answer:
+                self._abandon()
+                raise ForkFailed(answer["errno"])
+            self.pid = answer["pid"]
+        else:
+            self.pid = msgpack.unpackb(self.control.recv(65536, socket.MSG_PEEK))[2][0]["pid"]
         self._pidfd = os.pidfd_open(self.pid)
+
+    def _abandon(self) -> None:
+        self._calls.close()
+        self.control.close()
+        os.close(self._dump)
+
+
+def write_app(directory: pathlib.Path, text: str = "", way: str = "clone", name: str = "made") -> Tuple[str]:
+    """A module of that name, and the path to it. `way`: how a template is to fork that has it."""
+    (directory / f"{name}.py").write_text((DOUBLE if way == "double" else "") + HEAD + text)
+    return (str(directory),)
 
 
 @contextlib.contextmanager

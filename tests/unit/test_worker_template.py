@@ -1,25 +1,54 @@
 """A real template and the workers that it forks, in both ways of forking."""
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
-from typing import Iterator, Tuple
+import resource
+import select
+import signal
+import subprocess
+import sys
+from typing import Any, Iterator, List
 
 import pytest
 
-from tests.support.template_harness import TemplateHarness, subreaper
+from tests.support.pythons import other_pythons
+from tests.support.template_harness import ForkFailed, TemplateHarness, subreaper, write_app
+from tests.support.worker_harness import CANCELLED, PATIENCE, ROOT, install_worker
 
-DOUBLE = "import pypool_worker.forking as forking\nforking.make_clone = lambda native: None\n"
-HEAD = """
-import os, sys, threading
-from pypool_worker import after_fork, expose, on_start, on_stop
+WAYS = pytest.mark.parametrize("way", ["clone", "double"])
+RLIMIT_LOCKS = 10
+
+WORK = """
+import multiprocessing, random, subprocess
+def square(n): return n * n
+def run_in_thread():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(threading.get_native_id()))
+    thread.start()
+    thread.join()
+    return found[0] != os.getpid()
+@expose
+def work():
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        squares = pool.map(square, range(5))
+    child = os.fork()
+    if child == 0:
+        os._exit(7)
+    return [subprocess.check_output(["/bin/echo", "out"]), run_in_thread(), squares,
+            os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), threading.get_native_id() == os.getpid(),
+            threading.current_thread() is threading.main_thread()]
+@expose
+def forks(): return os.fork() == 0 and "came back"
+@expose
+def crash(): os.abort()
+@expose
+def sleep():
+    import time
+    time.sleep(60)
 """
-
-
-def app(directory: pathlib.Path, text: str = "", way: str = "clone", name: str = "made") -> Tuple[str]:
-    """A module; `way`: how its template is to fork."""
-    (directory / f"{name}.py").write_text((DOUBLE if way == "double" else "") + HEAD + text)
-    return (str(directory),)
+WORKED = [b"out\n", True, [0, 1, 4, 9, 16], 7, True, True]
 
 
 @pytest.fixture(autouse=True)
@@ -28,12 +57,9 @@ def adopting() -> Iterator[None]:
         yield
 
 
-WAYS = pytest.mark.parametrize("way", ["clone", "double"])
-
-
 @WAYS
 def test_a_template_loads_once_and_its_workers_are_our_children(tmp_path: pathlib.Path, way: str) -> None:
-    path = app(tmp_path, """
+    path = write_app(tmp_path, """
 made_in = os.getpid()
 seen = []
 def warm(): seen.append("warmup")
@@ -43,13 +69,14 @@ def again(): seen.append("after_fork")
 def begin(): seen.append("start")
 @on_stop
 def end(): print("stopped")
-@expose
+@expose(idempotent=True)
 def look(): return [made_in, os.getpid(), os.getppid(), os.getpgid(0), threading.get_native_id(), seen,
                     os.environ["PYPOOL_WORKER"], sys.argv, sys.path[0]]
 """, way)
     with TemplateHarness("made", path=path, preload=["json"], warmup="made:warm") as template:
         told = template.start_template()
-        assert (told["fork"], told["unfit"], told["fds"], told["targets"]) == (way, None, [], ["look"])
+        assert (told["fork"], told["unfit"], told["fds"]) == (way, None, [])
+        assert (told["targets"], told["idempotent"], told["session_close"]) == (["look"], ["look"], False)
         assert [(p["name"], p.get("module")) for p in template.phases] == [
             ("preload", "json"), ("imports", "made"), ("warmup", None)]
         for number in (1, 2):
@@ -62,7 +89,280 @@ def look(): return [made_in, os.getpid(), os.getppid(), os.getpgid(0), threading
                     str(number), ["made"], str(tmp_path)]
                 assert worker.stop() == 0
                 assert (worker.stdout(), worker.stderr()) == ("stopped\n", "")
-        template.send_control("ping", {"seq": 5})
-        assert template.expect("pong") == {"seq": 5}
+        template.ping()
         assert template.stop() == 0
         assert (template.stdout(), template.stderr()) == ("", "")
+
+
+@WAYS
+def test_a_forked_worker_is_a_whole_process(tmp_path: pathlib.Path, way: str) -> None:
+    with TemplateHarness("made", path=write_app(tmp_path, WORK, way)) as template:
+        template.start_template()
+        with template.worker() as worker:
+            worker.start()
+            assert worker.call("work").value == WORKED
+            assert worker.call("forks").value is False
+            worker.wait_for_output("stderr", "came back from the handler")
+            call = worker.request("sleep")
+            worker.wait_for_frame("sleep")
+            worker.interrupt(call, CANCELLED)
+            assert worker.receive().code == "cancelled"
+            assert worker.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return install_worker(str(tmp_path_factory.mktemp("library")))
+
+
+@pytest.mark.skipif(not other_pythons(), reason="no other Pythons are installed under ~/.pyenv")
+@pytest.mark.parametrize("python", other_pythons())
+@WAYS
+def test_it_works_with_other_pythons(tmp_path: pathlib.Path, installed: str, python: str, way: str) -> None:
+    path = write_app(tmp_path, WORK, way)
+    with TemplateHarness("made", path=path, python=python, run_worker=installed) as template:
+        told = template.start_template()
+        assert (told["fork"], told["unfit"]) == (way, None)
+        with template.worker() as worker:
+            worker.start()
+            assert worker.call("work").value == WORKED
+            assert worker.stop() == 0
+        assert template.stop() == 0 and template.stderr() == ""
+
+
+@WAYS
+def test_fault_87_the_exit_status_of_a_forked_worker_is_known(tmp_path: pathlib.Path, way: str) -> None:
+    with TemplateHarness("made", path=write_app(tmp_path, WORK, way)) as template:
+        template.start_template()
+        with template.worker() as worker:
+            worker.start()
+            worker.request("crash")
+            assert worker.wait() == -signal.SIGABRT
+            assert "Fatal Python error: Aborted" in worker.last_dump() and " in crash" not in template.stderr()
+
+
+@WAYS
+def test_fault_58_a_forked_worker_has_the_descriptors_of_any_other(tmp_path: pathlib.Path, way: str) -> None:
+    path = write_app(tmp_path, "@expose\ndef look(): return [os.get_inheritable(fd) for fd in range(3, 7)]\n", way)
+    with TemplateHarness("made", path=path) as template:
+        template.start_template()
+        ours = template.open_fds()
+        with template.worker() as worker:
+            worker.start()
+            assert worker.open_fds() == ours
+            assert {fd: kind for fd, kind in ours.items() if fd < 7} == {
+                0: "/dev/null", 1: "pipe", 2: "pipe", 3: "socket", 4: "socket", 5: "pipe", 6: "/memfd"}
+            assert worker.call("look").value == [False] * 4
+        template.ping()
+        assert template.open_fds() == ours, "it has closed its copies"
+
+
+def test_the_mark_is_the_workers_own_limit(tmp_path: pathlib.Path) -> None:
+    path = write_app(tmp_path, "import resource\n@expose\ndef look(): return resource.getrlimit(10)\n")
+    hard = resource.getrlimit(RLIMIT_LOCKS)[1]
+    with TemplateHarness("made", path=path) as template:
+        template.start_template()
+        for mark in (4711 << 32 | 12, 0):
+            with template.worker(mark) as worker:
+                worker.start()
+                assert worker.call("look").value == [mark or resource.getrlimit(RLIMIT_LOCKS)[0], hard]
+
+
+@WAYS
+def test_what_is_left_in_a_buffer_is_printed_once(tmp_path: pathlib.Path, way: str) -> None:
+    path = write_app(tmp_path, """
+import ctypes, io
+sys.stdout.write("[python]")
+sys.stderr.write("[error]")
+ctypes.CDLL(None).printf(b"[c]")
+replaced, sys.stdout = sys.stdout, io.StringIO()
+@expose
+def speak(): print("handler", file=replaced)
+""", way)
+    with TemplateHarness("made", path=path) as template:
+        template.start_template()
+        for _ in range(2):
+            with template.worker() as worker:
+                worker.start()
+                assert worker.call("speak").error is None
+                assert worker.stop() == 0
+                assert (worker.stdout(), worker.stderr()) == ("handler\n", "")
+        assert template.stop() == 0
+        assert sorted(template.stdout().split("]")) == ["", "[c", "[python"] and template.stderr() == "[error]"
+
+
+@pytest.mark.parametrize("hook", ["after_fork", "on_start"])
+def test_a_hook_that_raises_fails_the_worker_and_not_the_template(tmp_path: pathlib.Path, hook: str) -> None:
+    path = write_app(tmp_path, f"first = []\n@{hook}\ndef begin(): raise OSError('cold')\n@expose\ndef f(): pass\n")
+    with TemplateHarness("made", path=path) as template:
+        template.start_template()
+        for _ in range(2):
+            with template.worker() as worker:
+                name, fields = worker.init()
+                assert (name, fields["phase"], fields["message"], fields["line"]) == (
+                    "failed", hook.replace("on_", ""), "cold", 5)
+                assert worker.wait() == 1 and "OSError: cold" in worker.stderr()
+        assert template.stop() == 0 and template.stderr() == ""
+
+
+def test_fault_52_an_application_that_cannot_be_imported_fails_the_template(tmp_path: pathlib.Path) -> None:
+    with TemplateHarness("made", path=write_app(tmp_path, "raise OSError('no licence')\n")) as template:
+        name, fields = template.init()
+        assert (name, fields["phase"], fields["message"]) == ("failed", "imports", "no licence")
+        assert template.wait() == 1 and "OSError: no licence" in template.stderr()
+
+
+def test_fault_53_a_template_that_hangs_in_an_import_shows_its_stack() -> None:
+    with TemplateHarness("hangs_in_import") as template:
+        template.expect("hello")
+        template.send_control("init", template.told_init(1))
+        template.wait_for_frame("wait_for_licence")
+        template.send_control("ping", {"seq": 1})
+        assert not select.select([template.control], [], [], 0)[0] or template.expect("phase")
+
+
+@WAYS
+def test_workers_live_on_when_the_template_has_stopped(tmp_path: pathlib.Path, way: str) -> None:
+    path = write_app(tmp_path, "import atexit\natexit.register(print, 'removed')\n" + WORK, way)
+    with TemplateHarness("made", path=path) as template:
+        template.start_template()
+        with template.worker() as worker:
+            worker.start()
+            assert template.stop() == 0 and template.stdout() == ""
+            assert worker.call("work").value == WORKED
+            assert worker.stop() == 0 and worker.stdout() == "removed\n"
+
+
+def test_stop_before_init_and_eof_end_a_template() -> None:
+    with TemplateHarness() as template:
+        template.expect("hello")
+        assert template.stop() == 0
+    for started in (False, True):
+        with TemplateHarness() as template:
+            if started:
+                template.start_template()
+            else:
+                template.expect("hello")
+            template.control.close()
+            assert template.wait() == 1 and template.stdout() == ""
+
+
+@pytest.mark.parametrize("packet, count, told", [
+    (b"\xc1", 0, "no notification"), (b"\x93\x02\xa4fork\x91\x01", 6, "no notification"),
+    ({"worker": 1, "mark": 0}, 5, "5 descriptors in place of 6"),
+    ({"worker": 1, "mark": 0}, 0, "0 descriptors in place of 6"),
+    ({"worker": 1, "mark": 0}, 9, "and more descriptors in place of 6"), ({"worker": 1}, 6, "without worker and mark"),
+], ids=str)
+def test_garbage_on_control_ends_a_template(packet: Any, count: int, told: str) -> None:
+    reader, writer = os.pipe()
+    with TemplateHarness() as template:
+        template.start_template()
+        if isinstance(packet, bytes):
+            template.control.send(packet)
+        else:
+            template.send_fds("fork", packet, [writer] * count)
+        os.close(writer)
+        assert template.wait() == 1 and told in template.stderr()
+        assert os.read(reader, 1) == b"", "nobody has kept the descriptors"
+    os.close(reader)
+
+
+def test_the_descriptors_of_other_packets_are_closed() -> None:
+    reader, writer = os.pipe()
+    with TemplateHarness() as template:
+        template.start_template()
+        template.send_fds("ping", {"seq": 1}, [writer] * 3)
+        os.close(writer)
+        assert template.expect("pong") == {"seq": 1}
+        assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+FAILING = """
+import errno
+import pypool_worker.native as native
+me = os.getpid()
+def failing(way, real):
+    def fork(*args, **options):
+        if os.path.exists("SWITCH") and WHERE == (way if os.getpid() == me else "middle"):
+            raise OSError(errno.EAGAIN, "as if there were too many")
+        return real(*args, **options)
+    return fork
+native.Clone.fork = failing("clone", native.Clone.fork)
+os.fork = failing("fork", os.fork)
+"""
+
+
+@pytest.mark.parametrize("where", ["clone", "fork", "middle"])
+def test_fault_54_a_fork_that_fails_is_told_and_the_next_may_succeed(tmp_path: pathlib.Path, where: str) -> None:
+    switch = tmp_path / "switch"
+    text = FAILING.replace("SWITCH", str(switch)).replace("WHERE", repr(where)) + WORK
+    with TemplateHarness("made", path=write_app(tmp_path, text, "clone" if where == "clone" else "double")) as template:
+        template.start_template()
+        ours = template.open_fds()
+        switch.touch()
+        with pytest.raises(ForkFailed) as failed:
+            template.worker().__enter__()
+        template.ping()
+        assert failed.value.errno == errno.EAGAIN and template.open_fds() == ours
+        switch.unlink()
+        with template.worker() as worker:
+            worker.start()
+            assert worker.call("work").value == WORKED
+
+
+def test_fault_80_a_template_that_dies_before_it_answers_leaves_a_worker_that_works(tmp_path: pathlib.Path) -> None:
+    path = write_app(tmp_path, """
+import pypool_worker.packets as packets
+send, me = packets.Packets.send, os.getpid()
+def dying(self, name, fields):
+    if name == "forked":
+        os.kill(os.getpid(), 9)
+    send(self, name, fields)
+packets.Packets.send = dying
+""" + WORK)
+    with TemplateHarness("made", path=path) as template:
+        template.start_template()
+        with template.worker(answered=False) as worker:
+            assert template.wait() == -signal.SIGKILL and template.control.recv(1) == b""
+            worker.start()
+            assert worker.call("work").value == WORKED
+            assert worker.stop() == 0
+
+
+@WAYS
+def test_a_worker_that_is_not_born_to_the_daemon_leaves_at_once(tmp_path: pathlib.Path, way: str) -> None:
+    path = write_app(tmp_path, "os.getppid = lambda: 1\n", way)  # as if another process had taken it in meanwhile
+    with TemplateHarness("made", path=path) as template:
+        template.start_template()
+        with template.worker() as worker:
+            assert worker.wait() == 127 and worker.control.recv(1) == b""
+
+
+DAEMON = """
+import sys
+sys.path[:0] = [{root!r}]
+from tests.support.template_harness import TemplateHarness, subreaper
+with subreaper(), TemplateHarness("made", path={path!r}) as template:
+    template.start_template()
+    with template.worker() as worker:
+        worker.start()
+        worker.request("sleep")
+        worker.wait_for_frame("sleep")
+        print(template.pid, worker.pid, flush=True)
+        sys.stdin.read()
+"""
+
+
+@WAYS
+def test_fault_90_workers_and_template_end_with_the_daemon(tmp_path: pathlib.Path, way: str) -> None:
+    path = write_app(tmp_path, WORK, way)
+    text = DAEMON.format(root=ROOT, path=path)
+    daemon = subprocess.Popen([sys.executable, "-B", "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with daemon:
+        assert daemon.stdout is not None
+        pidfds: List[int] = [os.pidfd_open(int(pid)) for pid in daemon.stdout.readline().split()]
+        daemon.kill()
+    for pidfd in pidfds:
+        assert select.select([pidfd], [], [], PATIENCE)[0]
+        os.close(pidfd)
