@@ -166,6 +166,21 @@ char *cell_init(struct span value)
 	return s;
 }
 
+char *cell_template(struct span value)
+{
+	struct span state = cell_of(value, "state"), reason = cell_of(value, "reason"), word, why;
+	char *name, *text, *s;
+
+	if (!mp_read_text(&state, &word))
+		return NULL;
+	name = text_escape(word);
+	text = mp_read_text(&reason, &why) ? text_escape(why) : NULL;
+	s = name ? cell_printf("%s%s%s", name, text ? ": " : "", text ? text : "") : NULL;
+	free(name);
+	free(text);
+	return s;
+}
+
 char *cell_call(struct span value)
 {
 	struct span target = cell_of(value, "target"), ms = cell_of(value, "ms"), text;

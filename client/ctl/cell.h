@@ -14,6 +14,7 @@ char *cell_bytes(struct span value); /* 812, 4.0K, 1.5M */
 char *cell_kib(struct span value);
 char *cell_init(struct span value); /* init phases: "exec 12, imports numpy 80" (ms) */
 char *cell_call(struct span value); /* {call, target, ms}: "app.work 1.2s" */
+char *cell_template(struct span value); /* {state, reason}: "unfit: it has threads" */
 char *cell_first_line(struct span value);
 /* The value of a key; len 0 when the map has none, or nil. */
 struct span cell_of(struct span map, const char *key);

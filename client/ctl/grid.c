@@ -67,6 +67,15 @@ int grid_print(struct span list, const struct grid_column *columns)
 	return r;
 }
 
+int grid_show(const struct ctl *ctl, struct span list, const struct grid_column *columns)
+{
+	if (!ctl->json)
+		return grid_print(list, columns);
+	json_print(stdout, list);
+	putchar('\n');
+	return CTL_OK;
+}
+
 int grid_command(struct ctl *ctl, const char *method, const char *pool, const struct grid_column *columns)
 {
 	struct pypool_reply *reply;
@@ -74,12 +83,7 @@ int grid_command(struct ctl *ctl, const char *method, const char *pool, const st
 
 	if (r != CTL_OK)
 		return r;
-	if (ctl->json) {
-		json_print(stdout, ctl_value(reply));
-		putchar('\n');
-	} else {
-		r = grid_print(ctl_value(reply), columns);
-	}
+	r = grid_show(ctl, ctl_value(reply), columns);
 	(void)pypool_reply_free(reply);
 	return r;
 }

@@ -17,5 +17,7 @@ struct grid_column {
 
 /* columns end with a NULL title. An enum ctl_exit. */
 int grid_print(struct span list, const struct grid_column *columns);
-/* Asks for a list and prints it: as a table, or whole as JSON. */
+/* The same, or whole as JSON when that is wanted. */
+int grid_show(const struct ctl *ctl, struct span list, const struct grid_column *columns);
+/* Asks for a list and shows it. */
 int grid_command(struct ctl *ctl, const char *method, const char *pool, const struct grid_column *columns);

@@ -8,6 +8,7 @@ static const struct grid_column pools_columns[] = {
 	{ "APP", "app", cell_any, false },
 	{ "GEN", "generation", cell_any, true },
 	{ "RELOAD", "reload", cell_any, false },
+	{ "TEMPLATE", "template", cell_template, false },
 	{ "MIN", "min_workers", cell_any, true },
 	{ "MAX", "max_workers", cell_any, true },
 	{ "IDLE", "idle", cell_any, true },

@@ -66,3 +66,17 @@ def test_a_call_of_a_session_that_is_busy_says_so(start_daemon: Callable[..., Da
         called = daemon.ctl("call", "collect", "1", "--session", "cart")
         assert called.returncode == 1 and 'session "cart" is leased' in called.stderr
     assert daemon.ctl("call", "collect", "--session").returncode == 2
+
+
+def test_workers_show_what_they_weigh(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon({"default": {**DEMO, "min_workers": 1, "max_workers": 1}})
+    (shown,) = json.loads(daemon.ctl("workers", "--json").stdout)
+    with open(f"/proc/{shown['pid']}/smaps_rollup") as rollup:
+        pss = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+    assert 0.5 * pss < shown["pss_kib"] < 2 * pss
+    titles, row = daemon.ctl("workers").stdout.splitlines()
+    assert titles.split()[10:12] == ["MAX-RSS", "PSS"] and "M" in row.split()[11]
+    with daemon.client() as c:
+        os.kill(shown["pid"], 9)
+        assert c.execute("echo", 1) == 1
+    assert [w["pss_kib"] for w in json.loads(daemon.ctl("workers", "--json").stdout) if w["state"] == "dead"] == [None]
