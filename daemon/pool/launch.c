@@ -46,7 +46,7 @@ bool launch_forks(const struct worker *w)
 	return t && template_is_warm(t);
 }
 
-static int launch_exec(struct worker *w, int *calls_fd)
+int launch_exec(struct worker *w, int *calls_fd)
 {
 	struct pool *p = w->pool;
 	const struct pool_settings *s = pool_settings_of(w);
@@ -69,17 +69,17 @@ static int launch_exec(struct worker *w, int *calls_fd)
 	return process_start(&w->proc, p->spawner, &spec, calls_fd);
 }
 
-int launch_start(struct worker *w, int *calls_fd)
+bool launch_asks(struct worker *w, int *calls_fd)
 {
 	int r;
 
 	if (!launch_forks(w))
-		return launch_exec(w, calls_fd);
+		return false;
 	r = template_fork(launch_template(w), w, calls_fd);
-	if (r == 0)
-		return 0;
-	LOG(WARN, "template.fork.failed", KV("pool", w->pool->settings->name), KV("worker", w->id), KV("errno", -r));
-	return launch_exec(w, calls_fd);
+	if (r < 0)
+		LOG(WARN, "template.fork.failed", KV("pool", w->pool->settings->name), KV("worker", w->id),
+		    KV("errno", -r));
+	return r == 0;
 }
 
 /* [2, name, [{...}]] up to the pairs, which follow. */

@@ -8,8 +8,11 @@ struct worker;
 
 /* It would be forked by its generation's template, if it were started now. */
 bool launch_forks(const struct worker *w);
-/* Starts the process, or asks its template (then w->fork is set). *calls_fd: our end of its call socket. 0 or a negative errno. */
-int launch_start(struct worker *w, int *calls_fd);
+/* Asks its template for it; then w->fork is set. False: there is none that could be asked. *calls_fd: our end of its call
+ * socket. */
+bool launch_asks(struct worker *w, int *calls_fd);
+/* Starts it in an interpreter of its own. 0 or a negative errno. */
+int launch_exec(struct worker *w, int *calls_fd);
 /* Asks `process`, that of a template, to fork w. */
 int launch_fork(struct worker *w, struct worker *process, int *calls_fd);
 /* 0 or a negative errno. */

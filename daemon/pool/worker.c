@@ -461,7 +461,13 @@ static void worker_on_admitted(struct gate_ticket *ticket)
 	struct pool *p = w->pool;
 	int fd = -1;
 
-	w->spawn_error = launch_start(w, &fd);
+	if (!launch_asks(w, &fd)) {
+		if (ticket->light) { /* it was to be forked: an interpreter costs more, and needs a place */
+			gate_join(ticket, false);
+			return;
+		}
+		w->spawn_error = launch_exec(w, &fd);
+	}
 	if (w->spawn_error < 0) {
 		worker_set_state(w, WORKER_DEAD, WORKER_WHY_SPAWN_FAILED);
 		return;

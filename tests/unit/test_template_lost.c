@@ -244,6 +244,25 @@ START_TEST(a_fork_that_cannot_be_asked_for_is_a_new_interpreter)
 	}
 END_TEST
 
+START_TEST(fault_60_which_passes_the_gate_as_others_do)
+	{
+		struct pool_settings s = forking(0, 20);
+		struct scene sc; /* its gate has 4 places */
+
+		forking_begin(&sc, &s);
+		sc.stage.machine.fd_error = -ETOOMANYREFS;
+		sc.stage.machine.script.ready_after = 20 * MS;
+		for (uint64_t id = 1; id <= 20; id++)
+			sim_execute(&sc.one, id, 0, 0);
+		scene_pass(&sc, 10 * MS);
+		ck_processes(&sc, 5, 0);
+		ck_assert_uint_eq(pool_living(sc.stage.pool), 20);
+		scene_pass(&sc, 100 * MS);
+		ck_told(&sc.one, 20, ERROR_NONE, EXECUTED_YES);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(an_answer_for_a_worker_that_there_is_not_is_no_answer)
 	{
 		struct pool_settings s = forking(1, 1);
@@ -349,7 +368,8 @@ RUN_SUITE("template_lost", fault_80_workers_live_on_and_new_ones_are_started_unt
 	  one_that_dies_again_and_again_is_started_less_and_less_often,
 	  one_that_cannot_be_started_again_costs_speed_and_nothing_else,
 	  a_fork_that_fails_is_a_start_that_fails_and_live_workers_serve,
-	  a_fork_that_cannot_be_asked_for_is_a_new_interpreter, an_answer_for_a_worker_that_there_is_not_is_no_answer,
+	  a_fork_that_cannot_be_asked_for_is_a_new_interpreter,
+	  fault_60_which_passes_the_gate_as_others_do, an_answer_for_a_worker_that_there_is_not_is_no_answer,
 	  a_second_answer_changes_nothing, a_child_that_is_born_to_nobody_ends,
 	  one_that_speaks_on_its_call_channel_is_killed,
 	  fault_104_answers_that_lie_ready_win_over_the_time_of_a_template)
