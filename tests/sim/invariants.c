@@ -6,6 +6,8 @@
 #include "daemon/pool/lease.h"
 #include "tests/sim/sim_pair.h"
 #include "daemon/pool/session.h"
+#include "daemon/pool/template.h"
+#include "tests/sim/invariants_template.h"
 #include "tests/sim/world.h"
 
 #define SLACK NS_PER_MS
@@ -36,17 +38,16 @@ void invariants_check_times(struct world *w, const struct request *r, const stru
 		CHECK(w, now >= r->deadline, "invariant 16: deadline too early", r->call);
 }
 
-void invariants_check_streak(struct world *w)
+void invariants_check_streak(struct world *w, const struct streak *s, unsigned free_starts)
 {
-	unsigned free_starts = supply_ceiling(w->stage.pool) + 3 + w->streak.reloads; /* the first ones, and the first replacement */
-	uint64_t elapsed = loop_now(w->stage.loop) - w->streak.began;
+	uint64_t elapsed = loop_now(w->stage.loop) - s->began;
 	uint64_t least = 0, wait = BACKOFF_FIRST;
 
-	for (unsigned n = free_starts; n < w->streak.n && least <= elapsed; n++) {
+	for (unsigned n = free_starts; n < s->n && least <= elapsed; n++) {
 		least += wait / 4 * 3;
 		wait = 2 * wait < BACKOFF_MAX ? 2 * wait : BACKOFF_MAX;
 	}
-	CHECK(w, least <= elapsed, "invariant 15: starts faster than the back-off", w->streak.n);
+	CHECK(w, least <= elapsed, "invariant 15: starts faster than the back-off", s->n);
 }
 
 /* --- workers --- */
@@ -74,11 +75,23 @@ static void check_slot(struct world *w, const struct worker *k)
 		CHECK(w, k->slot.call && k->slot.direct && !r, "a direct lease without its call", k->id);
 }
 
+/* For as long as the gate holds one, also against a daemon that was stopped. */
+static void check_place(struct world *w, const struct worker *k)
+{
+	bool starts = k->state == WORKER_STARTING || k->state == WORKER_INITIALIZING;
+	uint64_t now = loop_now(w->stage.loop);
+
+	if (starts && process_is_running(&k->proc) && strcmp(k->hs.phases[0].name, "exec") == 0)
+		CHECK(w, k->ticket.state == GATE_INSIDE || now >= k->proc.spawned_ns + GATE_SLICE,
+		      "fault 60: a worker that has not passed the gate", k->id);
+}
+
 static void check_worker(struct world *w, const struct worker *k)
 {
 	bool serving = worker_is_serving(k);
 
 	check_slot(w, k);
+	check_place(w, k);
 	CHECK(w, k->state != WORKER_DEAD, "a dead worker among the living", k->id);
 	if (state_has_process(k->state))
 		CHECK(w, process_is_running(&k->proc), "invariant 12: a worker without a process", k->id);
@@ -102,13 +115,12 @@ static void check_workers(struct world *w)
 {
 	const struct pool *p = w->stage.pool;
 	unsigned in_state[WORKER_N_STATES] = { 0 };
-	unsigned idle = 0, dead = 0, running = 0;
+	unsigned idle = 0, dead = 0;
 	const struct worker *k;
 
 	DL_FOREACH(p->workers, k) {
 		check_worker(w, k);
 		in_state[k->state]++;
-		running += process_is_running(&k->proc);
 	}
 	DL_FOREACH2(p->idle, k, idle_next)
 	{
@@ -122,12 +134,33 @@ static void check_workers(struct world *w)
 	}
 	for (unsigned s = 0; s < WORKER_DEAD; s++)
 		CHECK(w, in_state[s] == p->in_state[s], "the count of workers in a state is wrong", s);
+	CHECK(w, p->gate->inside <= p->gate->limit, "fault 60: more are starting than may", p->gate->inside);
 	CHECK(w, idle == in_state[WORKER_IDLE], "the idle list is wrong", idle);
 	CHECK(w, dead == p->n_dead && dead <= POOL_DEAD_KEPT, "the list of the dead is wrong", dead);
-	CHECK(w, running >= sim_machine_living(&w->stage.machine), "invariant 12: a stray process", running);
 	/* a pool that leaves has given up its reload, which was allowed some more */
 	CHECK(w, p->state != POOL_RUNNING || pool_living(p) <= supply_ceiling(p), "invariant 13: more than the maximum",
 	      pool_living(p));
+}
+
+/* It runs, or is on its way and not known to. */
+static bool is_process_of(const struct sim_child *c, const struct worker *list)
+{
+	const struct worker *k;
+
+	DL_FOREACH(list, k) {
+		if (process_is_running(&k->proc) ? k->proc.pid == c->pid : k->fork && k->proc.control.fd == c->control.fd)
+			return true;
+	}
+	return false;
+}
+
+static void check_children(struct world *w)
+{
+	const struct sim_child *c;
+
+	DL_FOREACH(w->stage.machine.children, c)
+		CHECK(w, c->dead || c->unborn || is_process_of(c, w->stage.pool->workers) ||
+		      is_process_of(c, w->stage.pool->templates), "invariant 12: a stray process", (uint64_t)c->pid);
 }
 
 /* --- requests --- */
@@ -389,11 +422,27 @@ static unsigned armed(const struct loop_timer *t)
 	return t->loop && t->at != LOOP_NEVER;
 }
 
+static unsigned worker_timers(const struct worker *k)
+{
+	return armed(&k->timer) + armed(&k->ticket.slice) + armed(&k->proc.dump_timer) + armed(&k->glance.timer) +
+	       armed(&k->slot.slow_timer);
+}
+
+static unsigned template_timers(const struct pool *p)
+{
+	const struct worker *k;
+	unsigned n = 0;
+
+	DL_FOREACH(p->templates, k)
+		n += worker_timers(k);
+	return n + (p->template ? armed(&p->template->timer) : 0) + (p->reload.next ? armed(&p->reload.next->timer) : 0);
+}
+
 /* Every timer that is armed belongs to something that lives. */
 static void check_timers(struct world *w)
 {
 	const struct pool *p = w->stage.pool;
-	unsigned n = armed(&p->supply.respawn) + armed(&p->supply.growth) + armed(&p->supply.review) +
+	unsigned n = template_timers(p) + armed(&p->supply.respawn) + armed(&p->supply.growth) + armed(&p->supply.review) +
 		     armed(&p->supply.breaker.timer) + armed(&p->health.timer);
 	const struct request *r;
 	const struct worker *k;
@@ -402,8 +451,7 @@ static void check_timers(struct world *w)
 	DL_FOREACH2(p->requests, r, pool_next)
 	n += armed(&r->timer);
 	DL_FOREACH(p->workers, k)
-		n += armed(&k->timer) + armed(&k->ticket.slice) + armed(&k->proc.dump_timer) + armed(&k->glance.timer) +
-		     armed(&k->slot.slow_timer);
+		n += worker_timers(k);
 	for (l = p->registry->leases; l; l = l->hh.next)
 		n += armed(&l->ttl);
 	for (const struct session *s = p->sessions; s; s = s->hh.next)
@@ -435,6 +483,8 @@ static void check_progress(struct world *w)
 		return;
 	DL_FOREACH(p->workers, k)
 		starting |= !k->ready_at;
+	if (invariants_template_starts(p))
+		return; /* all wait for it */
 	CHECK(w, !p->queue.count || !has_usable_idle(p), "requests wait while a worker is idle", p->queue.count);
 	CHECK(w, !p->queue.count || !pool_is_down(p), "requests wait for a pool that is down", p->queue.count);
 	CHECK(w, !p->queue.count || !breaker_is_open(&p->supply.breaker), "requests wait for an open breaker", p->queue.count);
@@ -448,6 +498,8 @@ static void check_progress(struct world *w)
 void invariants_check(struct world *w)
 {
 	check_workers(w);
+	check_children(w);
+	invariants_check_templates(w);
 	check_requests(w);
 	check_queues(w);
 	check_callers(w);

@@ -30,7 +30,7 @@
 
 struct total {
 	unsigned worlds, failed;
-	uint64_t steps, answers, good, turns, spawned;
+	uint64_t steps, answers, good, turns, spawned, forked;
 };
 
 struct options {
@@ -112,6 +112,7 @@ static bool run_world(uint64_t seed, const char *only, struct total *t)
 	t->good += w->n_good;
 	t->turns += sim_turns(w->stage.loop);
 	t->spawned += w->stage.machine.n_spawned;
+	t->forked += w->stage.machine.n_forked;
 	if (!w->violation[0])
 		walk_end(w);
 	if (w->violation[0]) {
@@ -212,9 +213,10 @@ static int run_walks(const struct options *o)
 	if (o->fixed && !t.failed)
 		run_failing_sites(o->seed, &t);
 	printf("sim: %llu steps, %llu turns of the loop, %llu requests answered (%llu with success), %llu workers "
-	       "started, %.1f s\n",
+	       "started and %llu forked, %.1f s\n",
 	       (unsigned long long)t.steps, (unsigned long long)t.turns, (unsigned long long)t.answers,
-	       (unsigned long long)t.good, (unsigned long long)t.spawned, seconds() - begin);
+	       (unsigned long long)t.good, (unsigned long long)t.spawned, (unsigned long long)t.forked,
+	       seconds() - begin);
 	printf("sim: %u passed, %u failed\n", t.worlds - t.failed, t.failed);
 	return t.failed ? 1 : 0;
 }

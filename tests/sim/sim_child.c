@@ -518,6 +518,8 @@ static void child_begin_call(struct sim_child *c, uint64_t call)
 {
 	if (!c->said_ready)
 		TELL(c, wronged, "a call before ready");
+	if (c->is_template)
+		TELL(c, wronged, "a call for a template");
 	if (c->call)
 		TELL(c, wronged, "a second call while the first runs");
 	c->n_calls++;
@@ -692,7 +694,7 @@ static bool child_is_forking(struct sim_child *c, const struct sim_message *m)
 
 static bool child_is_stopped(const struct sim_child *c)
 {
-	return c->script.stopped && c->said_ready;
+	return c->is_template && c->script.stopped && c->said_ready;
 }
 
 static void child_on_hear(struct sim_event *e)
@@ -818,6 +820,11 @@ static void child_on_fd_closed(void *owner, int fd)
 	}
 	if (c->pidfd == fd)
 		c->pidfd = -1;
+	if (c->control.fd < 0 && c->asked_for) {
+		c->asked_for = false;
+		if (!c->refused)
+			TELL(c, miscarried);
+	}
 	child_drop(c);
 }
 
@@ -851,41 +858,45 @@ static struct sim_child *child_new(struct sim_machine *m)
 
 int sim_child_open_pidfd(struct sim_child *c)
 {
+	c->asked_for = false;
 	c->pidfd = child_open(c);
 	sim_fd_set_readable(c->machine->loop, c->pidfd, c->dead);
 	return c->pidfd;
 }
 
-static void machine_attempt(struct sim_machine *m)
+static int machine_attempt(struct sim_machine *m, enum sim_attempt what)
 {
 	m->n_attempts++;
 	if (m->ops && m->ops->attempted)
-		m->ops->attempted(m);
+		m->ops->attempted(m, what);
+	return m->spawn_error;
 }
 
-struct sim_child *sim_child_conceive(struct sim_machine *m)
+int sim_child_conceive(struct sim_machine *m, struct sim_child **c)
 {
-	struct sim_child *c;
+	int r = machine_attempt(m, SIM_ATTEMPT_FORK);
 
-	machine_attempt(m);
-	c = child_new(m);
-	c->unborn = true;
-	c->n_fds++;
-	TELL(c, born);
-	return c;
+	if (r < 0)
+		return r;
+	*c = child_new(m);
+	(*c)->unborn = (*c)->asked_for = true;
+	(*c)->n_fds++;
+	TELL(*c, born);
+	return 0;
 }
 
 static int machine_start(struct spawner *sp, struct process *p, const struct process_spec *spec, int *calls_fd)
 {
 	struct sim_machine *m = container_of(sp, struct sim_machine, spawner);
+	bool is_template = spec->argv[2] != NULL;
+	int r = machine_attempt(m, is_template ? SIM_ATTEMPT_TEMPLATE : SIM_ATTEMPT_EXEC);
 	struct sim_child *c;
 
-	machine_attempt(m);
-	if (m->spawn_error)
-		return m->spawn_error;
+	if (r < 0)
+		return r;
 	m->n_spawned++;
 	c = child_new(m);
-	c->is_template = spec->argv[2] != NULL;
+	c->is_template = is_template;
 	TELL(c, born);
 	p->pid = c->pid;
 	p->exec_ns = loop_now(m->loop);

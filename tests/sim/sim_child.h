@@ -72,7 +72,7 @@ struct sim_script {
 	int fork_errno;
 	uint64_t fork_after;  /* ns: how long a fork takes; one after the other */
 	const char *unfit;    /* borrows: why it says that it must not be forked; NULL: it may */
-	bool stopped;         /* by SIGSTOP, from when it is ready */
+	bool stopped;         /* the same: by SIGSTOP, from when it is ready */
 	bool ignores_interrupt, ignores_term, ignores_stop, ignores_ping, shows_stack;
 	bool session_close; /* says that it wants to know of the ends of sessions */
 	bool idempotent;  /* says that its handlers may be run again */
@@ -80,6 +80,12 @@ struct sim_script {
 	uint64_t closes_after;
 	int exit_code, signal; /* how it dies by itself */
 	char state;            /* of its process in /proc; 0: R while a call runs, S while not */
+};
+
+enum sim_attempt {
+	SIM_ATTEMPT_EXEC,
+	SIM_ATTEMPT_TEMPLATE,
+	SIM_ATTEMPT_FORK,
 };
 
 struct sim_machine;
@@ -100,7 +106,12 @@ struct sim_machine_ops {
 	void (*missed)(struct sim_machine *m, struct sim_child *c, uint64_t call);
 	void (*ready)(struct sim_machine *m, struct sim_child *c);
 	void (*died)(struct sim_machine *m, struct sim_child *c);
-	void (*attempted)(struct sim_machine *m); /* a start, before it is known whether it fails, or a fork */
+	/* A start or a fork, before it is known whether it fails. */
+	void (*attempted)(struct sim_machine *m, enum sim_attempt what);
+	/* The template begins to fork it: what will it do? */
+	void (*forks)(struct sim_machine *m, struct sim_child *t, struct sim_child *c);
+	/* It was asked for, and the daemon has never heard that it lives; nor of an error. */
+	void (*miscarried)(struct sim_machine *m, struct sim_child *c);
 	void (*wronged)(struct sim_machine *m, struct sim_child *c, const char *what);
 };
 
@@ -109,7 +120,7 @@ struct sim_machine {
 	struct loop *loop; /* borrows */
 	const struct sim_machine_ops *ops;
 	struct sim_script script;   /* of the next child */
-	int spawn_error;            /* negative errno of the next start; 0: it succeeds */
+	int spawn_error;            /* negative errno of the next start or fork; 0: it succeeds */
 	int fd_error;               /* the same of a control packet with an fd */
 	struct sim_child *children; /* list; owns: until the daemon has closed all of their fds */
 	pid_t last_pid;
@@ -134,6 +145,8 @@ struct sim_child {
 	unsigned n_fds;
 	bool is_template;
 	bool unborn; /* waits for its template; its plumbing is there */
+	bool asked_for; /* by a daemon that has not heard that it lives */
+	bool refused; /* its template has told why it is not born */
 	bool forking; /* a template that is at it */
 	uint64_t generation; /* of the code that it has imported; 0: not yet */
 	bool got_init, said_hello, said_ready, dead, stopping;
@@ -191,7 +204,7 @@ void sim_child_receive(struct sim_child *c, bool control, const void *data, size
 void sim_child_receive_fd(struct sim_child *c, const void *data, size_t len, int fd);
 void sim_child_signal(struct sim_child *c, int signo);
 /* Whom a template may give life; held until it has, or until nobody can any more. Its plumbing is open, but for its pidfd. */
-struct sim_child *sim_child_conceive(struct sim_machine *m);
+int sim_child_conceive(struct sim_machine *m, struct sim_child **c);
 void sim_child_receive_fork(struct sim_child *c, const void *data, size_t len, struct sim_child *unborn);
 /* The daemon looks for it by its pid. */
 int sim_child_open_pidfd(struct sim_child *c);

@@ -310,13 +310,16 @@ int process_start(struct process *p, struct spawner *sp, const struct process_sp
 int process_fork(struct process *p, struct process *parent, const void *message, size_t len, int *calls_fd)
 {
 	struct sim_child *template = sim_fd_owner(p->loop, parent->control.fd), *c;
+	int r;
 
 	assert(!p->pid);
 	if (template && template->machine->fd_error)
 		return template->machine->fd_error;
 	if (!template || template->control.over)
 		return -EPIPE;
-	c = sim_child_conceive(template->machine);
+	r = sim_child_conceive(template->machine, &c);
+	if (r < 0)
+		return r;
 	p->spawned_ns = loop_now(p->loop);
 	p->control.fd = c->control.fd;
 	p->err.fd = c->output.fd;

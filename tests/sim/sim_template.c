@@ -1,5 +1,7 @@
 #include "tests/sim/sim_template.h"
 
+#include <errno.h>
+
 #include "daemon/base/packed.h"
 #include "proto/envelope.h"
 #include "proto/pack.h"
@@ -42,6 +44,13 @@ static void bear_and_tell(struct sim_child *t, uint64_t worker, struct sim_child
 	sim_child_bear(unborn, t);
 }
 
+/* With the threads that it has it is of no use from now on, which is no failed start. */
+static void refuse(struct sim_child *t, uint64_t worker, struct sim_child *unborn)
+{
+	unborn->refused = t->script.fork_errno != EDEADLK;
+	say_forked(t, worker, "errno", (uint64_t)t->script.fork_errno);
+}
+
 static void misbehave(struct sim_child *t, uint64_t worker, struct sim_child *unborn)
 {
 	switch (t->script.fork) {
@@ -76,17 +85,20 @@ static void misbehave(struct sim_child *t, uint64_t worker, struct sim_child *un
 
 void sim_template_fork(struct sim_child *t, struct span params, struct sim_child *unborn)
 {
+	const struct sim_machine_ops *ops = t->machine->ops;
 	uint64_t worker = read_worker(params);
 
 	if (!t->is_template || !t->said_ready || !unborn || !worker) {
-		if (t->machine->ops && t->machine->ops->wronged)
-			t->machine->ops->wronged(t->machine, t, "a fork that cannot be done");
+		if (ops && ops->wronged)
+			ops->wronged(t->machine, t, "a fork that cannot be done");
 		return;
 	}
+	if (ops && ops->forks)
+		ops->forks(t->machine, t, unborn);
 	if (t->script.fork == SIM_FORK_ANSWER)
 		bear_and_tell(t, worker, unborn);
 	else if (t->script.fork == SIM_FORK_ERRNO)
-		say_forked(t, worker, "errno", (uint64_t)t->script.fork_errno);
+		refuse(t, worker, unborn);
 	else
 		misbehave(t, worker, unborn);
 }

@@ -15,16 +15,26 @@ void temper_init(struct temper *t, struct sim_random *random)
 	t->bad_spawn = sim_random_once_in(random, 4) ? 3 : 0;
 	t->bad_call = often[sim_random_below(random, ARRAY_SIZE(often))];
 	t->bad_manners = often[sim_random_below(random, ARRAY_SIZE(often))];
+	t->bad_fork = t->forks ? often[sim_random_below(random, ARRAY_SIZE(often))] : 0;
 }
 
 void temper_calm(struct temper *t)
 {
-	t->bad_init = t->bad_spawn = t->bad_call = t->bad_manners = 0;
+	t->bad_init = t->bad_spawn = t->bad_call = t->bad_manners = t->bad_fork = 0;
 }
 
 static uint64_t draw_ms(struct temper *t, uint64_t most)
 {
 	return sim_random_below(t->random, most * NS_PER_MS);
+}
+
+static void draw_template(struct temper *t, struct sim_script *s)
+{
+	s->fork_after = sim_random_once_in(t->random, 2) ? 0 : draw_ms(t, sim_random_once_in(t->random, 8) ? 1000 : 5);
+	if (sim_random_once_in(t->random, t->bad_fork)) {
+		s->unfit = sim_random_once_in(t->random, 2) ? "it has 2 threads" : NULL;
+		s->stopped = sim_random_once_in(t->random, 2);
+	}
 }
 
 int temper_draw_child(struct temper *t, struct sim_script *s)
@@ -55,7 +65,21 @@ int temper_draw_child(struct temper *t, struct sim_script *s)
 		s->closes_idle = sim_random_once_in(t->random, 4);
 		s->closes_after = draw_ms(t, 1000);
 	}
+	if (t->forks)
+		draw_template(t, s);
 	return sim_random_once_in(t->random, t->bad_spawn) ? -EAGAIN : 0;
+}
+
+void temper_draw_fork(struct temper *t, struct sim_script *s)
+{
+	static const int errors[] = { EAGAIN, ENOMEM, EDEADLK };
+
+	if (t->fixed)
+		return;
+	s->fork = SIM_FORK_ANSWER;
+	s->fork_errno = errors[sim_random_below(t->random, ARRAY_SIZE(errors))];
+	if (sim_random_once_in(t->random, t->bad_fork))
+		s->fork = (enum sim_fork)sim_random_between(t->random, SIM_FORK_ERRNO, SIM_FORK_N - 1);
 }
 
 void temper_draw_call(struct temper *t, struct sim_script *s)

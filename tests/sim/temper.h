@@ -11,6 +11,8 @@ struct temper {
 	unsigned bad_spawn;        /* the same of processes that cannot be made */
 	unsigned bad_call;         /* one call in so many is not just answered */
 	unsigned bad_manners;      /* one worker in so many does not listen */
+	bool forks;                /* the pool has templates */
+	unsigned bad_fork;         /* one fork in so many goes wrong */
 };
 
 void temper_init(struct temper *t, struct sim_random *random);
@@ -18,4 +20,6 @@ void temper_init(struct temper *t, struct sim_random *random);
 void temper_calm(struct temper *t);
 /* Draws what the next child will do; returns the errno of its start, or 0. */
 int temper_draw_child(struct temper *t, struct sim_script *s);
+/* What a template does with the next fork. */
+void temper_draw_fork(struct temper *t, struct sim_script *s);
 void temper_draw_call(struct temper *t, struct sim_script *s);

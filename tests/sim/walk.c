@@ -185,7 +185,11 @@ static void step_kill(struct world *w)
 {
 	struct sim_child *c = some_child(w);
 
-	if (c)
+	if (!c || c->unborn)
+		return;
+	if (c->is_template && below(w, 2))
+		world_halt(w, c);
+	else
 		world_kill(w, c);
 }
 
@@ -193,7 +197,7 @@ static void step_noise(struct world *w)
 {
 	struct sim_child *c = some_child(w);
 
-	if (!c || !w->temper.bad_manners)
+	if (!c || c->unborn || !w->temper.bad_manners)
 		return;
 	world_trace(w, "noise of a worker", (uint64_t)c->pid, 0);
 	if (below(w, 2))
@@ -212,6 +216,7 @@ static void step_reload(struct world *w)
 {
 	world_trace(w, "reload", w->stage.pool->generation, 0);
 	w->streak.reloads++;
+	w->templates.reloads++;
 	reload_start(w->stage.pool, w->stage.pool->settings, NULL);
 }
 
@@ -316,6 +321,7 @@ static struct pool_settings draw_settings(struct world *w)
 	s.session_reserve = (unsigned)below(w, 3);
 	s.drain_timeout = below(w, 3) ? (20 + below(w, 1000)) * NS_PER_MS : 0;
 	s.max_queue = queues[below(w, ARRAY_SIZE(queues))];
+	s.start_fork = w->seed % 2; /* of two seeds that follow each other one has templates */
 	return s;
 }
 
@@ -324,6 +330,7 @@ struct world *walk_new(uint64_t seed)
 	struct world *w = world_new(seed);
 	struct pool_settings settings = draw_settings(w);
 
+	w->temper.forks = settings.start_fork;
 	temper_init(&w->temper, &w->random);
 	world_begin(w, &settings, 1 + (unsigned)below(w, 3));
 	return w;

@@ -8,6 +8,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
 #include "daemon/pool/session.h"
+#include "daemon/pool/template.h"
 #include "tests/sim/invariants.h"
 #include "tests/sim/sim_pair.h"
 
@@ -56,15 +57,56 @@ static void check_record(struct world *w, const struct record *r, uint64_t call)
 		world_violate(w, complaint, call);
 }
 
-static void on_attempted(struct sim_machine *m)
+/* What a template that died or hung leaves behind is its pool's business again after a life of this length. */
+#define HEALTHY_LIFE (10 * NS_PER_S)
+
+/* Each has a back-off of its own before it was warm, and one after; in a reload there are two. */
+static void note_template(struct world *w)
 {
+	struct streak half;
+
+	if (w->templates_ready && now(w) >= w->templates_ready + HEALTHY_LIFE)
+		w->templates = (struct streak){ 0 };
+	w->templates_ready = 0;
+	if (!w->templates.n++)
+		w->templates.began = now(w);
+	half = w->templates;
+	half.n /= 2;
+	invariants_check_streak(w, &half, 6 + 3 * half.reloads);
+}
+
+static void on_attempted(struct sim_machine *m, enum sim_attempt what)
+{
+	static const char *const names[] = { "start", "start of a template", "fork" };
 	struct world *w = world_of(m);
 
 	m->spawn_error = temper_draw_child(&w->temper, &m->script);
-	world_trace(w, m->spawn_error ? "start fails" : "start", m->n_attempts, m->script.init);
-	if (!w->streak.n++)
-		w->streak.began = now(w);
-	invariants_check_streak(w);
+	world_trace(w, names[what], m->n_attempts, m->spawn_error ? UINT64_MAX : m->script.init);
+	if (what == SIM_ATTEMPT_TEMPLATE)
+		note_template(w);
+	else if (what == SIM_ATTEMPT_EXEC || !m->spawn_error) { /* else an interpreter is started at once */
+		if (!w->streak.n++)
+			w->streak.began = now(w);
+		/* the first ones, and the first replacement */
+		invariants_check_streak(w, &w->streak, supply_ceiling(w->stage.pool) + 3 + w->streak.reloads);
+	}
+}
+
+static void on_forks(struct sim_machine *m, struct sim_child *t, struct sim_child *c)
+{
+	struct world *w = world_of(m);
+
+	temper_draw_fork(&w->temper, &t->script);
+	world_trace(w, "template forks", (uint64_t)c->pid, t->script.fork);
+}
+
+/* Another start comes in the place of this one at once. */
+static void on_miscarried(struct sim_machine *m, struct sim_child *c)
+{
+	struct world *w = world_of(m);
+
+	world_trace(w, "fork comes to nothing", (uint64_t)c->pid, 0);
+	w->streak.n -= w->streak.n > 0;
 }
 
 static void on_called(struct sim_machine *m, struct sim_child *c)
@@ -148,8 +190,11 @@ static void on_replied(struct sim_machine *m, struct sim_child *c, uint64_t call
 
 static void on_ready(struct sim_machine *m, struct sim_child *c)
 {
-	world_trace(world_of(m), "worker ready", (uint64_t)c->pid, 0);
-	world_of(m)->streak = (struct streak){ 0 };
+	world_trace(world_of(m), c->is_template ? "template ready" : "worker ready", (uint64_t)c->pid, 0);
+	if (c->is_template)
+		world_of(m)->templates_ready = now(world_of(m));
+	else
+		world_of(m)->streak = (struct streak){ 0 };
 }
 
 /* Calls of a flavour that workers have now, but the one in c. */
@@ -199,10 +244,10 @@ static void note_kill(struct world *w, const struct sim_child *c)
 /* Killed with a cancelled call, or of old age: its replacement is nobody's fault. */
 static void on_died(struct sim_machine *m, struct sim_child *c)
 {
-	world_trace(world_of(m), "worker dies", (uint64_t)c->pid, c->said_ready);
+	world_trace(world_of(m), c->is_template ? "template dies" : "worker dies", (uint64_t)c->pid, c->said_ready);
 	if (c->call && !c->direct && find_record(world_of(m), c->call) != &world_of(m)->nobody)
 		note_kill(world_of(m), c);
-	if (c->said_ready)
+	if (c->said_ready && !c->is_template)
 		world_of(m)->streak = (struct streak){ 0 };
 }
 
@@ -213,6 +258,8 @@ static void on_wronged(struct sim_machine *m, struct sim_child *c, const char *w
 
 static const struct sim_machine_ops machine_ops = {
 	.attempted = on_attempted,
+	.forks = on_forks,
+	.miscarried = on_miscarried,
 	.called = on_called,
 	.saw = on_saw,
 	.began = on_began,
@@ -429,6 +476,12 @@ void world_kill(struct world *w, struct sim_child *c)
 	sim_child_die(c, 0, SIGKILL);
 }
 
+void world_halt(struct world *w, struct sim_child *c)
+{
+	world_trace(w, "template stopped from outside", (uint64_t)c->pid, 0);
+	c->script.stopped = true;
+}
+
 void world_freeze(struct world *w, uint64_t ns)
 {
 	world_trace(w, "the daemon is stopped", 0, 0);
@@ -469,6 +522,8 @@ static void check_quiet(struct world *w)
 		world_violate(w, "invariant 13: less than the minimum after quiet", p->in_state[WORKER_IDLE]);
 	if ((pool_is_down(p) && !p->settings->max_age) || p->n_running || p->queue.count || p->n_in_sessions)
 		world_violate(w, "invariant 8: not at rest after quiet", p->queue.count);
+	if (p->template && p->template->state != TEMPLATE_WARM && p->template->state != TEMPLATE_UNFIT)
+		world_violate(w, "fault 80: a template that has not come back after quiet", p->template->state);
 }
 
 void world_rest(struct world *w)

@@ -52,7 +52,8 @@ struct world {
 	struct record nobody; /* stands for a request that the ledger does not have */
 	struct trace trace;
 	struct world_caller *callers[WORLD_CALLERS]; /* owns; NULL: a free place */
-	struct streak streak;
+	struct streak streak, templates;
+	uint64_t templates_ready; /* ns: when the last template got ready; 0: it has not */
 	struct kills kills[WORLD_FLAVOURS + 1];
 	uint64_t resumed; /* ns: when the daemon last went on after it had been stopped */
 	unsigned n_answers, n_good;
@@ -85,6 +86,8 @@ void world_checkin(struct world *w, struct lease *l);
 void world_hang_up(struct world *w, struct world_socket *s);
 void world_cancel(struct world *w, struct request *r);
 void world_kill(struct world *w, struct sim_child *c);
+/* SIGSTOP to a template. */
+void world_halt(struct world *w, struct sim_child *c);
 /* The daemon is stopped meanwhile. */
 void world_freeze(struct world *w, uint64_t ns);
 
