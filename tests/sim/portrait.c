@@ -3,6 +3,7 @@
 #include <utlist.h>
 
 #include "daemon/pool/session.h"
+#include "daemon/pool/template.h"
 
 #define FAR_OFF (UINT64_C(1000000) * NS_PER_S) /* no timer goes off there */
 
@@ -118,6 +119,26 @@ static void put_own(struct hasher *h, const struct worker *k)
 	put(h, k->own_last | k->called << 1 | k->hs.session_close << 2);
 }
 
+static void put_template(struct hasher *h, const struct template *t)
+{
+	const struct worker *k;
+
+	put(h, t != NULL);
+	if (!t)
+		return;
+	put(h, t->generation);
+	put(h, (uint64_t)t->state << 8 | t->proven);
+	put(h, t->worker ? t->worker->id : 0);
+	DL_FOREACH2 (t->waiting, k, fork_next) {
+		put(h, k->id);
+		put_time(h, k->proc.spawned_ns);
+	}
+	put(h, 0);
+	put_time(h, t->heard);
+	put(h, t->deaths_in_row);
+	put_time(h, t->timer.at);
+}
+
 static void put_worker(struct hasher *h, const struct worker *k)
 {
 	put(h, k->id);
@@ -128,7 +149,8 @@ static void put_worker(struct hasher *h, const struct worker *k)
 	put_time(h, k->since);
 	put_time(h, k->ready_at ? k->ready_at : LOOP_NEVER);
 	put_time(h, k->timer.at);
-	put(h, (uint64_t)k->ticket.state);
+	put(h, (uint64_t)k->ticket.state << 1 | k->ticket.light);
+	put(h, k->is_template | (k->template != NULL) << 1 | (k->fork != NULL) << 2);
 	put_time(h, k->ticket.state == GATE_INSIDE ? k->ticket.slice.at : LOOP_NEVER);
 	put(h, k->lease ? k->lease->id : 0);
 	put(h, k->ping_seq - k->hs.pong);
@@ -137,7 +159,7 @@ static void put_worker(struct hasher *h, const struct worker *k)
 	put_glance(h, &k->glance, k->hs.pong);
 	put_process(h, &k->proc);
 	put_own(h, k);
-	if (k->last_pid)
+	if (k->last_pid || k->fork)
 		put_calls(h, &k->calls);
 }
 
@@ -218,6 +240,11 @@ static void put_pool(struct hasher *h, const struct pool *p)
 	DL_FOREACH (p->workers, k)
 		put_worker(h, k);
 	put(h, 0);
+	DL_FOREACH (p->templates, k)
+		put_worker(h, k);
+	put_template(h, p->template);
+	put_template(h, p->reload.next);
+	put(h, p->registry->last_template);
 	DL_FOREACH2 (p->idle, k, idle_next)
 		put(h, k->id);
 	put(h, 0);
@@ -242,6 +269,7 @@ static void put_messages(struct hasher *h, const struct sim_message *list)
 
 	DL_FOREACH (list, m) {
 		put(h, m->control);
+		put(h, m->unborn ? (uint64_t)m->unborn->pid : 0);
 		put_bytes(h, m->data, m->len);
 	}
 	put(h, LOOP_NEVER);
@@ -282,6 +310,8 @@ static void put_child(struct hasher *h, const struct sim_child *c)
 	put(h, (uint64_t)c->pid);
 	put(h, (uint64_t)(int64_t)c->pidfd);
 	put(h, c->got_init | c->said_hello << 1 | c->said_ready << 2 | c->dead << 3 | c->stopping << 4 | c->running << 5);
+	put(h, c->is_template | c->unborn << 1 | c->asked_for << 2 | c->refused << 3 | c->forking << 4);
+	put(h, c->generation);
 	put(h, c->call);
 	put(h, c->direct | c->busy << 1 | (c->channel != NULL) << 2);
 	put(h, c->wanted);

@@ -54,6 +54,7 @@ void small_world_init(struct small_world *s, const struct small_size *size)
 
 	*s = (struct small_world){ .size = size, .world = world_new(1), .checks = true };
 	settings.min_workers = settings.max_workers = size->workers;
+	settings.start_fork = size->forks;
 	settings.affinity_prefer = size->prefer;
 	settings.max_requests = size->recycled;
 	settings.drain_timeout = size->recycled ? NS_PER_S : 0;
@@ -304,7 +305,7 @@ static void crash(struct small_world *s, unsigned n)
 	struct sim_child *c = s->world->stage.machine.children;
 
 	s->crashes++;
-	while (c->dead || n--)
+	while (c->dead || c->unborn || n--)
 		c = c->next;
 	world_kill(s->world, c);
 }

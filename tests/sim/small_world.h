@@ -19,6 +19,7 @@ struct small_size {
 	unsigned cancels, gone;  /* at most: calls cancelled, clients that go away before their answer */
 	unsigned ticks;          /* how often, at most, the clock moves to the next timer */
 	bool recycled;           /* a worker is due after one call */
+	bool forks;              /* the workers are forked; a crash may also be that of their template */
 	bool idempotent;         /* the calls may be run again when their worker is lost */
 };
 
