@@ -33,10 +33,11 @@ class Native:
         # PyDLL: the GIL is kept. Another thread must not run between the two halves of a fork.
         self._lib = ctypes.PyDLL(None, use_errno=True)
         self._lib.syscall.restype = ctypes.c_long
+        self._prctl = self._lib.prctl  # found now: the child has no need to search
 
     def die_with_parent(self) -> None:
         """From now on the end of the parent is the end of this process. OSError."""
-        if self._lib.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0):
+        if self._prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0):
             raise _error()
 
     def flush_stdio(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Callable, NoReturn, Optional
@@ -15,6 +14,7 @@ from pypool_worker.bootstrap import Bootstrap, InitFailed
 from pypool_worker.control import Init, die, pack_offer
 from pypool_worker.failure import safe_text
 from pypool_worker.forking import choose_fork, fork_once
+from pypool_worker.generator import Generator
 from pypool_worker.output import flush_for_fork, flush_output
 from pypool_worker.packets import PACKET_MAX, Packet, fitting
 from pypool_worker.parts import PAGE, Parts
@@ -38,6 +38,7 @@ class Template:
         self._rebirth = Rebirth(parts, os.getppid())
         self._inherited = open_descriptors(above=PAGE)
         self._native: Optional[Native] = None
+        self._generator: Optional[Generator] = None
         self._way = "double"
         self._fork: Callable[[], int] = _cannot_fork
 
@@ -67,7 +68,6 @@ class Template:
         opened = {fd: what for fd, what in open_descriptors(above=PAGE).items() if self._inherited.get(fd) != what}
         if self._native is not None:
             self._rebirth.prepare(self._native, opened)
-            _reseed_numpy()
         gc.collect()
         gc.freeze()  # a collection in a worker would write to, and so copy, all that it shares with the others
         told = [safe_text(f"{fd}: {what}", REASON_MAX) for fd, what in opened.items()]
@@ -90,6 +90,7 @@ class Template:
             from pypool_worker.native import Native  # here: there are Pythons without ctypes
 
             self._native = Native()
+            self._generator = Generator()
             self._way, self._fork = choose_fork(self._native)
         except ImportError as exc:
             return f"this Python cannot import ctypes: {exc}"
@@ -113,7 +114,8 @@ class Template:
                 return born_ns
             for fd in fds:
                 os.close(fd)
-            _reseed_numpy()
+            if self._generator is not None:
+                self._generator.renew()
 
     def _give_birth(self, worker: int) -> bool:
         """True in the child. The daemon has been answered else."""
@@ -148,14 +150,6 @@ class Template:
 
 def _cannot_fork() -> int:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-
-def _reseed_numpy() -> None:
-    """Its global generator, after each fork and so before the next: here it costs the child nothing. `random` does the
-    same for itself in the child, and `secrets` has no state."""
-    random = sys.modules.get("numpy.random")
-    if random is not None:
-        random.seed()
 
 
 def _leave(code: int) -> NoReturn:

@@ -25,9 +25,11 @@ DRAW_NUMPY = """
 import numpy
 of_import = numpy.random.default_rng(1)
 of_worker = []
+numpy.random.randn()  # draws two, and keeps one for the next time
 on_start(lambda: of_worker.append(numpy.random.default_rng()))
 @expose
-def draw_numpy(): return [float(g.random()) for g in (numpy.random, of_worker[0], of_import)]
+def draw_numpy():
+    return [numpy.random.randn()] + [float(g.random()) for g in (numpy.random, of_worker[0], of_import)]
 """
 MULTIPLY = """
 import numpy
@@ -90,7 +92,37 @@ def test_fault_83_64_forks_draw_64_different_numbers(tmp_path: pathlib.Path, way
                 worker.start()
                 drawn.append([number for target in targets for number in worker.call(target).value])
     different = [len(set(column)) for column in zip(*drawn)]
-    assert different == [64, 64, 64, 1, 64, 64, 1][:len(different)], "what was made at import is the same in all"
+    assert different == [64, 64, 64, 1, 64, 64, 64, 1][:len(different)], "what was made at import is the same in all"
+
+
+@pytest.mark.parametrize("text", [
+    "import pypool_worker.generator as generator\ngenerator.Generator._find = lambda self: 0\n",
+    "import numpy.random.mtrand\ndel numpy.random.mtrand\n"
+], ids=["state not found", "no such module"])
+def test_numpy_is_seeded_also_where_its_state_is_not_known(tmp_path: pathlib.Path, text: str) -> None:
+    pytest.importorskip("numpy")
+    with TemplateHarness("made", path=write_app(tmp_path, text + DRAW_NUMPY)) as template:
+        assert template.start_template()["unfit"] is None
+        drawn = []
+        for _ in range(3):
+            with template.worker() as worker:
+                worker.start()
+                drawn.append(worker.call("draw_numpy").value)
+        assert [len(set(column)) for column in zip(*drawn)] == [3, 3, 3, 1] and template.stderr() == ""
+
+
+def test_a_generator_that_cannot_be_seeded_is_told_and_does_no_harm(tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("numpy")
+    path = write_app(tmp_path, "import numpy\nnumpy.random.seed = lambda: 1 / 0\n@expose\ndef f(): return 1\n")
+    with TemplateHarness("made", path=path) as template:
+        assert template.start_template()["unfit"] is None
+        for _ in range(2):
+            with template.worker() as worker:
+                worker.start()
+                assert worker.call("f").value == 1
+        assert template.stop() == 0
+        assert template.stderr() == ("pypool_worker: numpy.random cannot be seeded anew, and is the same in all workers: "
+                                     "division by zero\n")
 
 
 @WAYS
