@@ -22,6 +22,7 @@
 #include "daemon/io/procfs.h"
 
 #define STRAYS_PER_TURN 64
+#define EXPECTING_PAUSE (10 * NS_PER_MS) /* a template that hangs may owe its answer for seconds */
 #define ENVIRON_MAX (128 * 1024)
 #define CHILDREN_MAX (64 * 1024)
 #define MARKER "PYPOOL_WORKER="
@@ -89,8 +90,12 @@ static void strays_reap(struct strays *s)
 
 		if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
 			return;
-		if (s->owned(s, si.si_pid) || (s->expecting && s->expecting(s)))
+		if (s->owned(s, si.si_pid))
 			break;
+		if (s->expecting && s->expecting(s)) {
+			loop_timer_set(&s->later, loop_now(s->loop) + EXPECTING_PAUSE);
+			return;
+		}
 		if (waitid(P_PID, (id_t)si.si_pid, &si, WEXITED | WNOHANG) < 0)
 			return;
 		s->reaped++;
@@ -112,11 +117,18 @@ static void strays_on_again(struct loop_task *t)
 	strays_kill(container_of(t, struct strays, again));
 }
 
+static void strays_on_later(struct loop_timer *t)
+{
+	strays_reap(container_of(t, struct strays, later));
+	strays_kill(container_of(t, struct strays, later));
+}
+
 int strays_start(struct strays *s, struct loop *l, bool (*owned)(struct strays *s, pid_t pid))
 {
 	char path[64];
 
 	*s = (struct strays){ .loop = l, .again.run = strays_on_again, .owned = owned, .children = -1 };
+	loop_timer_init(&s->later, l, strays_on_later);
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		return -errno;
 	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid()); /* fits; there is one thread */
@@ -135,5 +147,6 @@ void strays_stop(struct strays *s)
 	s->children = -1;
 	loop_signal_stop(&s->chld);
 	loop_task_cancel(s->loop, &s->again);
+	loop_timer_stop(&s->later);
 	s->loop = NULL;
 }

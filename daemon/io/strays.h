@@ -13,6 +13,7 @@ struct strays {
 	struct loop *loop;
 	struct loop_signal chld;
 	struct loop_task again; /* a dead worker was in the way */
+	struct loop_timer later; /* or one that may be a worker's, for all that is known */
 	/* Is this the pid of a struct process that is running? */
 	bool (*owned)(struct strays *s, pid_t pid);
 	/* Is a fork under way whose pid is not known yet? Then nothing is reaped. NULL: never. */

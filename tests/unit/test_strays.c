@@ -127,6 +127,42 @@ START_TEST(fault_45_an_orphan_without_its_environment_goes_with_its_worker_and_n
 	}
 END_TEST
 
+static unsigned n_asked;
+static bool one_is_expected;
+
+static bool is_expecting(struct strays *s)
+{
+	(void)s;
+	if (one_is_expected && ++n_asked == 3)
+		loop_stop(child_loop);
+	return one_is_expected;
+}
+
+START_TEST(nobody_is_reaped_while_a_fork_is_under_way_whose_pid_is_not_known)
+	{
+		uint64_t begin = loop_now(child_loop);
+		siginfo_t si;
+		pid_t pid;
+
+		one_is_expected = true;
+		ck_assert_int_eq(strays_start(&strays, child_loop, is_own), 0);
+		strays.expecting = is_expecting;
+		pid = fork();
+		if (pid == 0)
+			_exit(9);
+		io_run(child_loop);
+		ck_assert_uint_ge(loop_now(child_loop) - begin, 20 * NS_PER_MS); /* it does not look all the time */
+		ck_assert_int_eq(waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT), 0);
+		ck_assert_int_eq(si.si_pid, pid);
+		ck_assert_int_eq(si.si_status, 9);
+		one_is_expected = false;
+		loop_timer_init(&poll_timer, child_loop, on_poll);
+		run_until_reaped(1);
+		ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), -1);
+		strays_stop(&strays);
+	}
+END_TEST
+
 START_TEST(a_mark_that_another_has_set_is_no_mark)
 	{
 		ck_assert_uint_eq(mark_make(UINT64_C(1) << 32), 0);
@@ -148,5 +184,6 @@ int main(int argc, char **argv)
 		return 0;
 	return SUITE_RUN("strays", child_setup, child_teardown, strays_reap_orphans_and_leave_processes_to_their_pidfd,
 			 fault_45_an_orphan_without_its_environment_goes_with_its_worker_and_no_other,
+			 nobody_is_reaped_while_a_fork_is_under_way_whose_pid_is_not_known,
 			 a_mark_that_another_has_set_is_no_mark);
 }
