@@ -125,10 +125,10 @@ class Control:
             self._on_stop()
 
 
-def die(exc: BaseException) -> NoReturn:
-    """Nothing can be done without the control channel."""
+def die(exc: BaseException, what: str = "the control channel") -> NoReturn:
+    """Nothing can be done without it."""
     expected = isinstance(exc, (ProtocolError, OSError))
-    complain(f"the control channel failed: {exc if expected else traceback.format_exc()}")
+    complain(f"{what} failed: {exc if expected else traceback.format_exc()}")
     os._exit(1)
 
 

@@ -45,11 +45,14 @@ class Native:
         self._lib.fflush(None)
 
     def find_tid(self) -> Optional[int]:
-        """The address at which the C library keeps the number of this thread; None when it is not known for sure."""
+        """The address at which glibc keeps the number of this thread; None when it is not known for sure."""
+        if "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+            return None
         self._lib.pthread_self.restype = ctypes.c_void_p
         begin: int = self._lib.pthread_self()
         words = (ctypes.c_uint32 * (THREAD_BYTES // WORD)).from_address(begin)
-        found = [index for index, word in enumerate(words) if word == os.getpid()]
+        pid = os.getpid()
+        found = [index for index, word in enumerate(words) if word == pid]
         return begin + WORD * found[0] if len(found) == 1 else None
 
 
@@ -76,7 +79,7 @@ class Clone:
         self._syscall = native._lib.syscall
         self._numbers = numbers
         self._tid = tid
-        self._robust = self._robust_list()
+        self._robust: Any = self._robust_list()
 
     def fork(self, sibling: bool) -> int:
         """0 in the child. OSError."""
@@ -88,7 +91,7 @@ class Clone:
         pid: int = self._syscall(*arguments)
         if pid == 0:
             self._after_in_child()
-            self._syscall(self._numbers.set_robust_list, *self._robust)
+            self._syscall(*self._robust)
             return 0
         error = _error() if pid < 0 else None
         self._after_in_parent()
@@ -97,12 +100,14 @@ class Clone:
         return pid
 
     def _robust_list(self) -> Any:
-        """Address and size of the list of mutexes that others must get when this process dies: the kernel forgets it in
-        each child."""
+        """The call that announces the list of mutexes which others must get when a process dies: the kernel forgets it
+        in a child."""
         head, size = ctypes.c_void_p(), ctypes.c_size_t()
-        if self._syscall(self._numbers.get_robust_list, 0, ctypes.byref(head), ctypes.byref(size)):
+        of_this_thread = ctypes.c_long(0)
+        if self._syscall(ctypes.c_long(self._numbers.get_robust_list), of_this_thread, ctypes.byref(head),
+                         ctypes.byref(size)):
             raise LookupError
-        return head, size
+        return ctypes.c_long(self._numbers.set_robust_list), head, size
 
 
 def _void(function: Any) -> Any:

@@ -51,7 +51,7 @@ class Template:
             self._get_ready(targets)
             return Newborn(self._serve(), targets)
         except BaseException as exc:
-            die(exc)
+            die(exc, "the template")
 
     def _load(self) -> Targets:
         packet = self._expect("init")
