@@ -9,7 +9,7 @@ from typing import Dict, Iterable, List
 TASKS = "/proc/self/task"
 DESCRIPTORS = "/proc/self/fd"
 SOCKET = "socket:"
-LEAVING_SECONDS = 0.5
+LEAVING_SECONDS = 1.0
 LOOK_SECONDS = 0.001
 
 
