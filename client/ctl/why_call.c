@@ -58,6 +58,9 @@ static void why_print_limits(struct span call)
 		why_line("lease", "", call, "lease", cell_any, ": only the worker of that lease may run it");
 	if (why_has(call, "session"))
 		why_line("session", "", call, "session", cell_any, ": its calls run one after the other");
+	if (why_uint(call, "lingers"))
+		why_line("waits for", "worker ", call, "lingers", cell_any,
+			 ", which still runs a call of that session that was answered");
 }
 
 static int why_print_waiting(struct span call)

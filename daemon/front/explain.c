@@ -54,7 +54,7 @@ static void pack_holders(struct view *v, const struct request *r)
 	const struct worker *w;
 
 	pack_text(&v->pk, "workers");
-	w = r->lease ? r->lease->worker : affinity_worker_of(r);
+	w = affinity_awaited(r);
 	if (w) {
 		msgpack_pack_array(&v->pk, 1);
 		pack_holder(v, w);
@@ -79,6 +79,7 @@ static void pack_waiting(struct view *v, struct request *r)
 	const struct poison_entry *keeper = poison_keeper(r);
 	const struct histogram *run = &r->pool->stats.run;
 	unsigned own, ahead;
+	const struct worker *lingers = session_awaits(r);
 	uint64_t start = 0;
 	bool known;
 
@@ -92,6 +93,7 @@ static void pack_waiting(struct view *v, struct request *r)
 		ahead = queue_ahead(r->lane->queue, r, &own);
 	known = !keeper && forecast_start(r, ahead, &start);
 	pack_kv_uint(&v->pk, "held", keeper ? keeper->kills : 0);
+	pack_kv_uint(&v->pk, "lingers", lingers ? lingers->id : 0);
 	pack_kv_uint(&v->pk, "ahead_own", own);
 	pack_kv_uint(&v->pk, "ahead", ahead);
 	pack_guess(&v->pk, "start_ms", known, start / NS_PER_MS);
@@ -114,7 +116,7 @@ static void pack_call(struct view *v, struct request *r)
 {
 	bool runs = r->state == REQUEST_RUNNING;
 
-	msgpack_pack_map(&v->pk, runs ? 15 : 18);
+	msgpack_pack_map(&v->pk, runs ? 15 : 19);
 	pack_kv_text(&v->pk, "kind", "call");
 	pack_kv_uint(&v->pk, "call", r->call);
 	pack_kv_text(&v->pk, "state", request_state_name(r->state));

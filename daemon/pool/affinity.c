@@ -5,6 +5,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/pool/launch.h"
+#include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/request.h"
 #include "daemon/pool/session.h"
@@ -22,6 +23,13 @@ struct worker *affinity_worker_of(const struct request *r)
 	const struct session *s = r->session;
 
 	return s && s->worker && (session_is_strict(s) || r->kind == REQUEST_CLOSE) ? s->worker : NULL;
+}
+
+struct worker *affinity_awaited(const struct request *r)
+{
+	struct worker *w = r->lease ? r->lease->worker : session_awaits(r);
+
+	return w ? w : affinity_worker_of(r);
 }
 
 bool affinity_has_hook(const struct session *s)

@@ -18,6 +18,8 @@ struct worker;
 struct queue *affinity_queue_of(const struct request *r);
 /* The only worker that r may run on; NULL: any of its pool. */
 struct worker *affinity_worker_of(const struct request *r);
+/* The one that r waits for: its lease's, where its session lingers, or that one; NULL: any of its pool. */
+struct worker *affinity_awaited(const struct request *r);
 /* r, the head of its session, into that queue. */
 void affinity_queue(struct request *r);
 /* The worker that r, which was taken out of the pool's queue, shall run on: `idle`, or a better one. NULL: it was put into the

@@ -40,7 +40,7 @@ static bool forecast_rest(const struct worker *w, const struct habit *h, uint64_
 
 static bool forecast_may_use(const struct worker *w, const struct request *r)
 {
-	const struct worker *only = affinity_worker_of(r);
+	const struct worker *only = affinity_awaited(r);
 
 	if (only && !r->lease)
 		return w == only && worker_is_serving(w);

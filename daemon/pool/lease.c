@@ -139,7 +139,7 @@ void lease_end(struct lease *l, enum lease_end_how how)
 		news_lease_lost(l, ends[how].lost, how == LEASE_END_WORKER_DIED ? NULL : ends[how].text);
 	w->lease = NULL;
 	if (l->session)
-		session_note_lease_ended(l->session);
+		session_note_lease_ended(l->session, w);
 	DL_DELETE(c->leases, l);
 	c->n_leases--;
 	account_release_lease(c->account);

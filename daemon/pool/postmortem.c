@@ -242,13 +242,26 @@ static void describe_bound(const struct request *r, const struct worker *w, uint
 		       text_duration(now - (slot_is_free(w) ? w->since : w->slot.started), time), describe_at(w, place));
 }
 
+/* "worker 3 (pid 812) still runs a call of its session "a" that was answered, app.slow for 2.5 s" */
+static void describe_lingering(const struct request *r, const struct worker *w, uint64_t now, char *out, size_t size)
+{
+	char time[TEXT_DURATION], place[STACK_TEXT + 4];
+
+	(void)snprintf(out, size,
+		       "worker %llu (pid %d) still runs a call of its session \"%s\" that was answered, %s for %s%s",
+		       (unsigned long long)w->id, (int)w->last_pid, r->session->name, w->slot.target,
+		       text_duration(now - w->slot.started, time), describe_at(w, place));
+}
+
 static void describe_waited(struct outcome *o, enum error_code code, const struct request *r, uint64_t waited)
 {
-	const struct worker *only = r->lease ? NULL : affinity_worker_of(r);
+	const struct worker *only = r->lease ? NULL : affinity_worker_of(r), *lingers = session_awaits(r);
 	uint64_t now = loop_now(r->pool->loop);
-	char holders[700], place[64], time[TEXT_DURATION];
+	char holders[800], place[64], time[TEXT_DURATION];
 
-	if (only)
+	if (lingers)
+		describe_lingering(r, lingers, now, holders, sizeof(holders));
+	else if (only)
 		describe_bound(r, only, now, holders, sizeof(holders));
 	else
 		describe_holders(r->pool, now, holders, sizeof(holders));

@@ -41,9 +41,9 @@ static void request_expire_queued(struct request *r)
 /* The worker that it waits for, or for one like it; NULL when there is none. */
 static struct worker *request_awaited(const struct request *r)
 {
-	if (r->lease)
-		return r->lease->worker;
-	return affinity_worker_of(r) ? affinity_worker_of(r) : pool_eldest(r->pool);
+	struct worker *w = affinity_awaited(r);
+
+	return w ? w : pool_eldest(r->pool);
 }
 
 /* Its time is nearly over: who has the worker, and where is that? */

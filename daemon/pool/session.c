@@ -93,12 +93,17 @@ static void session_mark(struct session *s)
 	pool_mark(s->pool);
 }
 
+static bool session_is_used(const struct session *s)
+{
+	return s->n_requests || s->lease || s->lingering;
+}
+
 /* The end of it, when nothing needs it any more. */
 static void session_maybe_end(struct session *s)
 {
 	struct pool *p = s->pool;
 
-	if (s->listed || !s->closed || s->n_requests || s->lease)
+	if (s->listed || !s->closed || session_is_used(s))
 		return;
 	if (s->ending)
 		HASH_DEL(p->ending, s);
@@ -117,11 +122,6 @@ static void session_maybe_end(struct session *s)
 	p->n_sessions--;
 	LOG(DEBUG, "session.end", KV("pool", p->settings->name), KV("session", s->name), KV("uid", s->uid));
 	loop_bury(p->loop, &s->grave, session_release);
-}
-
-static bool session_is_used(const struct session *s)
-{
-	return s->n_requests || s->lease;
 }
 
 static void session_on_timer(struct loop_timer *t)
@@ -249,7 +249,7 @@ void session_close(struct session *s)
 	struct request_spec spec = { .kind = REQUEST_CLOSE, .received = loop_now(p->loop), .session = s };
 
 	session_unlist(s);
-	if (p->state == POOL_RUNNING && (s->n_requests || affinity_has_hook(s))) {
+	if (p->state == POOL_RUNNING && (session_is_used(s) || affinity_has_hook(s))) {
 		session_list_ending(s);
 		spec.id = ++p->last_own;
 		request_enqueue(request_new(p, &p->self, &spec));
@@ -305,9 +305,21 @@ static void session_begin(struct session *s)
 		affinity_queue(r);
 }
 
+/* The queue of a worker that it is bound to keeps the order by itself; values may be written at any time. */
+static bool session_is_held_up(const struct session *s)
+{
+	return s->lingering && !(session_is_strict(s) && s->worker == s->lingering);
+}
+
+static bool session_may_go_on(const struct session *s)
+{
+	return !s->head && s->waiting && !s->lease && !s->before &&
+	       (!session_is_held_up(s) || request_is_edit(s->waiting));
+}
+
 static void session_advance(struct session *s)
 {
-	while (!s->head && s->waiting && !s->lease && !s->before) {
+	while (session_may_go_on(s)) {
 		s->head = s->waiting;
 		session_remove(s->head);
 		session_begin(s);
@@ -324,6 +336,38 @@ void session_push(struct session *s, struct request *r)
 	session_advance(s);
 }
 
+/* The only writer of where it lingers. w: NULL, or one whose slot has a call of s that nobody waits for any more. */
+static void session_set_lingering(struct session *s, struct worker *w)
+{
+	if (s->lingering)
+		s->lingering->slot.session = NULL;
+	s->lingering = w;
+	if (w)
+		w->slot.session = s;
+}
+
+void session_note_slot_free(struct worker *w)
+{
+	struct session *s = w->slot.session;
+
+	if (!s)
+		return;
+	session_set_lingering(s, NULL);
+	session_mark(s);
+	session_maybe_end(s);
+}
+
+struct worker *session_awaits(const struct request *r)
+{
+	const struct session *s;
+
+	for (s = r->in_session ? r->session : NULL; s; s = s->before) {
+		if (s == r->session ? session_is_held_up(s) : s->lingering != NULL)
+			return s->lingering;
+	}
+	return NULL;
+}
+
 void session_note_finished(struct request *r)
 {
 	struct session *s = r->session;
@@ -334,6 +378,8 @@ void session_note_finished(struct request *r)
 		s->closed = true;
 	if (r->worker && !slot_is_free(r->worker))
 		s->holder = 0; /* it may yet write to its copy what is not committed */
+	if (r->worker && slot_is_abandoned(r->worker))
+		session_set_lingering(s, r->worker);
 	if (s->head == r) {
 		s->head = NULL;
 		session_mark(s);
@@ -341,9 +387,11 @@ void session_note_finished(struct request *r)
 	session_maybe_end(s);
 }
 
-void session_note_lease_ended(struct session *s)
+void session_note_lease_ended(struct session *s, struct worker *w)
 {
 	s->lease = NULL;
+	if (slot_is_abandoned(w))
+		session_set_lingering(s, w);
 	s->used = loop_now(s->pool->loop);
 	session_mark(s);
 	session_maybe_end(s);

@@ -5,6 +5,9 @@
  *
  * A session has one request at most whose turn it is, its head: that one waits in a queue (the worker's own when the session
  * is bound to it, else the pool's) or runs. All others wait in the session. Owned by its pool, found by (uid, name).
+ *
+ * A call that was answered early may run on. Until its worker has ended it, or is dead, the session lingers there: it goes on
+ * only with what waits in that very worker's queue or needs no worker, and a new session of its name waits with it.
  */
 #pragma once
 
@@ -31,6 +34,7 @@ struct session {
 	bool ending; /* it is in the pool's table of those that are closed and still have requests */
 	struct session *before, *after; /* borrow: of the same name; this one waits until the one before has ended */
 	bool lost;   /* strict: its worker is gone, until it is opened again */
+	struct worker *lingering; /* borrows: it still runs an answered call of this session; its slot points back */
 	struct worker *worker; /* borrows: of the last call; strict: it is bound to that one; NULL when there is none */
 	struct session *worker_prev, *worker_next;
 	uint64_t generation; /* of that worker; 0: none yet */
@@ -78,7 +82,12 @@ void session_remove(struct request *r);
 unsigned session_ahead(const struct request *r);
 /* r, of a session, is at its end. */
 void session_note_finished(struct request *r);
-void session_note_lease_ended(struct session *s);
+/* Of its worker w, which may go on with what the lease had it do. */
+void session_note_lease_ended(struct session *s, struct worker *w);
+/* w has ended its call, or is dead. */
+void session_note_slot_free(struct worker *w);
+/* The worker whose answered call r waits for, in its session; NULL when it waits for something else. */
+struct worker *session_awaits(const struct request *r);
 /* Its worker is gone, and it has none now: a strict one is lost. how: for people. */
 void session_note_worker_gone(struct session *s, const char *how);
 /* Once per turn: gives the next requests of sessions their turn. */

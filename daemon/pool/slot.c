@@ -282,6 +282,7 @@ static void slot_free(struct worker *w, bool good)
 	glance_forget(&w->slot.overdue);
 	glance_cut(w, true);
 	w->slot.call = 0;
+	session_note_slot_free(w);
 }
 
 void slot_take_frame(struct worker *w, const struct slice *body)

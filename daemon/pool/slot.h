@@ -14,6 +14,7 @@
 
 struct lease;
 struct request;
+struct session;
 struct worker;
 
 /* Why a call is interrupted: the second word of the worker's page. */
@@ -25,6 +26,7 @@ enum slot_reason {
 struct slot {
 	uint64_t call;                /* its number; 0: the slot is free */
 	struct request *request;      /* borrows: request_finish() cuts it */
+	struct session *session;      /* borrows: of an answered call; points back; session_note_slot_free() cuts it */
 	struct glance_waiter overdue; /* at its deadline */
 	struct glance_waiter slow;    /* for the log, when it runs for longer than slow_call */
 	struct loop_timer slow_timer; /* armed for a call that may have ended: cheaper than at each start */

@@ -313,6 +313,7 @@ static void worker_on_exited(struct process *proc, const struct process_exit *ho
 	if (w->lease)
 		lease_end(w->lease, LEASE_END_WORKER_DIED);
 	affinity_note_gone(w, postmortem_fate_text(w, fate));
+	session_note_slot_free(w);
 	worker_print_fatal(w);
 }
 

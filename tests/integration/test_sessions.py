@@ -339,6 +339,53 @@ def test_a_session_that_prefers_its_worker_goes_on_in_another(start_daemon: Star
         assert c.execute("here", session="s")[0] != pid
 
 
+def begin_stubborn(c: Client, ledger: Path, end: Path) -> dict[str, Any]:
+    """A call of session s that is cancelled, and goes on until `end` exists."""
+    number = c.start_execute("stubborn", str(ledger), str(end), session="s")
+    [entry] = wait_running(c, "stubborn")
+    eventually(lambda: ledger.exists() and lines(ledger), "its handler begins")
+    assert c.call("cancel", id=number) is True
+    error = CallError(c.wait(number).error)
+    assert (error.code, error.executed) == ("cancelled", "maybe")
+    return entry
+
+
+def test_a_call_waits_for_an_answered_one_of_its_session_that_goes_on(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    ledger, end = tmp_path / "ledger", tmp_path / "end"
+    daemon = start(start_daemon, 3, affinity="prefer", cancel_grace="60s")
+    with daemon.client() as c, daemon.client() as other:
+        worker = begin_stubborn(c, ledger, end)["worker"]
+        after = other.start_execute("mark", str(ledger), "after", session="s")
+        wait_queued(c, 1)
+        [call] = [r["call"] for r in c.call("queue") if r["state"] == "queued"]
+        told = c.call("why", call=call)
+        assert told["lingers"] == worker and told["ahead"] == 0
+        assert [(w["worker"], w["answered"]) for w in told["workers"]] == [(worker, True)]
+        assert f"worker {worker}, which still runs a call of that session" in daemon.ctl("why", str(call)).stdout
+        error = c.fail("execute", target="pid", session="s", queue_timeout_ms=100)
+        assert (error.code, error.executed) == ("queue_timeout", "never")
+        assert f"worker {worker} (pid" in error.message and "still runs a call of its session" in error.message
+        assert isinstance(c.execute("pid", session="t"), int), "another session was held up"
+        assert c.call("session.put", session="u", values={"a": 1}) is True
+        assert set(lines(ledger)) == {"stubborn"}
+        end.touch()
+        assert other.wait(after).value() is None
+        assert lines(ledger).index("after") == len(lines(ledger)) - 1
+
+
+def test_a_lost_session_that_is_opened_again_waits_for_its_last_call(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    daemon = start(start_daemon, 3, cancel_grace="50ms")
+    with daemon.client() as c:
+        begin_stubborn(c, ledger, tmp_path / "never")
+        eventually(lambda: bool(c.call("session.list")[0]["state"] == "lost"), "the session is lost")
+        assert c.call("session.open", session="s")["opened"] is True
+        c.execute("mark", str(ledger), "after", session="s")
+        assert lines(ledger).index("after") == len(lines(ledger)) - 1
+        wait_workers(c, "idle", 3)
+        assert lines(ledger).index("after") == len(lines(ledger)) - 1, "the worker of before went on"
+
+
 def test_fault_69_a_worker_that_is_due_serves_its_sessions_first(start_daemon: StartDaemon) -> None:
     daemon = start(start_daemon, 1, max_requests=5, drain_timeout="60s")
     with daemon.client() as c:

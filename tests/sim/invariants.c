@@ -71,6 +71,12 @@ static void check_slot(struct world *w, const struct worker *k)
 		CHECK(w, !slot_is_abandoned(k) || k->state == WORKER_STOPPING || k->timer.at != LOOP_NEVER,
 		      "an abandoned call has no grace that ends", k->id);
 	}
+	if (k->slot.session)
+		CHECK(w, slot_is_abandoned(k) && k->slot.session->lingering == k, "a session lingers at a call that is over",
+		      k->id);
+	if (slot_is_abandoned(k) && ledger_find(&w->ledger, k->slot.call))
+		CHECK(w, ledger_find(&w->ledger, k->slot.call)->session == (k->slot.session ? k->slot.session->id : 0),
+		      "a session does not know that a call of it goes on", k->slot.call);
 	if (k->lease && k->lease->direct)
 		CHECK(w, k->slot.call && k->slot.direct && !r, "a direct lease without its call", k->id);
 }
@@ -368,8 +374,11 @@ static void check_session(struct world *w, const struct session *s)
 	      "invariant 6: something waits for a session that is lost", s->id);
 	CHECK(w, !r || (r->session == s && (r->lane || r->held || r->state == REQUEST_RUNNING)),
 	      "the head of a session is nowhere", s->id);
-	CHECK(w, r || !s->waiting || s->lease || s->before, "a session waits without a head", s->id);
-	CHECK(w, !s->before || s->before->after == s, "a session waits for one that does not know", s->id);
+	CHECK(w, r || !s->waiting || s->lease || s->before || s->lingering, "a session waits without a head", s->id);
+	CHECK(w, !s->before || (s->before->after == s && !r), "a session does not wait for the one before it", s->id);
+	CHECK(w, !s->lingering || s->lingering->slot.session == s, "a session and where it lingers disagree", s->id);
+	CHECK(w, !s->lingering || !r || (r->lane && r->lane->queue == &s->lingering->own),
+	      "invariant 6: a session does not wait for its answered call", s->id);
 	CHECK(w, !s->lease || s->lease->session == s, "a session and its lease disagree", s->id);
 	CHECK(w, s->worker == NULL || worker_is_serving(s->worker), "a session keeps a worker that is gone", s->id);
 	CHECK(w, !session_is_strict(s) || !r || r->state != REQUEST_RUNNING || !s->worker || r->worker == s->worker,

@@ -46,6 +46,23 @@ struct story *ledger_story(struct ledger *l, uint64_t session)
 	return &l->stories[session];
 }
 
+bool ledger_runs_beside(const struct ledger *l, uint64_t direct)
+{
+	for (uint64_t i = 0; i < l->n_stories; i++) {
+		if (l->stories[i].direct == direct && l->stories[i].running)
+			return true;
+	}
+	return false;
+}
+
+void ledger_note_ended(struct ledger *l, uint64_t call)
+{
+	for (uint64_t i = 0; call && i < l->n_stories; i++) {
+		if (l->stories[i].running == call)
+			l->stories[i].running = 0;
+	}
+}
+
 const char *record_complaint(const struct record *r)
 {
 	unsigned most = r->idempotent ? 2 : 1;

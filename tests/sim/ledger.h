@@ -28,6 +28,8 @@ struct story {
 	uint64_t good;       /* calls that succeeded since it was new or reset: what its counter must be */
 	int64_t pid;         /* strict: of the worker that runs its calls; 0: not known yet, or lost */
 	uint64_t last_begun; /* number of the last call that was begun, of those without a lease */
+	uint64_t running;    /* number of the call that a worker has begun and not ended, the hooks included; 0: none */
+	uint64_t direct;     /* the same of its last direct lease, which may have ended */
 };
 
 struct ledger {
@@ -44,5 +46,9 @@ void ledger_open(struct ledger *l, uint64_t call, uint64_t caller, uint64_t id, 
 struct record *ledger_find(const struct ledger *l, uint64_t call); /* NULL: nobody asked for it */
 /* Made at the first look. */
 struct story *ledger_story(struct ledger *l, uint64_t session);
+/* Of the session of that direct lease, which has the number of its call, a worker has begun a call and not ended it. */
+bool ledger_runs_beside(const struct ledger *l, uint64_t direct);
+/* A worker has ended the call, or is dead. */
+void ledger_note_ended(struct ledger *l, uint64_t call);
 /* NULL, or what is wrong with it now: to be asked at every news. */
 const char *record_complaint(const struct record *r);

@@ -94,6 +94,7 @@ static void put_session(struct hasher *h, const struct session *s)
 	put(h, s->id);
 	put(h, s->listed | s->closed << 1 | s->lost << 2 | s->due << 3);
 	put(h, s->worker ? s->worker->id : 0);
+	put(h, s->lingering ? s->lingering->id : 0);
 	put(h, s->generation);
 	put(h, s->holder);
 	put(h, s->sends);
@@ -343,12 +344,14 @@ static void put_record(struct hasher *h, const struct record *r)
 /* How many there is room for depends on who was looked for. */
 static void put_story(struct hasher *h, uint64_t session, const struct story *s)
 {
-	if (!s->good && !s->pid && !s->last_begun)
+	if (!s->good && !s->pid && !s->last_begun && !s->running && !s->direct)
 		return;
 	put(h, session);
 	put(h, s->good);
 	put(h, (uint64_t)s->pid);
 	put(h, s->last_begun);
+	put(h, s->running);
+	put(h, s->direct);
 }
 
 uint64_t portrait(const struct world *w)

@@ -109,16 +109,51 @@ static void on_miscarried(struct sim_machine *m, struct sim_child *c)
 	w->streak.n -= w->streak.n > 0;
 }
 
+/* 0: it is of no session, or of one that is not known any more. */
+static uint64_t session_of(const struct world *w, const struct record *r, uint64_t call)
+{
+	const struct request *hook = r == &w->nobody ? registry_find_call(&w->stage.registry, call) : NULL;
+
+	return hook && hook->session ? hook->session->id : r->session;
+}
+
+/* A worker serves the socket of the session's direct lease. */
+static bool is_served_directly(const struct world *w, const struct story *s)
+{
+	const struct sim_child *c;
+
+	DL_FOREACH (w->stage.machine.children, c) {
+		if (s->direct && !c->dead && c->direct && c->call == s->direct)
+			return true;
+	}
+	return false;
+}
+
+/* Invariant 6: one after the other, whoever was answered meanwhile. */
+static void note_running(struct world *w, uint64_t session, uint64_t call)
+{
+	struct story *s = ledger_story(&w->ledger, session);
+
+	if (!session)
+		return;
+	if (s->running || is_served_directly(w, s))
+		world_violate(w, "invariant 6: two calls of a session at once", session);
+	s->running = call;
+}
+
 static void on_called(struct sim_machine *m, struct sim_child *c)
 {
 	struct world *w = world_of(m);
 
 	temper_draw_call(&w->temper, &c->script);
-	if (c->direct)
+	if (c->direct) {
 		world_trace(w, "worker begins a direct lease", (uint64_t)c->pid, c->script.call);
-	else if (w->stage.settings.poison_kills && w->temper.bad_call && find_record(w, c->call)->flavour == 0 &&
-	    sim_random_once_in(&w->random, 2))
+		if (ledger_runs_beside(&w->ledger, c->call))
+			world_violate(w, "invariant 6: a direct lease and a call of a session at once", c->call);
+	} else if (w->stage.settings.poison_kills && w->temper.bad_call && find_record(w, c->call)->flavour == 0 &&
+	    sim_random_once_in(&w->random, 2)) {
 		c->script.call = SIM_CALL_DIE; /* this one kills */
+	}
 }
 
 static void on_saw(struct sim_machine *m, struct sim_child *c, uint64_t call)
@@ -131,14 +166,12 @@ static void on_saw(struct sim_machine *m, struct sim_child *c, uint64_t call)
 	check_record(w, r, call);
 }
 
-/* A copy may be dropped before a call that was answered early is read: nobody waits for that any more. */
 static void on_missed(struct sim_machine *m, struct sim_child *c, uint64_t call)
 {
 	struct world *w = world_of(m);
 
 	world_trace(w, "worker misses the values of call", (uint64_t)c->pid, call);
-	if (!find_record(w, call)->answered)
-		world_violate(w, "a call of a session without the values that it needs", call);
+	world_violate(w, "a call of a session without the values that it needs", call);
 }
 
 /* Invariant 6: one worker, in order. One that was answered before may be read by a worker that the session has lost. */
@@ -165,6 +198,7 @@ static void on_began(struct sim_machine *m, struct sim_child *c, uint64_t call)
 
 	world_trace(w, "worker begins call", (uint64_t)c->pid, c->script.call);
 	r->began++;
+	note_running(w, session_of(w, r, call), call);
 	note_begun(w, r, c, call);
 	check_record(w, r, call);
 }
@@ -176,6 +210,7 @@ static void on_ended(struct sim_machine *m, struct sim_child *c, uint64_t call)
 
 	world_trace(w, "worker ends call", (uint64_t)c->pid, call);
 	r->ended++;
+	ledger_note_ended(&w->ledger, call);
 	check_record(w, r, call);
 }
 
@@ -245,6 +280,7 @@ static void note_kill(struct world *w, const struct sim_child *c)
 static void on_died(struct sim_machine *m, struct sim_child *c)
 {
 	world_trace(world_of(m), c->is_template ? "template dies" : "worker dies", (uint64_t)c->pid, c->said_ready);
+	ledger_note_ended(&world_of(m)->ledger, c->call);
 	if (c->call && !c->direct && find_record(world_of(m), c->call) != &world_of(m)->nobody)
 		note_kill(world_of(m), c);
 	if (c->said_ready && !c->is_template)
@@ -324,6 +360,8 @@ static void on_finished(struct caller *caller, const struct request *r, const st
 	if (o->code != ERROR_NONE && !o->abandoned && !o->message[0])
 		world_violate(w, "an error without a message", r->call);
 	invariants_check_times(w, r, o);
+	if (o->fd && r->session)
+		ledger_story(&w->ledger, r->session->id)->direct = r->worker->slot.call;
 	if (o->fd)
 		keep_socket(c, TAKE_FD(*o->fd));
 }

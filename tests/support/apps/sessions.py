@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 from typing import Any, Dict, Tuple
 
@@ -75,6 +76,30 @@ def read() -> Dict[str, Any]:
 @expose
 def sleep(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def note(ledger: str, what: str) -> None:
+    with open(ledger, "a", encoding="utf-8") as f:
+        f.write(f"{what}\n")
+
+
+@expose
+def mark(ledger: str, what: str) -> None:
+    note(ledger, what)
+
+
+@expose
+def stubborn(ledger: str, end: str) -> None:
+    """Goes on, whatever interrupts it or asks it to leave, until there is a file `end`."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        try:
+            while not os.path.exists(end):
+                note(ledger, "stubborn")
+                time.sleep(0.01)
+            return
+        except BaseException:
+            continue
 
 
 @on_session_close
