@@ -195,11 +195,32 @@ def after_step(step: Step, may: set[int]) -> tuple[set[int], str]:
     return may, ""
 
 
+def span_of(call: Call, its: list[Event], last: dict[str, float]) -> tuple[float, float, Call] | None:
+    """From its start until its end or, when there is none, as long as its worker is known to have lived."""
+    begun = next((e for e in its if e.letter == "S"), None)
+    if begun is None:
+        return None
+    return begun.time, next((e.time for e in its if e.letter in "EI"), last[begun.worker]), call
+
+
+def check_overlaps(story: Story, runs: dict[str, list[Event]], last: dict[str, float]) -> Iterator[str]:
+    """6 no two calls of a session at once, also when one of them was answered early and the session closed or lost."""
+    spans = [span_of(step, runs.get(step.tag, []), last) for step in story.steps if isinstance(step, Call)]
+    until, before = 0.0, ""
+    for begun, ended, call in sorted((span for span in spans if span is not None), key=lambda span: span[0]):
+        if begun < until:
+            yield f"invariant 6: {story}: it began while {before} ran: {call}"
+        if ended > until:
+            until, before = ended, call.tag
+
+
 def check_stories(history: History, events: list[Event]) -> Iterator[str]:
     """6 each session in order and, when it is strict, on one worker until it is opened again; no write is lost, none
     is kept of a call that failed, and none by half."""
     runs = by_tag(events)
+    last = {e.worker: e.time for e in events}
     for story in history.stories:
+        yield from check_overlaps(story, runs, last)
         home, may = Home(story), {0}
         for step in story.steps:
             may, wrong = after_step(step, may)

@@ -192,6 +192,8 @@ def told(words: str, pool: str = "stub") -> list[str]:
             begun[worker] += 1
             if worker:
                 noted.append(Event("S", worker, 1, f"t{i}", 100 + i))
+            if worker and end not in "FL":
+                noted.append(Event("I" if end == "C" else "E", worker, 1, f"t{i}", 100.5 + i))
             story.steps.append(call_in_session(f"t{i}", end, begun[worker]))
     return list(checker.check_stories(history, noted))
 
@@ -241,6 +243,34 @@ def test_calls_of_a_session_out_of_order_are_found() -> None:
         story.steps.append(one)
     assert not list(checker.check_stories(history, events("Sa Ea Sb Eb")))
     assert "out of order" in next(checker.check_stories(history, events("Sb Eb Sa Ea")))
+
+
+def overlaps(code: str, pool: str, *noted: tuple[str, str]) -> list[str]:
+    """Of the calls a, which ends with code, and b. noted: the words of one worker each; one and the same for a time."""
+    history, story, seen = History(), Story("s", pool), []
+    history.stories.append(story)
+    for tag, end in (("a", code), ("b", "ok")):
+        one = call(end)
+        one.tag, one.count, one.begun = tag, (1 if end == "ok" else 0), 1
+        story.steps.append(one)
+    for worker, words in noted:
+        seen += [Event(word[0], worker, 7, word[1:], 100 + i / 10) for i, word in enumerate(words.split()) if word != "."]
+    return list(checker.check_stories(history, sorted(seen, key=lambda e: e.time)))
+
+
+@pytest.mark.parametrize(
+    "noted, is_fine",
+    [
+        ((("1", "Sa . Ia . ."), ("2", ". . . Sb Eb")), True),
+        ((("1", "Sa . . Ia ."), ("2", ". Sb Eb . .")), False),
+        ((("1", "Sa . . . Ea"), ("2", ". Sb Eb . .")), False),
+        ((("1", "Sa . . . ."), ("2", ". Sb Eb . .")), True),  # its worker was killed
+        ((("1", "Sa . . . Sc"), ("2", ". Sb Eb . .")), False),  # it lived on
+    ],
+)
+def test_calls_of_a_session_at_once_are_found(noted: tuple[tuple[str, str], ...], is_fine: bool) -> None:
+    found = " ".join(overlaps("cancelled", "prefer", *noted))
+    assert ("began while a ran" not in found) if is_fine else ("began while a ran" in found)
 
 
 def test_counts_are_taken_out_of_the_answer() -> None:
