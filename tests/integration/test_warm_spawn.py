@@ -94,7 +94,7 @@ def test_fault_82_a_lock_that_was_held_at_the_fork(start_daemon: StartDaemon, tm
     text = ("import threading\nfrom pypool_worker import expose, on_start\nLOCK = threading.Lock()\n{}\n"
             "@on_start\ndef begin():\n    with LOCK: pass\n@expose\ndef add(a, b): return a + b\n")
     app.write_text(text.format("LOCK.acquire()"))
-    daemon = start_daemon({"default": forked("locked", 1, path=[str(tmp_path)], init_timeout="700ms")})
+    daemon = start_daemon({"default": forked("locked", 1, path=[str(tmp_path)], init_timeout="3s")})
     with daemon.client() as c:
         error = c.fail("execute", target="add", args=[1, 2])
         assert error.code in ("init_failed", "circuit_open") and "locked.py line 7 in begin" in error.message
@@ -106,12 +106,12 @@ def test_fault_82_a_lock_that_was_held_at_the_fork(start_daemon: StartDaemon, tm
 
 def lease_all(c: Client, n: int) -> list[int]:
     """n workers, all at once."""
-    asked = [c.start("checkout", type="anonymous", timeout_ms=60_000, queue_timeout_ms=60_000) for _ in range(n)]
+    asked = [c.start("checkout", type="anonymous", timeout_ms=60_000) for _ in range(n)]
     return [c.wait(number).value()["lease"] for number in asked]
 
 
 def test_fault_83_forked_workers_draw_different_numbers(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon({"default": forked(n=0, max_workers=64, preload=["numpy"])}, uid_max_calls=0)
+    daemon = start_daemon({"default": forked(n=0, max_workers=64, preload=["numpy"], queue_timeout="60s")}, uid_max_calls=0)
     with daemon.client() as c:
         drawn = [c.execute("draw", lease=lease) for lease in lease_all(c, 64)]
         pids, *numbers = zip(*drawn)
@@ -218,7 +218,7 @@ def test_fault_60_64_cold_starts(start_daemon: StartDaemon) -> None:
 
 
 def test_a_burst_has_as_many_workers_as_calls(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon({"default": forked(n=2, max_workers=64, idle_timeout="1s")})
+    daemon = start_daemon({"default": forked(n=2, max_workers=64, idle_timeout="1s", queue_timeout="60s")})
     with daemon.client() as c:
         leases = lease_all(c, 64)
         assert len({c.execute("stay", 0, lease=lease) for lease in leases}) == 64
@@ -284,7 +284,7 @@ def test_memory_stays_shared(start_daemon: StartDaemon) -> None:
         for _ in range(2000):
             c.execute("table", 50)
         pids = [w["pid"] for w in workers(c)]
-        assert all(private_kib(pid) < 2048 for pid in pids), [private_kib(pid) for pid in pids]
+        assert all(private_kib(pid) < 2560 for pid in pids), [private_kib(pid) for pid in pids]
 
 
 @pytest.mark.parametrize("signo", [signal.SIGTERM, signal.SIGINT])
