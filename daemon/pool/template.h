@@ -59,5 +59,5 @@ void template_forget(struct worker *w);
 
 /* News of w, which is the process of a template: its state, and that it has answered a fork or a ping. */
 void template_note(struct worker *w);
-void template_note_forked(struct worker *w);
-void template_note_pong(struct worker *w);
+void template_note_forked(struct worker *process);
+void template_note_pong(struct worker *process);
