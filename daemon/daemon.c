@@ -36,11 +36,14 @@ static void daemon_on_idle(struct server *s)
 		loop_defer(d->loop, &d->stop);
 }
 
-static const struct pool_settings *daemon_on_renew(struct server *s, const struct pool *p, char **why)
+static bool daemon_on_renew(struct server *s, const struct pool *p, const struct pool_settings **to, char **why)
 {
 	struct daemon *d = daemon_of_server(s);
 
-	return renewal_read(d, why) ? renewal_find(d, p) : NULL;
+	if (!renewal_read(d, why))
+		return false;
+	*to = renewal_find(d, p);
+	return true;
 }
 
 static const struct server_ops server_ops = {
@@ -366,8 +369,21 @@ static void daemon_start(struct daemon *d)
 		pool_start(d->pools[i]);
 }
 
+/* It is ending: a signal that tells it to changes nothing any more, least of all the exit code. */
+static void daemon_block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL); /* cannot fail with valid arguments */
+}
+
 static void daemon_stop_watching(struct daemon *d)
 {
+	daemon_block_signals();
 	loop_signal_stop(&d->term);
 	loop_signal_stop(&d->intr);
 	loop_signal_stop(&d->hup);

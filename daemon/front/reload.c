@@ -105,20 +105,19 @@ static void reload_wait(const struct query *q, struct pool *p, const struct pool
 	reload_start(p, settings, &re->waiter);
 }
 
-/* Of the configuration as it is now; NULL: q is answered. */
-static const struct pool_settings *reload_renew(const struct query *q, const struct pool *p)
+/* *to: of the configuration as it is now. False: q is answered. */
+static bool reload_renew(const struct query *q, const struct pool *p, const struct pool_settings **to)
 {
 	struct server *s = q->client->server;
 	_cleanup_free_ char *why = NULL;
-	const struct pool_settings *settings = s->ops->renew(s, p, &why);
 	struct outcome o;
 
-	if (settings)
-		return settings;
+	if (s->ops->renew(s, p, to, &why))
+		return true;
 	outcome_error(&o, ERROR_INIT_FAILED, "the configuration is not taken, and nothing is changed: %s", why);
 	o.phase = "config";
 	query_refuse(q, &o);
-	return NULL;
+	return false;
 }
 
 void method_pool_reload(struct query *q)
@@ -133,8 +132,7 @@ void method_pool_reload(struct query *q)
 		query_fail(q, ERROR_DRAINING, "the daemon is shutting down; pool %s is not reloaded", p->settings->name);
 		return;
 	}
-	settings = reload_renew(q, p);
-	if (!settings)
+	if (!reload_renew(q, p, &settings))
 		return;
 	if (q->params.dry_run || !params_has(&q->params, PARAM_WAIT) || q->params.wait) {
 		reload_wait(q, p, settings);

@@ -20,9 +20,9 @@ struct server_limits {
 struct server_ops {
 	const char *(*state)(struct server *s); /* "starting", "running", "draining" */
 	void (*idle)(struct server *s);         /* the last client has gone */
-	/* Reads the configuration again: what p is to be set to. NULL: everything stays as it is, and *why, the caller's to
-	 * free, says why. */
-	const struct pool_settings *(*renew)(struct server *s, const struct pool *p, char **why);
+	/* Reads the configuration again; *to is what p is to be set to. False: everything stays as it is, and *why, the caller's
+	 * to free, says why. */
+	bool (*renew)(struct server *s, const struct pool *p, const struct pool_settings **to, char **why);
 };
 
 struct server {

@@ -77,7 +77,7 @@ def forkserver(n: int) -> float:
     processes = [context.Process(target=peer_main, args=(writer,)) for _, writer in pipes]
     for process in processes:
         process.start()
-    ends = [reader.recv() for reader, _ in pipes]
+    ends: list[float] = [reader.recv() for reader, _ in pipes]
     for process in processes:
         process.join()
     return max(ends) - begun
@@ -93,11 +93,11 @@ def loky_task(_: int) -> tuple[float, int]:
 
 
 def loky(n: int) -> float:
-    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky import ProcessPoolExecutor  # type: ignore[import]
 
     begun = time.monotonic()
     with ProcessPoolExecutor(n) as executor:
-        ends = list(executor.map(loky_task, range(n)))
+        ends: list[tuple[float, int]] = list(executor.map(loky_task, range(n)))
     return max(end for end, _ in ends) - begun
 
 
@@ -105,7 +105,7 @@ def peers(n: int, rounds: int) -> dict[str, list[float]]:
     forkserver(1)  # it is warm
     found = {"multiprocessing forkserver": [forkserver(n) for _ in range(rounds)]}
     try:
-        import joblib  # noqa: F401  only to know whether it is there
+        import joblib  # type: ignore[import]  # noqa: F401  only to know whether it is there
     except ImportError:
         print("  loky is not installed (python3-joblib)")
     else:

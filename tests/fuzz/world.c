@@ -23,10 +23,11 @@ static void world_on_idle(struct server *s)
 }
 
 /* It stays as it is. */
-static const struct pool_settings *world_renew(struct server *s, const struct pool *p, char **why)
+static bool world_renew(struct server *s, const struct pool *p, const struct pool_settings **to, char **why)
 {
 	(void)s, (void)why;
-	return p->settings;
+	*to = p->settings;
+	return true;
 }
 
 static const struct server_ops server_ops = { .state = world_state, .idle = world_on_idle, .renew = world_renew };

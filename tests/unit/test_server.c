@@ -27,10 +27,11 @@ struct hall {
 };
 
 /* It stays as it is. */
-static const struct pool_settings *on_renew(struct server *s, const struct pool *p, char **why)
+static bool on_renew(struct server *s, const struct pool *p, const struct pool_settings **to, char **why)
 {
 	(void)s, (void)why;
-	return p->settings;
+	*to = p->settings;
+	return true;
 }
 
 static void on_idle(struct server *s)
