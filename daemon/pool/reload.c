@@ -97,6 +97,7 @@ static void reload_end(struct pool *p, bool cut)
 {
 	struct reload *re = &p->reload;
 	bool tried = re->dry && !cut && !re->failure;
+	struct template *next;
 	const struct reload_result r = {
 		.failure = re->failure,
 		.canary = tried ? re->canary : NULL,
@@ -115,12 +116,13 @@ static void reload_end(struct pool *p, bool cut)
 	re->canary = NULL;
 	re->n_done += !cut && !re->failure && !re->dry;
 	re->n_failed += !cut && re->failure;
-	reload_tell(p, &r);
-	re->next = template_free(re->next);
 	re->settings = NULL;
-	if (re->again && !cut)
+	next = TAKE_PTR(re->next);
+	reload_tell(p, &r); /* whoever is told may ask for the next one */
+	template_free(next);
+	if (re->state == RELOAD_NONE && re->again && !cut)
 		reload_begin(p);
-	else
+	else if (re->state == RELOAD_NONE)
 		re->wanted = NULL;
 }
 
