@@ -52,7 +52,7 @@ const struct option_spec config_pool_options[] = {
 	{ "min_workers", OPTION_COUNT, AT(pool_settings, min_workers), "2", 1, 4096, "a worker starts when a call comes" },
 	{ "max_workers", OPTION_COUNT, AT(pool_settings, max_workers), NULL, 1, 4096, NULL },
 	{ "spare_workers", OPTION_COUNT, AT(pool_settings, spare_workers), "0", 1, 4096, "none" },
-	{ "start", OPTION_SPECIAL, 0, "exec", 0, 0, NULL },
+	{ "start", OPTION_SPECIAL, 0, "fork", 0, 0, NULL },
 	{ "call_timeout", OPTION_DURATION, AT(pool_settings, call_timeout), "30s", MS, YEAR, "no limit" },
 	{ "queue_timeout", OPTION_DURATION, AT(pool_settings, queue_timeout), "10s", MS, YEAR, "no limit" },
 	{ "init_timeout", OPTION_DURATION, AT(pool_settings, init_timeout), "30s", MS, YEAR, "no limit" },

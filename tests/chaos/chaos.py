@@ -39,6 +39,7 @@ RECYCLING_CALLS = 60  # of each caller, to see them replaced
 SURGE = 1  # workers of it that are doubled for their replacement
 UID_MAX_CALLS = 4000
 UID_MAX_SESSIONS = 200
+TEMPLATES = 3  # of the pool that forks: its own, the next one, and one that is leaving
 STALL_MS = 250.0  # of the daemon's loop, on a machine that is busy with everything else here
 RSS_GROWTH_KIB = 12 * 1024
 TROUBLE_SHOWN = 40
@@ -58,7 +59,7 @@ def pools(log: Path) -> dict[str, Any]:
     return {
         "stub": {**pool("stub", POOLS["stub"]), **limits, **stub},
         "flaky": {**pool("stub", POOLS["flaky"]), **limits, **flaky},
-        "python": {**pool("chaos_app", POOLS["python"]), **limits, **python},
+        "python": {**pool("chaos_app", POOLS["python"], start="fork"), **limits, **python},
         "prefer": {**pool("stub", POOLS["prefer"]), **limits, **stub, "affinity": "prefer"},
         "moving": {**pool("chaos_app", POOLS["moving"]), **limits, **python, "affinity": "prefer"},
         "storm": {**pool("stub", POOLS["storm"]), **limits, **stub, "poison_kills": POISON_KILLS, "breaker_failures": 2,
@@ -242,7 +243,7 @@ class Run:
 
     def judge_process(self, status: dict[str, Any]) -> Iterator[str]:
         """10, 11, 12, 13, 17, 20: what the kernel says."""
-        most = sum(POOLS.values()) + 2 * SURGE  # of storm, and of the pool that is being reloaded
+        most = sum(POOLS.values()) + 2 * SURGE + TEMPLATES  # of storm, and of the pool that is being reloaded
         if self.most_children > most:
             yield f"invariant 13: {self.most_children} living children, and the pools have {most} workers"
         try:

@@ -6,14 +6,22 @@ import sys
 import time
 from typing import Any, Callable, Dict
 
-from pypool_worker import current, expose, on_session_close
+from pypool_worker import current, expose, on_session_close, on_start
 
 _log = os.open(os.environ["CHAOS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-_name = f"p{os.getpid()}.{time.monotonic_ns()}"
+_name = ""
 
 
 def note(letter: str, call: int, tag: str) -> None:
     os.write(_log, f"{letter} {_name} {call} {tag} {time.monotonic_ns()}\n".encode())
+
+
+@on_start
+def begin() -> None:
+    """Not when it is imported: that may be in a template, once for many workers."""
+    global _name
+    _name = f"p{os.getpid()}.{time.monotonic_ns()}"
+    note("R", os.getpid(), "-")
 
 
 def sleep(n: int) -> None:
@@ -112,5 +120,3 @@ def run(tag: str, what: str, n: int) -> Any:
         raise
     return answer
 
-
-note("R", os.getpid(), "-")

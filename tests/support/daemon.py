@@ -68,11 +68,15 @@ def configuration(
 
 
 def pool(app: str, workers: int = 2, **settings: Value) -> dict[str, Value]:
-    """A pool of test workers: `app` is a module of tests/support/apps, further settings as the file names them."""
+    """A pool of test workers: `app` is a module of tests/support/apps, further settings as the file names them.
+
+    Each has an interpreter of its own, so that a test sees it start; those about forks say so.
+    """
     base: dict[str, Value] = {
         "app": app,
         "python": PYTHON,
         "path": [str(APPS)],
+        "start": "exec",
         "min_workers": workers,
         "max_workers": workers,
     }
