@@ -253,7 +253,8 @@ def check_hooks(stories: list[Story], events: list[Event]) -> Iterator[str]:
 def check_holders(leases: list[Lease]) -> Iterator[str]:
     by_holder: defaultdict[int, list[Lease]] = defaultdict(list)
     for lease in leases:
-        by_holder[lease.worker].append(lease)
+        if lease.begun < lease.ended:  # else its ttl was over before its holder heard of it
+            by_holder[lease.worker].append(lease)
     for its in by_holder.values():
         its.sort(key=lambda lease: lease.begun)
         for a, b in zip(its, its[1:]):

@@ -92,6 +92,12 @@ def test_two_holders_of_one_worker_are_found() -> None:
     assert "two holders" in " ".join(checker.check_leases(history, []))
 
 
+def test_a_holder_that_heard_of_its_lease_when_it_was_over_is_none() -> None:
+    history = History()
+    history.leases = [Lease(9, 1, 500, "c1", 99.0, 101.0), Lease(10, 1, 500, "c2", 100.5, 98.9)]
+    assert not list(checker.check_leases(history, []))
+
+
 @pytest.mark.parametrize(
     "code, took, word", [("deadline_exceeded", 4.9, "early"), ("ok", 6.6, "late"), ("deadline_exceeded", 5.05, "")]
 )
