@@ -28,7 +28,7 @@ struct handshake {
 	size_t idempotent_len;
 	uint64_t pong; /* last sequence number answered */
 	/* of a template's ready */
-	char fork[16];  /* how it forks */
+	char fork[112]; /* how it forks: "clone", "double", "double: libx.so.1" */
 	char *unfit;    /* owns: why it must not be forked, or NULL */
 	char *fds;      /* owns: files that the application has opened in it, "9: socket:[1], ...", or NULL */
 	/* of its last answer */

@@ -9,17 +9,23 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
 
+from pypool_worker.atfork import atfork_users
+
 if TYPE_CHECKING:
     from pypool_worker.native import Clone, Native  # which need ctypes
 
 CLONE, DOUBLE = "clone", "double"
 TRIAL_SECONDS = 5
+WAY_MAX = 100  # characters
 
 Fork = Callable[[], int]  # 0 in the child; OSError
 
 
 def choose_fork(native: Native) -> Tuple[str, Fork]:
-    """The best way that works here, and its name."""
+    """The best way that works here, and its name: "double: libx.so.1" when that library is the reason."""
+    users = atfork_users()
+    if users:
+        return f"{DOUBLE}: {', '.join(users)}"[:WAY_MAX], fork_twice
     clone = make_clone(native)
     if clone is not None and _try(clone):
         return CLONE, partial(clone.fork, True)
