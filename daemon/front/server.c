@@ -174,9 +174,11 @@ struct worker *server_find_worker(const struct server *s, uint64_t id)
 	struct worker *w = NULL;
 
 	for (unsigned i = 0; i < s->n_pools && !w; i++) {
-		w = find_in(s->pools[i]->workers, id);
-		if (!w)
-			w = find_in(s->pools[i]->dead, id);
+		const struct pool *p = s->pools[i];
+		struct worker *const lists[] = { p->workers, p->dead, p->templates };
+
+		for (size_t j = 0; j < ARRAY_SIZE(lists) && !w; j++)
+			w = find_in(lists[j], id);
 	}
 	return w;
 }

@@ -55,6 +55,6 @@ void server_deinit(struct server *s);
 void server_note_client(struct server *s);
 /* The caller owns the answer. */
 struct access_grant server_ask_grant(const struct server *s, int fd, const struct listener_peer *peer);
-/* Living or lately dead; NULL when it is not known. */
+/* Living or lately dead, or the process of a template; NULL when it is not known. */
 struct worker *server_find_worker(const struct server *s, uint64_t id);
 const char *server_end_name(enum stream_end why);

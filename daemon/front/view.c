@@ -85,7 +85,8 @@ void view_pack_template(msgpack_packer *pk, const struct pool *p)
 		msgpack_pack_nil(pk);
 		return;
 	}
-	msgpack_pack_map(pk, 7);
+	msgpack_pack_map(pk, 8);
+	pack_kv_uint(pk, "worker", w ? w->id : 0);
 	pack_kv_text(pk, "state", template_state_name(t));
 	pack_kv_text(pk, "reason", template_reason(t));
 	pack_kv_uint(pk, "pid", w ? (uint64_t)w->last_pid : 0);

@@ -247,6 +247,16 @@ def test_a_call_that_waits_for_the_first_template_is_told_so(start_daemon: Start
     check_end(daemon, 0)
 
 
+def test_a_template_can_be_looked_at(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"default": forked(n=1)})
+    with daemon.client() as c:
+        number = str(template_of(c)["worker"])
+        assert int(number) > 2**31
+        assert "receive" in daemon.ctl("stack", number).stdout
+        assert "idle" in daemon.ctl("why", "worker", number).stdout
+        assert daemon.ctl("logs", "--worker", number).returncode == 0
+
+
 def test_a_template_that_cannot_import_is_the_failure_of_the_pool(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("import_error", 2, start="fork")})
     with daemon.client() as c:
