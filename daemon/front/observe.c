@@ -14,6 +14,7 @@
 #include "daemon/pool/failure.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/postmortem.h"
+#include "daemon/pool/session.h"
 #include "daemon/pool/text.h"
 #include "proto/pack.h"
 
@@ -73,9 +74,10 @@ void method_status(struct query *q)
 	struct view v;
 
 	view_begin(&v, q);
-	msgpack_pack_map(&v.pk, 9);
+	msgpack_pack_map(&v.pk, 10);
 	pack_kv_text(&v.pk, "version", PYPOOL_VERSION);
 	pack_kv_uint(&v.pk, "pid", (uint64_t)getpid());
+	pack_kv_uint(&v.pk, "started_ms", s->started_wall);
 	pack_kv_uint(&v.pk, "uptime_ms", (v.now - s->started) / NS_PER_MS);
 	pack_kv_text(&v.pk, "state", s->ops->state(s));
 	pack_kv_uint(&v.pk, "clients", s->n_clients);
@@ -89,12 +91,66 @@ void method_status(struct query *q)
 	view_send(&v);
 }
 
+static unsigned count_leased(const struct pool *p)
+{
+	const struct worker *w;
+	unsigned n = 0;
+
+	DL_FOREACH(p->workers, w)
+		n += w->lease != NULL;
+	return n;
+}
+
+/* The worker that was started last of those that serve; NULL. */
+static const struct worker *find_newest(const struct pool *p)
+{
+	const struct worker *w, *newest = NULL;
+
+	DL_FOREACH(p->workers, w) {
+		if (worker_is_serving(w))
+			newest = w;
+	}
+	return newest;
+}
+
+/* Counters and timings; with deaths the whole list of reasons, so that monitoring sees each from its first time on. */
+#define STATS_KEYS 25
+static void pack_stats(msgpack_packer *pk, const struct pool *p)
+{
+	const struct stats *st = &p->stats;
+
+	pack_kv_uint(pk, "accepted", st->accepted);
+	pack_kv_uint(pk, "completed", st->completed);
+	pack_kv_uint(pk, "failed", st->failed);
+	pack_kv_uint(pk, "cancelled", st->cancelled);
+	pack_kv_uint(pk, "abandoned", st->abandoned);
+	pack_kv_uint(pk, "leases", st->leases);
+	pack_kv_uint(pk, "leased", count_leased(p));
+	pack_kv_uint(pk, "direct_calls", st->direct_calls);
+	pack_kv_uint(pk, "direct_errors", st->direct_errors);
+	pack_kv_uint(pk, "sessions", HASH_COUNT(p->sessions));
+	pack_kv_uint(pk, "sessions_opened", st->sessions);
+	pack_kv_uint(pk, "sessions_lost", st->sessions_lost);
+	pack_kv_uint(pk, "sessions_expired", st->sessions_expired);
+	pack_kv_uint(pk, "spawned", st->spawned);
+	pack_kv_uint(pk, "died", st->died);
+	view_pack_deaths(pk, st);
+	pack_kv_uint(pk, "wait_p50_us", histogram_quantile(&st->wait, 500));
+	pack_kv_uint(pk, "wait_p99_us", histogram_quantile(&st->wait, 990));
+	pack_kv_uint(pk, "run_p50_us", histogram_quantile(&st->run, 500));
+	pack_kv_uint(pk, "run_p99_us", histogram_quantile(&st->run, 990));
+	view_pack_histogram(pk, "wait", &st->wait);
+	view_pack_histogram(pk, "run", &st->run);
+	pack_kv_uint(pk, "reloads", p->reload.n_done);
+	pack_kv_uint(pk, "reloads_failed", p->reload.n_failed);
+	view_pack_phases(pk, "init", find_newest(p));
+}
+
 static void pack_pool(msgpack_packer *pk, const struct pool *p)
 {
 	const struct pool_settings *c = p->settings;
-	const struct stats *st = &p->stats;
 
-	msgpack_pack_map(pk, 38);
+	msgpack_pack_map(pk, 23 + STATS_KEYS);
 	pack_kv_text(pk, "name", c->name);
 	pack_kv_text(pk, "state", pool_state_name(p));
 	pack_kv_text(pk, "app", c->app);
@@ -108,26 +164,12 @@ static void pack_pool(msgpack_packer *pk, const struct pool *p)
 		pack_kv_uint(pk, worker_state_name(s), p->in_state[s]);
 	pack_kv_uint(pk, "queued", pool_waiting(p));
 	pack_kv_uint(pk, "running", p->n_running);
-	pack_kv_uint(pk, "accepted", st->accepted);
-	pack_kv_uint(pk, "completed", st->completed);
-	pack_kv_uint(pk, "failed", st->failed);
-	pack_kv_uint(pk, "cancelled", st->cancelled);
-	pack_kv_uint(pk, "abandoned", st->abandoned);
-	pack_kv_uint(pk, "leases", st->leases);
-	pack_kv_uint(pk, "direct_calls", st->direct_calls);
-	pack_kv_uint(pk, "direct_errors", st->direct_errors);
-	pack_kv_uint(pk, "spawned", st->spawned);
-	pack_kv_uint(pk, "died", st->died);
+	pack_stats(pk, p);
 	pack_kv_uint(pk, "max_queue", c->max_queue);
-	pack_kv_uint(pk, "wait_p50_us", histogram_quantile(&st->wait, 500));
-	pack_kv_uint(pk, "wait_p99_us", histogram_quantile(&st->wait, 990));
-	pack_kv_uint(pk, "run_p50_us", histogram_quantile(&st->run, 500));
-	pack_kv_uint(pk, "run_p99_us", histogram_quantile(&st->run, 990));
 	pack_kv_uint(pk, "due", p->supply.n_due);
 	view_pack_breaker(pk, p);
 	view_pack_failure(pk, p);
 	pack_kv_text(pk, "reload", reload_state_name(p->reload.state));
-	pack_kv_uint(pk, "reloads", p->reload.n_done);
 	pack_kv_text(pk, "reload_failure", p->reload.failure ? p->reload.failure->message : NULL);
 }
 

@@ -6,6 +6,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/packed.h"
+#include "daemon/base/wall.h"
 #include "daemon/front/reply.h"
 #include "proto/envelope.h"
 #include "proto/pack.h"
@@ -62,6 +63,7 @@ void server_init(struct server *s, struct loop *l, struct blob_pool *blobs, stru
 		.client_budget = 2 * (size_t)limits->max_frame,
 		.own_uid = geteuid(),
 		.started = loop_now(l),
+		.started_wall = wall_ms(),
 	};
 }
 

@@ -39,6 +39,7 @@ struct server {
 	size_t client_budget; /* bytes of bodies and output of one client, above which it is not read */
 	uid_t own_uid;
 	uint64_t started; /* ns */
+	uint64_t started_wall; /* UNIX ms */
 	struct listener listener;
 	struct client *clients; /* list; owns */
 	unsigned n_clients;

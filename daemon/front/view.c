@@ -69,6 +69,40 @@ void view_pack_failure(msgpack_packer *pk, const struct pool *p)
 	pack_raw(pk, (struct span){ .p = (const uint8_t *)s->failure->cause.data, .len = s->failure->cause.size });
 }
 
+void view_pack_histogram(msgpack_packer *pk, const char *key, const struct histogram *h)
+{
+	uint64_t n = 0;
+
+	pack_text(pk, key);
+	msgpack_pack_map(pk, 3);
+	pack_kv_uint(pk, "count", h->count);
+	pack_kv_uint(pk, "sum_us", h->sum_us);
+	pack_text(pk, "buckets");
+	msgpack_pack_array(pk, HISTOGRAM_BOUNDS);
+	for (unsigned i = 0; i < HISTOGRAM_BOUNDS; i++) {
+		n += h->within[i];
+		msgpack_pack_array(pk, 2);
+		msgpack_pack_uint64(pk, histogram_bound(i));
+		msgpack_pack_uint64(pk, n);
+	}
+}
+
+void view_pack_phases(msgpack_packer *pk, const char *key, const struct worker *w)
+{
+	if (w)
+		failure_pack_phases(pk, key, w);
+	else
+		pack_kv_text(pk, key, NULL);
+}
+
+void view_pack_deaths(msgpack_packer *pk, const struct stats *st)
+{
+	pack_text(pk, "deaths");
+	msgpack_pack_map(pk, WORKER_N_WHYS - 1);
+	for (unsigned y = WORKER_WHY_NONE + 1; y < WORKER_N_WHYS; y++)
+		pack_kv_uint(pk, worker_why_name(y), st->deaths[y]);
+}
+
 /* Why it does not fork, or nil. */
 static const char *template_reason(const struct template *t)
 {
@@ -85,7 +119,7 @@ void view_pack_template(msgpack_packer *pk, const struct pool *p)
 		msgpack_pack_nil(pk);
 		return;
 	}
-	msgpack_pack_map(pk, 8);
+	msgpack_pack_map(pk, 9);
 	pack_kv_uint(pk, "worker", w ? w->id : 0);
 	pack_kv_text(pk, "state", template_state_name(t));
 	pack_kv_text(pk, "reason", template_reason(t));
@@ -94,6 +128,7 @@ void view_pack_template(msgpack_packer *pk, const struct pool *p)
 	pack_kv_text(pk, "files", w ? w->hs.fds : NULL);
 	pack_kv_uint(pk, "forks", t->n_forks);
 	pack_kv_uint(pk, "lost", t->n_lost);
+	view_pack_phases(pk, "init", w);
 }
 
 void view_pack_breaker(msgpack_packer *pk, const struct pool *p)

@@ -4,8 +4,10 @@
 #include <msgpack.h>
 #include <stdint.h>
 
+struct histogram;
 struct pool;
 struct query;
+struct stats;
 struct worker;
 
 struct view {
@@ -24,7 +26,13 @@ void view_pack_left(struct view *v, const char *key, uint64_t at);
 void view_pack_slot(struct view *v, const struct worker *w);
 /* "last_failure": of a start, nil when the last went well. */
 void view_pack_failure(msgpack_packer *pk, const struct pool *p);
-/* "breaker" */
 /* What workers are forked from; nil with start = exec. */
 void view_pack_template(msgpack_packer *pk, const struct pool *p);
+/* The phases of w's init; nil without w. */
+void view_pack_phases(msgpack_packer *pk, const char *key, const struct worker *w);
+/* {count, sum_us, buckets: [[bound in µs, how many were at most that], ...]} */
+void view_pack_histogram(msgpack_packer *pk, const char *key, const struct histogram *h);
+/* Every reason, and how many workers died of it. */
+void view_pack_deaths(msgpack_packer *pk, const struct stats *st);
+/* "breaker" */
 void view_pack_breaker(msgpack_packer *pk, const struct pool *p);

@@ -301,6 +301,7 @@ static void pool_note_dead(struct pool *p, struct worker *w)
 {
 	p->in_state[WORKER_DEAD]--;
 	p->stats.died++;
+	p->stats.deaths[w->why]++;
 	if (!reload_note_dead(w))
 		supply_note_dead(w);
 	DL_DELETE(p->workers, w);

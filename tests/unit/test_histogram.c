@@ -80,6 +80,39 @@ START_TEST(histogram_of_1_to_1000_has_its_quantiles_where_they_belong)
 }
 END_TEST
 
+START_TEST(histogram_counts_exactly_what_is_at_most_a_bound)
+{
+	uint64_t before = 0;
+
+	for (unsigned i = 0; i < HISTOGRAM_BOUNDS; i++) {
+		uint64_t bound = histogram_bound(i);
+		struct histogram h = { 0 };
+
+		ck_assert_uint_gt(bound, before);
+		histogram_add(&h, before + 1);
+		histogram_add(&h, bound);
+		histogram_add(&h, bound + 1);
+		ck_assert_uint_eq(h.within[i], 2);
+		if (i + 1 < HISTOGRAM_BOUNDS)
+			ck_assert_uint_eq(h.within[i + 1], 1);
+		before = bound;
+	}
+}
+END_TEST
+
+START_TEST(histogram_counts_what_is_over_all_bounds_nowhere_but_in_the_whole)
+{
+	struct histogram h = { 0 };
+
+	histogram_add(&h, 0);
+	histogram_add(&h, UINT64_MAX);
+	ck_assert_uint_eq(h.within[0], 1);
+	for (unsigned i = 1; i < HISTOGRAM_BOUNDS; i++)
+		ck_assert_uint_eq(h.within[i], 0);
+	ck_assert_uint_eq(h.count, 2);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("histogram");
@@ -93,6 +126,8 @@ int main(void)
 	tcase_add_test(t, histogram_quantile_is_never_over_the_largest_sample);
 	tcase_add_test(t, histogram_takes_samples_of_any_size);
 	tcase_add_test(t, histogram_of_1_to_1000_has_its_quantiles_where_they_belong);
+	tcase_add_test(t, histogram_counts_exactly_what_is_at_most_a_bound);
+	tcase_add_test(t, histogram_counts_what_is_over_all_bounds_nowhere_but_in_the_whole);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);

@@ -238,6 +238,30 @@ START_TEST(fault_30_killed_idle_is_replaced_and_nobody_notices)
 	}
 END_TEST
 
+START_TEST(every_death_is_counted_with_its_reason)
+	{
+		struct pool *p;
+		uint64_t sum = 0;
+		struct scene sc;
+
+		scene_begin(&sc, 1);
+		p = sc.stage.pool;
+		sim_child_die(scene_child(&sc), 0, SIGKILL);
+		scene_pass(&sc, 100 * MS);
+		worker_stop(scene_worker(&sc), WORKER_WHY_MAX_AGE);
+		scene_pass(&sc, 100 * MS);
+		pool_drain(p);
+		scene_pass(&sc, 100 * MS);
+		ck_assert_uint_eq(p->stats.deaths[WORKER_WHY_CRASHED], 1);
+		ck_assert_uint_eq(p->stats.deaths[WORKER_WHY_MAX_AGE], 1);
+		ck_assert_uint_eq(p->stats.deaths[WORKER_WHY_SHUTDOWN], 1);
+		for (unsigned y = 0; y < WORKER_N_WHYS; y++)
+			sum += p->stats.deaths[y];
+		ck_assert_uint_eq(sum, p->stats.died);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(fault_30_a_call_that_a_dying_worker_never_read_goes_to_another)
 	{
 		struct scene sc;
@@ -337,7 +361,7 @@ RUN_SUITE("worker", all_49_moves_are_as_the_table_says, nothing_ever_starts_agai
 	  a_worker_of_another_build_or_that_talks_garbage_is_killed, fault_55_a_reply_before_ready_is_killed,
 	  fault_53_init_that_hangs_is_ended_with_its_phase_and_its_stack, fault_36_term_is_ignored_then_comes_kill,
 	  shutdown_asks_first_then_terminates_then_kills, fault_30_killed_idle_is_replaced_and_nobody_notices,
-	  fault_30_a_call_that_a_dying_worker_never_read_goes_to_another,
+	  every_death_is_counted_with_its_reason, fault_30_a_call_that_a_dying_worker_never_read_goes_to_another,
 	  fault_31_a_call_under_a_lease_that_was_never_read_is_told_never,
 	  fault_42_an_idle_worker_that_closed_its_call_channel_is_given_nothing_and_killed,
 	  a_call_channel_that_ends_before_ready_is_found_out_too, what_a_dead_worker_broke_is_read_without_a_bug)
