@@ -16,6 +16,7 @@ static const struct command commands[] = {
 	{ "why", "[call|worker|pool] CALL|WORKER|POOL", "what a call, a worker or a pool is doing, and why",
 	  command_why },
 	{ "stack", "WORKER", "where a worker is now: its Python stack, and what its process does", command_stack },
+	{ "metrics", "[--openmetrics|--http]", "the numbers of status and pools for Prometheus", command_metrics },
 	{ "reload", "[POOL...] [--wait] [--dry-run]", "new workers with code and configuration as they are now", command_reload },
 	{ "call",
 	  "TARGET [JSON...] [--kw KEY=VALUE]... [--pool POOL] [--session SESSION] [--timeout TIME] [--idempotent]",

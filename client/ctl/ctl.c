@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "client/ctl/failure.h"
 #include "client/ctl/json.h"
@@ -73,6 +74,14 @@ bool ctl_options(struct ctl *ctl, int argc, char **argv, const char **pool, int 
 	else
 		return true;
 	return false;
+}
+
+uint64_t ctl_now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail for this clock */
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
 bool ctl_number(const char *text, uint64_t *v)

@@ -41,6 +41,8 @@ int ctl_option(struct ctl *ctl, int argc, char **argv, const char *letters, cons
 bool ctl_options(struct ctl *ctl, int argc, char **argv, const char **pool, int *exit);
 /* Complains on stderr and returns CTL_USAGE. */
 int ctl_usage(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Of a clock that never goes back. */
+uint64_t ctl_now_ms(void);
 /* A whole decimal number. */
 bool ctl_number(const char *text, uint64_t *v);
 /* CTL_OK or CTL_CANNOT_CONNECT, which is told on stderr. */
@@ -78,6 +80,7 @@ int command_queue(struct ctl *ctl, int argc, char **argv);
 int command_logs(struct ctl *ctl, int argc, char **argv);
 int command_why(struct ctl *ctl, int argc, char **argv);
 int command_stack(struct ctl *ctl, int argc, char **argv);
+int command_metrics(struct ctl *ctl, int argc, char **argv);
 int command_reload(struct ctl *ctl, int argc, char **argv);
 int command_call(struct ctl *ctl, int argc, char **argv);
 int command_ping(struct ctl *ctl, int argc, char **argv);

@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "client/ctl/ctl.h"
 #include "client/ctl/duration.h"
@@ -13,21 +12,13 @@
 #define PING_PAUSE_MS 50
 #define PING_ONE_MS 1000
 
-static uint64_t ping_now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail for this clock */
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 /* Until the daemon answers or the time is over; each attempt has a connection of its own. */
 static int ping_wait(struct ctl *ctl, struct pypool *p, uint32_t wait_ms)
 {
-	uint64_t end = ping_now_ms() + wait_ms;
+	uint64_t end = ctl_now_ms() + wait_ms;
 
 	for (;;) {
-		uint64_t now = ping_now_ms();
+		uint64_t now = ctl_now_ms();
 		uint32_t left = now < end ? (uint32_t)(end - now) : 0;
 		int r = pypool_connect(p, ctl->socket, left < PING_ONE_MS ? left : PING_ONE_MS);
 		bool connected = r == 0;
@@ -36,7 +27,7 @@ static int ping_wait(struct ctl *ctl, struct pypool *p, uint32_t wait_ms)
 			r = pypool_ping(p, left > 0 ? left : 1);
 		if (r == 0)
 			return CTL_OK;
-		if (ping_now_ms() >= end || r == -EACCES || r == -ENAMETOOLONG) {
+		if (ctl_now_ms() >= end || r == -EACCES || r == -ENAMETOOLONG) {
 			failure_print(stderr, pypool_last_error(p), ctl->json);
 			return connected ? CTL_FAILED : CTL_CANNOT_CONNECT;
 		}
