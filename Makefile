@@ -428,7 +428,9 @@ install: all ## install (DESTDIR, PREFIX=/usr/local)
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(SYSCONFDIR)/pypoold/conf.d
 	sed 's,/usr/sbin/,$(SBINDIR)/,' systemd/pypoold.service | \
 		install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/pypoold.service
-	install -m 644 systemd/pypoold.socket $(DESTDIR)$(UNITDIR)/
+	sed 's,/usr/bin/,$(BINDIR)/,' systemd/pypoold-metrics@.service | \
+		install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/pypoold-metrics@.service
+	install -m 644 systemd/pypoold.socket systemd/pypoold-metrics.socket $(DESTDIR)$(UNITDIR)/
 	install -m 644 systemd/sysusers.d/pypoold.conf $(DESTDIR)$(SYSUSERSDIR)/
 	test -e $(DESTDIR)$(SYSCONFDIR)/pypoold/pypoold.conf || \
 		install -m 644 systemd/pypoold.conf $(DESTDIR)$(SYSCONFDIR)/pypoold/pypoold.conf
@@ -438,7 +440,8 @@ uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(SBINDIR)/pypoold $(DESTDIR)$(BINDIR)/pypoolctl $(DESTDIR)$(LIBDIR)/libpypool.so \
 		$(DESTDIR)$(LIBDIR)/libpypool.so.1 $(DESTDIR)$(LIBDIR)/libpypool.a $(DESTDIR)$(INCLUDEDIR)/pypool.h \
 		$(DESTDIR)$(LIBDIR)/pkgconfig/libpypool.pc $(DESTDIR)$(UNITDIR)/pypoold.service \
-		$(DESTDIR)$(UNITDIR)/pypoold.socket $(DESTDIR)$(SYSUSERSDIR)/pypoold.conf
+		$(DESTDIR)$(UNITDIR)/pypoold.socket $(DESTDIR)$(UNITDIR)/pypoold-metrics.socket \
+		$(DESTDIR)$(UNITDIR)/pypoold-metrics@.service $(DESTDIR)$(SYSUSERSDIR)/pypoold.conf
 	rm -f $(foreach page,$(notdir $(MAN)),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page))
 	rm -rf $(DESTDIR)$(PKGLIBDIR) $(DESTDIR)$(PYTHONDIR)/pypool_client
 

@@ -35,10 +35,13 @@ def complaints(root: Path, unit: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
 
-@pytest.mark.parametrize("unit", ["pypoold.service", "pypoold.socket"])
+@pytest.mark.parametrize(
+    "unit", ["pypoold.service", "pypoold.socket", "pypoold-metrics.socket", "pypoold-metrics@.service"]
+)
 def test_systemd_has_nothing_to_say_about_an_installed_unit(installed: Path, unit: str) -> None:
     assert (installed / UNITS / unit).exists()
-    assert complaints(installed, unit) == ""
+    # of a template systemd looks at an instance
+    assert complaints(installed, unit.replace("@.", "@1.")) == ""
 
 
 def test_systemd_would_have_said_something_about_a_broken_one(installed: Path) -> None:
@@ -47,8 +50,9 @@ def test_systemd_would_have_said_something_about_a_broken_one(installed: Path) -
     assert "perhaps" in complaints(installed, "pypoold.service")
 
 
-def test_the_service_starts_the_binary_that_was_installed(installed: Path) -> None:
-    text = (installed / UNITS / "pypoold.service").read_text()
+@pytest.mark.parametrize("unit", ["pypoold.service", "pypoold-metrics@.service"])
+def test_a_service_starts_the_binary_that_was_installed(installed: Path, unit: str) -> None:
+    text = (installed / UNITS / unit).read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
     program = Path(line.removeprefix("ExecStart=").split()[0])
     assert (installed / program.relative_to("/")).stat().st_mode & 0o111
