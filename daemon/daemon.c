@@ -36,22 +36,6 @@ static void daemon_on_idle(struct server *s)
 		loop_defer(d->loop, &d->stop);
 }
 
-static bool daemon_on_renew(struct server *s, const struct pool *p, const struct pool_settings **to, char **why)
-{
-	struct daemon *d = daemon_of_server(s);
-
-	if (!renewal_read(d, why))
-		return false;
-	*to = renewal_find(d, p);
-	return true;
-}
-
-static const struct server_ops server_ops = {
-	.state = daemon_state,
-	.idle = daemon_on_idle,
-	.renew = daemon_on_renew,
-};
-
 static void daemon_leave_loop(struct loop_task *t)
 {
 	loop_stop(container_of(t, struct daemon, stop)->loop);
@@ -126,6 +110,34 @@ static void daemon_stop_now(struct daemon *d)
 	for (unsigned i = 0; i < d->n_pools; i++)
 		pool_stop_now(d->pools[i]);
 }
+
+static void daemon_on_shutdown(struct server *s, bool now)
+{
+	struct daemon *d = daemon_of_server(s);
+
+	LOG(INFO, "daemon.shutdown", KV("now", now));
+	if (now)
+		daemon_stop_now(d);
+	else
+		daemon_drain(d);
+}
+
+static bool daemon_on_renew(struct server *s, const struct pool *p, const struct pool_settings **to, char **why)
+{
+	struct daemon *d = daemon_of_server(s);
+
+	if (!renewal_read(d, why))
+		return false;
+	*to = renewal_find(d, p);
+	return true;
+}
+
+static const struct server_ops server_ops = {
+	.state = daemon_state,
+	.idle = daemon_on_idle,
+	.shutdown = daemon_on_shutdown,
+	.renew = daemon_on_renew,
+};
 
 static void daemon_on_settled(struct pool *p)
 {

@@ -13,7 +13,7 @@ static bool is_used(const struct daemon *d, const struct config *c)
 	for (unsigned i = 0; i < d->n_pools; i++) {
 		const struct pool *p = d->pools[i];
 
-		if (config_holds(c, p->settings) || config_holds(c, p->reload.settings) || config_holds(c, p->reload.wanted))
+		if (config_holds(c, p->given) || config_holds(c, p->reload.settings) || config_holds(c, p->reload.wanted))
 			return true;
 	}
 	return false;

@@ -46,7 +46,14 @@ enum role {
 	X(logs, "logs", OBSERVE, K(POOL) | K(WORKER) | K(LINES), "last output lines of workers, living and lately dead")	\
 	X(why, "why", OBSERVE, K(CALL) | K(WORKER) | K(POOL), "what a call, a worker or a pool is doing, and why")         \
 	X(pool_reload, "pool.reload", ADMIN, K(POOL) | K(WAIT) | K(DRY_RUN), "replace the workers of a pool, with the code as it is now")	\
-	X(worker_stack, "worker.stack", ADMIN, K(WORKER), "the Python stack of a worker as it is now")
+	X(worker_stack, "worker.stack", ADMIN, K(WORKER), "the Python stack of a worker as it is now")                    \
+	X(pool_pause, "pool.pause", ADMIN, K(POOL), "start no more calls of a pool; those that come wait")                \
+	X(pool_resume, "pool.resume", ADMIN, K(POOL), "go on after pool.pause")                                           \
+	X(pool_resize, "pool.resize", ADMIN, K(POOL) | K(MIN_WORKERS) | K(MAX_WORKERS),                                   \
+	  "change how many workers a pool has, until its next reload")                                                    \
+	X(pool_recycle, "pool.recycle", ADMIN, K(POOL) | K(WORKER), "replace the workers of a pool, or one, between their calls") \
+	X(worker_kill, "worker.kill", ADMIN, K(WORKER), "kill a worker, whatever it runs")                                \
+	X(shutdown, "shutdown", ADMIN, K(NOW), "end the daemon, as SIGTERM does")
 
 enum method {
 #define X(ident, name, role, keys, doc) METHOD_##ident,

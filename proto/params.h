@@ -35,7 +35,10 @@
 	X(KEYS, keys, LIST)                                                                                              \
 	X(VALUES, values, ANY)                                                                                           \
 	X(WAIT, wait, BOOL)                                                                                              \
-	X(DRY_RUN, dry_run, BOOL)
+	X(DRY_RUN, dry_run, BOOL)                                                                                        \
+	X(MIN_WORKERS, min_workers, UINT)                                                                                \
+	X(MAX_WORKERS, max_workers, UINT)                                                                                \
+	X(NOW, now, BOOL)
 
 enum param {
 #define X(UPPER, field, kind) PARAM_##UPPER,

@@ -1,5 +1,6 @@
 /* pypoolctl reload: new workers with the code and the configuration as they are now, one pool after the other. */
 #include "client/ctl/ctl.h"
+#include "client/ctl/each.h"
 #include "client/ctl/why.h"
 #include "proto/cursor.h"
 
@@ -52,9 +53,10 @@ enum reload_way {
 };
 
 /* Waiting takes as long as it takes. */
-static int reload_one(struct ctl *ctl, struct span pool, enum reload_way way)
+static int reload_one(struct ctl *ctl, struct span pool, void *arg)
 {
 	static int (*const print[])(struct span answer) = { reload_print_begun, reload_print_done, reload_print_tried };
+	enum reload_way way = *(const enum reload_way *)arg;
 	struct pypool_reply *reply;
 	int r = ctl_askf(ctl, "pool.reload", way == RELOAD_BEGIN ? CTL_TIMEOUT_MS : 0, &reply, "**{stsbsb}", "pool", pool.p,
 			 pool.len, "wait", way != RELOAD_BEGIN, "dry_run", way == RELOAD_TRY);
@@ -65,48 +67,18 @@ static int reload_one(struct ctl *ctl, struct span pool, enum reload_way way)
 	return r;
 }
 
-/* All that the daemon has; one that fails does not hold up the others. */
-static int reload_all(struct ctl *ctl, enum reload_way way)
-{
-	struct pypool_reply *reply;
-	struct span pools, name, pool;
-	int r = ctl_ask_about(ctl, "pools", NULL, &reply), worst = CTL_OK;
-	uint32_t n = 0;
-
-	if (r != CTL_OK)
-		return r;
-	pools = ctl_value(reply);
-	if (!mp_read_array(&pools, &n))
-		n = 0;
-	while (n-- && mp_read_any(&pools, &pool)) {
-		name = cell_of(pool, "name");
-		if (!mp_read_text(&name, &pool))
-			continue;
-		r = reload_one(ctl, pool, way);
-		worst = r > worst ? r : worst;
-	}
-	(void)pypool_reply_free(reply);
-	return worst;
-}
-
 int command_reload(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option options[] = { { "wait", no_argument, NULL, 'w' },
 						 { "dry-run", no_argument, NULL, 'n' },
 						 { NULL, 0, NULL, 0 } };
 	enum reload_way way = RELOAD_BEGIN;
-	int c, r, worst = CTL_OK;
+	int c;
 
 	while ((c = ctl_option(ctl, argc, argv, "hwn", options)) != -1) {
 		if (c != 'w' && c != 'n')
 			return c == 'h' ? CTL_OK : CTL_USAGE;
 		way = c == 'n' ? RELOAD_TRY : way == RELOAD_TRY ? way : RELOAD_WAIT;
 	}
-	if (optind == argc)
-		return reload_all(ctl, way);
-	for (; optind < argc; optind++) {
-		r = reload_one(ctl, span_str(argv[optind]), way);
-		worst = r > worst ? r : worst;
-	}
-	return worst;
+	return each_pool(ctl, argc, argv, reload_one, &way);
 }

@@ -202,7 +202,7 @@ static void affinity_uncall(struct worker *w)
 
 static void affinity_serve_own(struct worker *w)
 {
-	while (w->own.count && worker_is_serving(w) && !w->lease && worker_can_be_sent(w)) {
+	while (!w->pool->paused && w->own.count && worker_is_serving(w) && !w->lease && worker_can_be_sent(w)) {
 		w->own_last = true;
 		pool_serve_request(w, queue_pop(&w->own));
 	}

@@ -28,6 +28,8 @@ const char *pool_state_name(const struct pool *p)
 		return "down";
 	if (!p->settled)
 		return "starting";
+	if (p->paused)
+		return "paused";
 	return p->supply.failure || health_missing(p) ? "degraded" : "serving";
 }
 
@@ -192,7 +194,7 @@ static void pool_serve(struct pool *p)
 	struct request *r;
 	struct worker *w;
 
-	while (p->state == POOL_RUNNING && p->queue.count && (w = pool_find_idle(p))) {
+	while (p->state == POOL_RUNNING && !p->paused && p->queue.count && (w = pool_find_idle(p))) {
 		r = queue_pop(&p->queue);
 		w = affinity_choose(r, w);
 		if (!w)
@@ -409,7 +411,7 @@ const struct pool_settings *pool_settings_of(const struct worker *w)
 
 void pool_take_settings(struct pool *p, const struct pool_settings *settings)
 {
-	p->settings = settings;
+	p->settings = p->given = settings;
 	p->worker_limits.max_frame = max_frame_of(settings); /* of workers that are started from now on */
 	supply_take_settings(p);
 	p->poison.limit = settings->poison_kills;
@@ -423,6 +425,7 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 
 	*p = (struct pool){
 		.settings = settings,
+		.given = settings,
 		.ops = ops,
 		.loop = env->loop,
 		.blobs = env->blobs,

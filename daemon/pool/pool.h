@@ -61,8 +61,11 @@ struct pool {
 	const char *library;
 	struct oom *oom;
 	struct stream_limits worker_limits;
+	struct pool_settings resized; /* a copy of the settings with another size; their texts are not its own */
+	const struct pool_settings *given; /* borrows: the settings without that */
 	enum pool_state state;
 	bool settled;
+	bool paused; /* no call is started, but for those of leases */
 	uint64_t generation;
 	struct worker *workers; /* list; owns: the living */
 	struct worker *dead;    /* list, eldest first; owns: at most POOL_DEAD_KEPT */

@@ -194,7 +194,9 @@ static void describe_holders(const struct pool *p, uint64_t now, char *out, size
 	const struct worker *eldest = pool_eldest(p);
 	char time[TEXT_DURATION], place[STACK_TEXT + 4];
 
-	if (!eldest)
+	if (p->paused)
+		(void)snprintf(out, size, "the pool is paused");
+	else if (!eldest)
 		(void)snprintf(out, size, "%u of %u starting", starting, all);
 	else if (eldest->is_template)
 		(void)snprintf(out, size, "no worker yet, their template is still starting (pid %d: %s %s for %s)",

@@ -75,7 +75,8 @@ static unsigned supply_surge(const struct pool *p)
 unsigned supply_ceiling(const struct pool *p)
 {
 	const struct pool_settings *c = p->settings;
-	bool recycles = c->max_requests || c->max_age || c->max_rss || p->reload.state != RELOAD_NONE;
+	bool recycles = c->max_requests || c->max_age || c->max_rss || p->reload.state != RELOAD_NONE ||
+			p->supply.n_due;
 
 	return c->max_workers + (recycles && !c->replace_after ? supply_surge(p) : 0);
 }
@@ -95,7 +96,7 @@ static void supply_feel(struct pool *p)
 {
 	struct supply *s = &p->supply;
 
-	if (!p->queue.count) {
+	if (!p->queue.count || p->paused) {
 		s->pressed = false;
 		loop_timer_stop(&s->growth);
 	} else if (!pool_living(p)) {
@@ -237,6 +238,29 @@ void supply_begin_anew(struct pool *p)
 	breaker_close(&p->supply.breaker);
 	p->supply.deaths_in_row = 0;
 	loop_timer_stop(&p->supply.respawn);
+	pool_mark(p);
+}
+
+void supply_recycle(struct worker *w)
+{
+	if (w->state == WORKER_IDLE || w->state == WORKER_BUSY)
+		supply_make_due(w, WORKER_WHY_RECYCLE);
+}
+
+void supply_shrink(struct pool *p)
+{
+	unsigned serving = p->in_state[WORKER_IDLE] + p->in_state[WORKER_BUSY], n_due = p->supply.n_due;
+	struct worker *w;
+
+	for (w = p->idle; w && serving - n_due > p->settings->max_workers; w = w->idle_next) {
+		supply_make_due(w, WORKER_WHY_SURPLUS);
+		n_due = p->supply.n_due;
+	}
+	DL_FOREACH (p->workers, w) {
+		if (w->state == WORKER_BUSY && serving - p->supply.n_due > p->settings->max_workers)
+			supply_make_due(w, WORKER_WHY_SURPLUS);
+	}
+	supply_review_by(&p->supply, loop_now(p->loop));
 	pool_mark(p);
 }
 

@@ -42,6 +42,10 @@ uint64_t supply_wait(const struct pool *p);
 void supply_begin_anew(struct pool *p);
 /* The pool's settings are others now. */
 void supply_take_settings(struct pool *p);
+/* w, if it serves, is to be replaced because somebody wants it. */
+void supply_recycle(struct worker *w);
+/* There may be more workers than the pool has room for now: the rest leave, each after its call. */
+void supply_shrink(struct pool *p);
 /* For a reload: w, when it is of an older generation than its pool, is to be replaced. */
 void supply_make_old(struct worker *w);
 /* For a reload with replace = after: a worker leaves, when its call has ended, and none is started in its place but the canary.

@@ -68,12 +68,14 @@ const char *worker_why_name(enum worker_why y)
 bool worker_why_is_polite(enum worker_why y)
 {
 	return y == WORKER_WHY_SHUTDOWN || y == WORKER_WHY_MAX_REQUESTS || y == WORKER_WHY_MAX_AGE ||
-	       y == WORKER_WHY_RSS_LIMIT || y == WORKER_WHY_SURPLUS || y == WORKER_WHY_RELOAD;
+	       y == WORKER_WHY_RSS_LIMIT || y == WORKER_WHY_SURPLUS || y == WORKER_WHY_RELOAD ||
+	       y == WORKER_WHY_RECYCLE;
 }
 
 bool worker_why_is_wanted(enum worker_why y)
 {
-	return worker_why_is_polite(y) || y == WORKER_WHY_CANCELLED || y == WORKER_WHY_TEMPLATE_LOST;
+	return worker_why_is_polite(y) || y == WORKER_WHY_CANCELLED || y == WORKER_WHY_TEMPLATE_LOST ||
+	       y == WORKER_WHY_OPERATOR;
 }
 
 /* When the timer of a state goes off; kept from STARTING to INITIALIZING, which share the init timeout, and to DRAINING,
@@ -402,7 +404,8 @@ void worker_stop(struct worker *w, enum worker_why why)
 	if (w->lease)
 		lease_end(w->lease, worker_why_is_polite(why) ? LEASE_END_SHUTDOWN : LEASE_END_WORKER_DIED);
 	affinity_note_gone(w, postmortem_fate_text(w, fate));
-	if (why == WORKER_WHY_PROTOCOL || why == WORKER_WHY_NO_MEMORY) /* its call channel is of no use any more */
+	/* its call channel is of no use any more, or it is to be gone now */
+	if (why == WORKER_WHY_PROTOCOL || why == WORKER_WHY_NO_MEMORY || why == WORKER_WHY_OPERATOR)
 		worker_kill(w);
 	else if (polite && launch_send_stop(w) == 0)
 		loop_timer_set(&w->timer, loop_now(p->loop) + p->settings->stop_timeout);

@@ -48,6 +48,8 @@ enum worker_state {
 	X(MAX_REQUESTS, max_requests)                                                                                    \
 	X(MAX_AGE, max_age)                                                                                              \
 	X(RSS_LIMIT, rss_limit)                                                                                          \
+	X(RECYCLE, recycle)                                                                                              \
+	X(OPERATOR, operator)                                                                                            \
 	X(RELOAD, reload)                                                                                                \
 	X(SURPLUS, surplus)                                                                                              \
 	X(SHUTDOWN, shutdown)

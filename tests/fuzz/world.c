@@ -22,6 +22,11 @@ static void world_on_idle(struct server *s)
 	(void)s;
 }
 
+static void world_shutdown(struct server *s, bool now)
+{
+	(void)s, (void)now;
+}
+
 /* It stays as it is. */
 static bool world_renew(struct server *s, const struct pool *p, const struct pool_settings **to, char **why)
 {
@@ -30,7 +35,7 @@ static bool world_renew(struct server *s, const struct pool *p, const struct poo
 	return true;
 }
 
-static const struct server_ops server_ops = { .state = world_state, .idle = world_on_idle, .renew = world_renew };
+static const struct server_ops server_ops = { .state = world_state, .idle = world_on_idle, .renew = world_renew, .shutdown = world_shutdown };
 
 static void world_on_settled(struct pool *p)
 {

@@ -16,6 +16,11 @@ struct desk {
 	int fd; /* owns: the client's end */
 };
 
+static void on_shutdown(struct server *s, bool now)
+{
+	(void)s, (void)now;
+}
+
 /* It stays as it is. */
 static bool on_renew(struct server *s, const struct pool *p, const struct pool_settings **to, char **why)
 {
@@ -31,7 +36,7 @@ static void on_idle(struct server *s)
 
 static void desk_init(struct desk *d)
 {
-	static const struct server_ops ops = { .idle = on_idle, .renew = on_renew };
+	static const struct server_ops ops = { .idle = on_idle, .renew = on_renew, .shutdown = on_shutdown };
 	const struct server_limits limits = { .max_frame = 65536 };
 	const struct listener_peer peer = { .uid = geteuid() };
 	int fds[2];

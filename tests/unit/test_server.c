@@ -26,6 +26,11 @@ struct hall {
 	unsigned n;
 };
 
+static void on_shutdown(struct server *s, bool now)
+{
+	(void)s, (void)now;
+}
+
 /* It stays as it is. */
 static bool on_renew(struct server *s, const struct pool *p, const struct pool_settings **to, char **why)
 {
@@ -41,7 +46,7 @@ static void on_idle(struct server *s)
 
 static void hall_open(struct hall *h)
 {
-	static const struct server_ops ops = { .idle = on_idle, .renew = on_renew };
+	static const struct server_ops ops = { .idle = on_idle, .renew = on_renew, .shutdown = on_shutdown };
 	const struct server_limits limits = { .max_frame = 65536 };
 
 	*h = (struct hall){ .loop = loop_new() };

@@ -1,0 +1,260 @@
+/* pypoolctl pause, resume, drain, resize, recycle, kill, shutdown: what an operator does with a daemon that runs. */
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client/ctl/ctl.h"
+#include "client/ctl/each.h"
+#include "client/ctl/why.h"
+#include "proto/cursor.h"
+
+#define LOOK_MS 100
+
+static const struct option wait_option[] = { { "wait", no_argument, NULL, 'w' }, { NULL, 0, NULL, 0 } };
+
+/* Until that count of the pool is 0; on a terminal how many are left. */
+static int wait_for_none(struct ctl *ctl, struct span pool, const char *key, const char *what)
+{
+	const struct timespec pause = { .tv_nsec = LOOK_MS * 1000000L };
+	bool shows = isatty(STDERR_FILENO);
+	uint64_t left = 1;
+
+	for (;;) {
+		struct pypool_reply *reply;
+		struct span list, map, value;
+		uint32_t n;
+		int r = ctl_askf(ctl, "pools", CTL_TIMEOUT_MS, &reply, "**{st}", "pool", pool.p, pool.len);
+
+		if (r != CTL_OK)
+			return r;
+		list = ctl_value(reply);
+		value = mp_read_array(&list, &n) && n && mp_read_any(&list, &map) ? cell_of(map, key) : (struct span){ 0 };
+		if (!mp_read_uint(&value, &left))
+			left = 0;
+		(void)pypool_reply_free(reply);
+		if (shows)
+			fprintf(stderr, "\r%llu %s \033[K%s", (unsigned long long)left, what, left ? "" : "\n");
+		if (!left)
+			return CTL_OK;
+		(void)nanosleep(&pause, NULL); /* sooner is no harm */
+	}
+}
+
+/* --- pause, resume, drain --- */
+
+struct pause_way {
+	const char *method;
+	bool wait;
+};
+
+static int pause_print(struct span answer)
+{
+	printf("pool ");
+	why_put(answer, "pool", cell_any);
+	printf(" is ");
+	why_put(answer, "state", cell_any);
+	printf(": ");
+	why_put(answer, "running", cell_any);
+	printf(" calls run, ");
+	why_put(answer, "queued", cell_any);
+	puts(" wait");
+	return CTL_OK;
+}
+
+static int pause_one(struct ctl *ctl, struct span pool, void *arg)
+{
+	const struct pause_way *way = arg;
+	struct pypool_reply *reply;
+	int r = ctl_askf(ctl, way->method, CTL_TIMEOUT_MS, &reply, "**{st}", "pool", pool.p, pool.len);
+
+	if (r == CTL_OK)
+		r = ctl_show(ctl, reply, pause_print);
+	(void)fflush(stdout); /* what cannot be written shows at the end */
+	return r == CTL_OK && way->wait ? wait_for_none(ctl, pool, "running", "calls run") : r;
+}
+
+static int pause_command(struct ctl *ctl, int argc, char **argv, struct pause_way way)
+{
+	int c;
+
+	while ((c = ctl_option(ctl, argc, argv, "hw", wait_option)) != -1) {
+		if (c != 'w')
+			return c == 'h' ? CTL_OK : CTL_USAGE;
+		way.wait = true;
+	}
+	return each_pool(ctl, argc, argv, pause_one, &way);
+}
+
+int command_pause(struct ctl *ctl, int argc, char **argv)
+{
+	return pause_command(ctl, argc, argv, (struct pause_way){ .method = "pool.pause" });
+}
+
+int command_resume(struct ctl *ctl, int argc, char **argv)
+{
+	return pause_command(ctl, argc, argv, (struct pause_way){ .method = "pool.resume" });
+}
+
+int command_drain(struct ctl *ctl, int argc, char **argv)
+{
+	return pause_command(ctl, argc, argv, (struct pause_way){ .method = "pool.pause", .wait = true });
+}
+
+/* --- resize --- */
+
+static int resize_print(struct span answer)
+{
+	printf("pool ");
+	why_put(answer, "pool", cell_any);
+	printf(" has ");
+	why_put(answer, "min_workers", cell_any);
+	printf(" to ");
+	why_put(answer, "max_workers", cell_any);
+	puts(" workers until its next reload");
+	return CTL_OK;
+}
+
+static int resize(struct ctl *ctl, const char *pool, const uint64_t *min, const uint64_t *max)
+{
+	struct pypool_reply *reply;
+	int r;
+
+	if (min && max)
+		r = ctl_askf(ctl, "pool.resize", CTL_TIMEOUT_MS, &reply, "**{sssUsU}", "pool", pool, "min_workers", *min,
+			     "max_workers", *max);
+	else
+		r = ctl_askf(ctl, "pool.resize", CTL_TIMEOUT_MS, &reply, "**{sssU}", "pool", pool,
+			     min ? "min_workers" : "max_workers", min ? *min : *max);
+	return r == CTL_OK ? ctl_show(ctl, reply, resize_print) : r;
+}
+
+int command_resize(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option options[] = { { "min", required_argument, NULL, 'm' },
+						 { "max", required_argument, NULL, 'M' },
+						 { NULL, 0, NULL, 0 } };
+	uint64_t min = 0, max = 0;
+	bool has_min = false, has_max = false;
+	int c;
+
+	while ((c = ctl_option(ctl, argc, argv, "h", options)) != -1) {
+		if (c != 'm' && c != 'M')
+			return c == 'h' ? CTL_OK : CTL_USAGE;
+		if (!ctl_number(optarg, c == 'm' ? &min : &max))
+			return ctl_usage(ctl, "'%s' is no number of workers", optarg);
+		has_min |= c == 'm';
+		has_max |= c == 'M';
+	}
+	if (optind != argc - 1)
+		return ctl_usage(ctl, "which pool? one at a time");
+	if (!has_min && !has_max)
+		return ctl_usage(ctl, "to what? --min N, --max N or both");
+	return resize(ctl, argv[optind], has_min ? &min : NULL, has_max ? &max : NULL);
+}
+
+/* --- recycle --- */
+
+static int recycle_print(struct span answer)
+{
+	printf("pool ");
+	why_put(answer, "pool", cell_any);
+	printf(": ");
+	why_put(answer, "recycled", cell_any);
+	puts(" workers will be replaced, each after its call");
+	return CTL_OK;
+}
+
+static int recycle_one(struct ctl *ctl, struct span pool, void *arg)
+{
+	const bool *wait = arg;
+	struct pypool_reply *reply;
+	int r = ctl_askf(ctl, "pool.recycle", CTL_TIMEOUT_MS, &reply, "**{st}", "pool", pool.p, pool.len);
+
+	if (r == CTL_OK)
+		r = ctl_show(ctl, reply, recycle_print);
+	(void)fflush(stdout); /* as above */
+	return r == CTL_OK && *wait ? wait_for_none(ctl, pool, "due", "workers left") : r;
+}
+
+int command_recycle(struct ctl *ctl, int argc, char **argv)
+{
+	bool wait = false;
+	int c;
+
+	while ((c = ctl_option(ctl, argc, argv, "hw", wait_option)) != -1) {
+		if (c != 'w')
+			return c == 'h' ? CTL_OK : CTL_USAGE;
+		wait = true;
+	}
+	return each_pool(ctl, argc, argv, recycle_one, &wait);
+}
+
+/* --- kill --- */
+
+static int kill_print(struct span answer)
+{
+	printf("worker ");
+	why_put(answer, "worker", cell_any);
+	printf(" (pid ");
+	why_put(answer, "pid", cell_any);
+	printf(") of pool ");
+	why_put(answer, "pool", cell_any);
+	puts(" is being killed");
+	return CTL_OK;
+}
+
+/* N, or POOL/N as pypoolctl logs writes it. */
+static int kill_one(struct ctl *ctl, const char *word)
+{
+	const char *slash = strrchr(word, '/');
+	struct pypool_reply *reply;
+	uint64_t worker;
+	int r;
+
+	if (!ctl_number(slash ? slash + 1 : word, &worker))
+		return ctl_usage(ctl, "a worker has a number, got '%s'", word);
+	r = ctl_askf(ctl, "worker.kill", CTL_TIMEOUT_MS, &reply, "**{sU}", "worker", worker);
+	return r == CTL_OK ? ctl_show(ctl, reply, kill_print) : r;
+}
+
+int command_kill(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option none[] = { { NULL, 0, NULL, 0 } };
+	int r, worst = CTL_OK, c = ctl_option(ctl, argc, argv, "h", none);
+
+	if (c != -1)
+		return c == 'h' ? CTL_OK : CTL_USAGE;
+	if (optind == argc)
+		return ctl_usage(ctl, "which one? the number of a worker");
+	for (; optind < argc && worst != CTL_USAGE; optind++) {
+		r = kill_one(ctl, argv[optind]);
+		worst = r > worst ? r : worst;
+	}
+	return worst;
+}
+
+/* --- shutdown --- */
+
+static int shutdown_print(struct span answer)
+{
+	puts(why_true(answer, "now") ? "the daemon ends now" : "the daemon ends when what runs has ended");
+	return CTL_OK;
+}
+
+int command_shutdown(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option options[] = { { "now", no_argument, NULL, 'n' }, { NULL, 0, NULL, 0 } };
+	struct pypool_reply *reply;
+	bool now = false;
+	int c, r;
+
+	while ((c = ctl_option(ctl, argc, argv, "h", options)) != -1) {
+		if (c != 'n')
+			return c == 'h' ? CTL_OK : CTL_USAGE;
+		now = true;
+	}
+	if (optind != argc)
+		return ctl_usage(ctl, "nothing else is expected");
+	r = ctl_askf(ctl, "shutdown", CTL_TIMEOUT_MS, &reply, "**{sb}", "now", now);
+	return r == CTL_OK ? ctl_show(ctl, reply, shutdown_print) : r;
+}
