@@ -349,7 +349,7 @@ static bool pool_has_room(const struct pool *p, const struct lease *lease, unsig
 	unsigned room = p->settings->max_queue + (lease && worker_can_be_sent(lease->worker));
 	const struct worker *w;
 
-	for (w = lease ? NULL : p->idle; w && waiting >= room; w = w->idle_next)
+	for (w = lease || p->paused ? NULL : p->idle; w && waiting >= room; w = w->idle_next)
 		room += worker_can_be_sent(w);
 	return waiting < room;
 }

@@ -75,10 +75,8 @@ static unsigned supply_surge(const struct pool *p)
 unsigned supply_ceiling(const struct pool *p)
 {
 	const struct pool_settings *c = p->settings;
-	bool recycles = c->max_requests || c->max_age || c->max_rss || p->reload.state != RELOAD_NONE ||
-			p->supply.n_due;
 
-	return c->max_workers + (recycles && !c->replace_after ? supply_surge(p) : 0);
+	return c->max_workers + (c->replace_after ? 0 : supply_surge(p));
 }
 
 /* --- growth --- */

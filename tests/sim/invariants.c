@@ -144,7 +144,9 @@ static void check_workers(struct world *w)
 	CHECK(w, idle == in_state[WORKER_IDLE], "the idle list is wrong", idle);
 	CHECK(w, dead == p->n_dead && dead <= POOL_DEAD_KEPT, "the list of the dead is wrong", dead);
 	/* a pool that leaves has given up its reload, which was allowed some more */
-	CHECK(w, p->state != POOL_RUNNING || pool_living(p) <= supply_ceiling(p), "invariant 13: more than the maximum",
+	w->shrinking = (w->shrinking || p->settings->max_workers < w->max_workers) && pool_living(p) > supply_ceiling(p);
+	w->max_workers = p->settings->max_workers;
+	CHECK(w, p->state != POOL_RUNNING || w->shrinking || pool_living(p) <= supply_ceiling(p), "invariant 13: more than the maximum",
 	      pool_living(p));
 }
 
@@ -401,7 +403,7 @@ static void check_own_queue(struct world *w, const struct worker *k)
 		bound += session_is_strict(s);
 	}
 	CHECK(w, bound == k->n_bound, "the count of bound sessions is wrong", k->id);
-	CHECK(w, !k->own.count || w->stage.pool->state != POOL_RUNNING || k->lease || !worker_can_be_sent(k),
+	CHECK(w, !k->own.count || w->stage.pool->state != POOL_RUNNING || w->stage.pool->paused || k->lease || !worker_can_be_sent(k),
 	      "a call of a session waits while its worker is idle", k->id);
 	CHECK(w, k->state != WORKER_DRAINING || k->n_bound || k->slot.call || k->lease || k->calls.ended,
 	      "a worker that need not stay", k->id);
@@ -494,13 +496,13 @@ static void check_progress(struct world *w)
 		starting |= !k->ready_at;
 	if (invariants_template_starts(p))
 		return; /* all wait for it */
-	CHECK(w, !p->queue.count || !has_usable_idle(p), "requests wait while a worker is idle", p->queue.count);
+	CHECK(w, !p->queue.count || p->paused || !has_usable_idle(p), "requests wait while a worker is idle", p->queue.count);
 	CHECK(w, !p->queue.count || !pool_is_down(p), "requests wait for a pool that is down", p->queue.count);
 	CHECK(w, !p->queue.count || !breaker_is_open(&p->supply.breaker), "requests wait for an open breaker", p->queue.count);
 	CHECK(w, pool_living(p) >= p->settings->min_workers || p->supply.respawn.at != LOOP_NEVER ||
 	      p->supply.breaker.state == BREAKER_OPEN || (p->supply.failure && starting),
 	      "invariant 13: nobody replaces a worker", pool_living(p));
-	CHECK(w, !p->queue.count || pool_living(p) || p->supply.respawn.at != LOOP_NEVER,
+	CHECK(w, !p->queue.count || p->paused || pool_living(p) || p->supply.respawn.at != LOOP_NEVER,
 	      "requests wait and no worker is on its way", p->queue.count);
 }
 

@@ -2,6 +2,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/pool/lease.h"
+#include "daemon/pool/operate.h"
 #include "tests/sim/invariants.h"
 
 #define CALLER_IDS 1000 /* ids that a caller may use: some come again */
@@ -220,6 +221,33 @@ static void step_reload(struct world *w)
 	reload_start(w->stage.pool, w->stage.pool->settings, NULL);
 }
 
+/* What an operator does: pauses a pool for a while, recycles its workers, changes how many there are, kills one. */
+static void step_operate(struct world *w)
+{
+	struct pool *p = w->stage.pool;
+	unsigned max = 1 + (unsigned)below(w, 4);
+
+	switch (below(w, 5)) {
+	case 0:
+	case 1:
+		world_trace(w, p->paused ? "resume" : "pause", 0, 0);
+		operate_pause(p, !p->paused);
+		break;
+	case 2:
+		world_trace(w, "recycle", 0, 0);
+		(void)operate_recycle(p, NULL);
+		break;
+	case 3:
+		world_trace(w, "resize", max, 0);
+		operate_resize(p, p->settings->min_workers < max ? p->settings->min_workers : max, max);
+		break;
+	default:
+		world_trace(w, "operator kills", p->workers ? p->workers->id : 0, 0);
+		if (p->workers)
+			operate_kill(p->workers);
+	}
+}
+
 static void step_nothing(struct world *w)
 {
 	(void)w;
@@ -232,7 +260,7 @@ static const struct {
 	{ 30, step_execute },       { 8, step_come },    { 4, step_go },       { 6, step_checkout },
 	{ 8, step_execute_leased }, { 3, step_checkin }, { 6, step_cancel },   { 2, step_kill },
 	{ 1, step_noise },          { 1, step_temper },  { 4, step_hang_up },  { 8, step_execute_in },
-	{ 5, step_session },        { 1, step_reload },  { 13, step_nothing },
+	{ 5, step_session },        { 1, step_reload },  { 2, step_operate }, { 11, step_nothing },
 };
 
 static void run_step(struct world *w)
@@ -344,6 +372,7 @@ void walk_end(struct world *w)
 	busy = sim_random_once_in(&w->random, 2); /* it is ended in the midst of work */
 	politely = sim_random_once_in(&w->random, 2);
 	temper_calm(&w->temper);
+	operate_pause(w->stage.pool, false);
 	world_trace(w, "everything works from here", 0, 0);
 	if (!busy)
 		world_rest(w);
