@@ -544,6 +544,7 @@ struct world *world_new(uint64_t seed)
 void world_begin(struct world *w, const struct pool_settings *settings, unsigned gate)
 {
 	sim_stage_init(&w->stage, settings, gate, w->seed, &machine_ops);
+	w->max_workers = settings->max_workers;
 	pool_start(w->stage.pool);
 }
 
