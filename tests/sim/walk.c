@@ -239,6 +239,8 @@ static void step_operate(struct world *w)
 		break;
 	case 3:
 		world_trace(w, "resize", max, 0);
+		if (w->max_workers < max)
+			w->max_workers = max; /* it may be made smaller before anybody looks */
 		operate_resize(p, p->settings->min_workers < max ? p->settings->min_workers : max, max);
 		break;
 	default:
