@@ -107,6 +107,16 @@ static void slot_cut_output(struct worker *w)
 	if (w->lease)
 		process_drain_output(&w->proc);
 	tail_finish(w->proc.tail, 0);
+	worker_log_output(w);
+}
+
+void slot_end_output(struct worker *w)
+{
+	if (!slot_is_free(w))
+		return;
+	process_drain_output(&w->proc);
+	slot_cut_output(w);
+	w->slot.last_call = 0;
 }
 
 /* When it is lost its call goes to another worker, but not before it is dead: two must not run it at once. */
@@ -120,7 +130,7 @@ static bool slot_awaits_retry(const struct worker *w)
 
 static void slot_take(struct worker *w, uint64_t call, const char *target)
 {
-	w->slot.call = call;
+	w->slot.call = w->slot.last_call = call;
 	w->slot.request = NULL;
 	w->slot.run_us = 0;
 	w->slot.started = loop_now(w->pool->loop);

@@ -25,6 +25,7 @@ enum slot_reason {
 
 struct slot {
 	uint64_t call;                /* its number; 0: the slot is free */
+	uint64_t last_call;           /* what the worker prints is this one's; 0: nobody's */
 	struct request *request;      /* borrows: request_finish() cuts it */
 	struct session *session;      /* borrows: of an answered call; points back; session_note_slot_free() cuts it */
 	struct glance_waiter overdue; /* at its deadline */
@@ -48,6 +49,8 @@ bool slot_is_abandoned(const struct worker *w);
 void slot_start(struct worker *w, struct request *r);
 /* Has the worker serve the socket of l, which it has been given. The slot must be free. */
 void slot_start_direct(struct worker *w, const struct lease *l);
+/* What a free worker prints from now on, when it leaves, is no call's. */
+void slot_end_output(struct worker *w);
 /* A message on the call channel. */
 void slot_take_frame(struct worker *w, const struct slice *body);
 /* The deadline of the running call is over: takes the reply if it lies ready, else asks for the stack. */

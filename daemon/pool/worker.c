@@ -153,21 +153,32 @@ void worker_set_state(struct worker *w, enum worker_state to, enum worker_why wh
 		pool_note_worker(p, w, from);
 }
 
-/* The tail of its output as log records, one a line. */
-static void worker_on_output(struct process *proc)
+void worker_log_output(struct worker *w)
 {
-	struct worker *w = container_of(proc, struct worker, proc);
 	struct tail_line line;
 
 	/* a line that is held back for its end is logged when it has ended */
-	while (w->logged_lines < tail_mark(proc->tail) && tail_next(proc->tail, w->logged_lines, &line)) {
+	while (w->logged_lines < tail_mark(w->proc.tail) && tail_next(w->proc.tail, w->logged_lines, &line)) {
+		const struct log_field fields[] = {
+			KV("pool", w->pool->settings->name),
+			KV("worker", w->id),
+			KV("pid", w->last_pid),
+			KV("source", line.source == TAIL_STDERR ? "stderr" : "stdout"),
+			KV_BYTES("text", line.text.p, line.text.len),
+			KV("call", w->slot.last_call),
+		};
+
 		if (line.number > w->logged_lines) /* more came at once than the tail keeps */
 			log_skip(LOG_LEVEL_INFO, "worker.output", line.number - w->logged_lines);
 		w->logged_lines = line.number + 1;
-		LOG(INFO, "worker.output", KV("pool", w->pool->settings->name), KV("worker", w->id),
-		    KV("pid", proc->pid), KV("source", line.source == TAIL_STDERR ? "stderr" : "stdout"),
-		    KV_BYTES("text", line.text.p, line.text.len));
+		if (log_enabled(LOG_LEVEL_INFO)) /* without the last field where there is no call */
+			log_write(LOG_LEVEL_INFO, "worker.output", fields, ARRAY_SIZE(fields) - !w->slot.last_call);
 	}
+}
+
+static void worker_on_output(struct process *proc)
+{
+	worker_log_output(container_of(proc, struct worker, proc));
 }
 
 /* Its call channel is at its end: it is most likely dead, and if it lives it is of no use. */
@@ -400,6 +411,7 @@ void worker_stop(struct worker *w, enum worker_why why)
 		worker_drop(w, why);
 		return;
 	}
+	slot_end_output(w);
 	worker_set_state(w, WORKER_STOPPING, why);
 	if (w->lease)
 		lease_end(w->lease, worker_why_is_polite(why) ? LEASE_END_SHUTDOWN : LEASE_END_WORKER_DIED);

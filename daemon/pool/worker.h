@@ -160,6 +160,9 @@ int worker_born(struct worker *w, pid_t pid);
 /* There was an error (negative errno). */
 void worker_unborn(struct worker *w, int error);
 
+/* What came out of it since the last time, as log records, one a line. */
+void worker_log_output(struct worker *w);
+
 /* It has broken the rules, and is killed for it. */
 void worker_accuse(struct worker *w, const char *what);
 /* Tells it to leave: politely when the reason is, at once for everything else. Nothing to do when it is leaving already. */
