@@ -406,6 +406,11 @@ $(BUILD)/tidy/%.c.ok: %.c $(HEADERS) .clang-tidy $(BUILD)/flags
 
 # ---- installation
 
+UNITS := $(foreach unit,pypoold pypoold@,$(unit).service $(unit).socket) pypoold-metrics.socket pypoold-metrics@.service
+PLACES = sed -e 's,/usr/sbin/,$(SBINDIR)/,; s,/usr/bin/pypoolctl,$(BINDIR)/pypoolctl,'
+# pypoold@NAME is the same with a configuration, a socket and directories of its own.
+INSTANCE := 's,pypoold\.socket,pypoold@%i.socket,g; s,/etc/pypoold/,&%i/,; s,/run/pypoold/,/run/pypoold-%i/,g; $\
+	s,Directory=pypoold,&-%i,; s,^Description=.*,& (%i),'
 .PHONY: install uninstall clean help
 install: all ## install (DESTDIR, PREFIX=/usr/local)
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
@@ -426,11 +431,13 @@ install: all ## install (DESTDIR, PREFIX=/usr/local)
 	install -m 644 $(PYTHON_CLIENT) $(DESTDIR)$(PYTHONDIR)/pypool_client/
 	for page in $(MAN); do install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page || exit; done
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(SYSCONFDIR)/pypoold/conf.d
-	sed 's,/usr/sbin/,$(SBINDIR)/,' systemd/pypoold.service | \
-		install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/pypoold.service
-	sed 's,/usr/bin/,$(BINDIR)/,' systemd/pypoold-metrics@.service | \
+	for unit in service socket; do \
+		$(PLACES) systemd/pypoold.$$unit | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/pypoold.$$unit && \
+		$(PLACES) -e $(INSTANCE) systemd/pypoold.$$unit | \
+			install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/pypoold@.$$unit || exit; done
+	$(PLACES) systemd/pypoold-metrics@.service | \
 		install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/pypoold-metrics@.service
-	install -m 644 systemd/pypoold.socket systemd/pypoold-metrics.socket $(DESTDIR)$(UNITDIR)/
+	install -m 644 systemd/pypoold-metrics.socket $(DESTDIR)$(UNITDIR)/
 	install -m 644 systemd/sysusers.d/pypoold.conf $(DESTDIR)$(SYSUSERSDIR)/
 	test -e $(DESTDIR)$(SYSCONFDIR)/pypoold/pypoold.conf || \
 		install -m 644 systemd/pypoold.conf $(DESTDIR)$(SYSCONFDIR)/pypoold/pypoold.conf
@@ -439,9 +446,8 @@ install: all ## install (DESTDIR, PREFIX=/usr/local)
 uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(SBINDIR)/pypoold $(DESTDIR)$(BINDIR)/pypoolctl $(DESTDIR)$(LIBDIR)/libpypool.so \
 		$(DESTDIR)$(LIBDIR)/libpypool.so.1 $(DESTDIR)$(LIBDIR)/libpypool.a $(DESTDIR)$(INCLUDEDIR)/pypool.h \
-		$(DESTDIR)$(LIBDIR)/pkgconfig/libpypool.pc $(DESTDIR)$(UNITDIR)/pypoold.service \
-		$(DESTDIR)$(UNITDIR)/pypoold.socket $(DESTDIR)$(UNITDIR)/pypoold-metrics.socket \
-		$(DESTDIR)$(UNITDIR)/pypoold-metrics@.service $(DESTDIR)$(SYSUSERSDIR)/pypoold.conf
+		$(DESTDIR)$(LIBDIR)/pkgconfig/libpypool.pc $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS)) \
+		$(DESTDIR)$(SYSUSERSDIR)/pypoold.conf
 	rm -f $(foreach page,$(notdir $(MAN)),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page))
 	rm -rf $(DESTDIR)$(PKGLIBDIR) $(DESTDIR)$(PYTHONDIR)/pypool_client
 
