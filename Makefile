@@ -234,7 +234,8 @@ export PYTHON BUILD SANITIZE WERROR CC
 PYTEST := $(PYTHON) -B -m pytest
 
 .PHONY: deps demo check check-full check-headers check-layers check-unit check-python check-sim check-integration check-diagnosis \
-	check-chaos check-chaos-long check-small-worlds check-allocations soak check-fuzz check-asan check-valgrind fuzz fuzz-corpus
+	check-systemd check-chaos check-chaos-long check-small-worlds check-allocations soak check-fuzz check-asan check-valgrind fuzz \
+	fuzz-corpus
 deps: ## install the Debian packages that building and testing need (or print the command)
 	@.ci/deps build check
 
@@ -246,7 +247,7 @@ demo: ## install what is missing, build, start a daemon in a temporary directory
 check: ## install what is missing, build, and run all tests (10 minutes at most)
 	@.ci/deps build check
 	@+$(MAKE) $(JOBS) all tests
-	@+.ci/check headers layers unit python sim fuzz integration diagnosis chaos
+	@+.ci/check headers layers unit python sim fuzz integration diagnosis systemd chaos
 
 # Each of these suites may take longer than all of check.
 check-full: ## check, then the long runs, the same under sanitizers, a round under valgrind, and lint (PYPOOL_SUITE_LIMIT=10800 s)
@@ -300,6 +301,9 @@ check-integration: $(PRODUCT) $(STUB_WORKER) ## a real daemon with real workers
 
 check-diagnosis: $(PRODUCT) ## what callers are told in each scene of failure
 	@$(if $(PYTHON_DIAGNOSIS),$(PYTEST) $(PYTHON_DIAGNOSIS),echo "no diagnosis tests")
+
+check-systemd: $(PRODUCT) ## the installed units under a real systemd, on a machine of its own (tests/systemd/box)
+	@tests/systemd/box $(PYTEST) tests/systemd || { (($$? == 125)) && [[ -z $$PYPOOL_NEED_BOX || $$EUID != 0 ]]; }
 
 CHAOS := PYTHONPATH=.:client/python:python_worker $(PYTHON) -B -m tests.chaos.chaos
 check-chaos: $(PRODUCT) $(STUB_WORKER) ## many clients and dying workers, the invariants checked (CHAOS_ARGS="--seed 1")

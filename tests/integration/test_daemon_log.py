@@ -160,3 +160,13 @@ def test_fault_121_arguments_never_appear_in_the_log(start_daemon: Start, tmp_pa
     assert "target=unserializable" in daemon.log(), "the calls themselves are in it"
     assert CANARY not in daemon.log()
     assert not any(CANARY in line for line in daemon.notify.values("STATUS"))
+
+
+def test_a_line_of_a_worker_is_logged_with_its_call(start_daemon: Start) -> None:
+    daemon = start_daemon({"default": pool("prints", 1)})
+    with daemon.client() as c:
+        calls = [c.execute("say", text) for text in ("one", "two", "three")]
+    daemon.stop()
+    told = re.findall(r" text=(\w+)(?: call=(\d+))?$", daemon.log(), re.MULTILINE)
+    words = [("one", calls[0]), ("two", calls[1]), ("three", calls[2])]
+    assert told == [("importing", ""), *((word, str(call)) for word, call in words), ("leaving", "")]

@@ -1,0 +1,36 @@
+"""pypoold@NAME: daemons side by side that share nothing but the code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.systemd.machine import must
+from tests.systemd.service import Service, installed_pool
+
+
+def test_two_instances_run_side_by_side(make_service: Callable[[str], Service]) -> None:
+    web, batch = make_service("web"), make_service("batch")
+    web.configure({"default": installed_pool("nasty", 1)})
+    batch.configure({"default": installed_pool("slow_import", 2, environment=["PYPOOL_TEST_SECONDS=0"])})
+    for service in (web, batch):
+        service.start()
+        assert (service.runtime.owner(), service.socket.owner()) == ("pypool", "pypool")
+        assert "TriggeredBy: " in must("systemctl", "status", service.unit)
+    assert (web.execute("pid") in web.pids(), batch.execute("pid") in batch.pids()) == (True, True)
+    assert (len(web.pids()), len(batch.pids())) == (2, 3)
+
+    web.stop()
+    assert web.pids() == []
+    assert batch.execute("echo", 1) == 1
+    assert web.execute("echo", 2) == 2, "its socket starts it again"
+
+
+def test_an_instance_is_reloaded_alone(make_service: Callable[[str], Service]) -> None:
+    web, batch = make_service("web"), make_service("batch")
+    for service in (web, batch):
+        service.configure({"default": installed_pool("nasty")})
+        service.start()
+    before = web.execute("pid"), batch.execute("pid")
+    assert web.reload().status == 0
+    assert web.execute("pid") != before[0]
+    assert batch.execute("pid") == before[1]

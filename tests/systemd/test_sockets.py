@@ -1,0 +1,86 @@
+"""The socket unit: who gets in, the first connection starts the daemon, and restarts refuse nobody."""
+
+from __future__ import annotations
+
+import grp
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support.client import CallError, Client, ConnectionEnded
+from tests.support.users import ALICE, BOB, acting_as
+from tests.support.waiting import eventually
+from tests.systemd.machine import must
+from tests.systemd.service import Service, installed_pool
+
+
+def test_the_first_connection_starts_the_daemon(service: Service) -> None:
+    service.configure({"default": installed_pool("nasty")})
+    must("systemctl", "start", service.socket_unit)
+    assert service.property("ActiveState") == "inactive"
+    assert service.execute("echo", "early") == "early"
+    service.wait_property("ActiveState", "active")
+
+
+def test_members_of_the_group_get_in_and_others_do_not(service: Service) -> None:
+    service.configure({"default": installed_pool("nasty")})
+    service.start()
+    with acting_as(ALICE, groups=[grp.getgrnam("pypool").gr_gid]):
+        member = service.client()
+    with member:
+        assert member.execute("echo", 1) == 1
+        assert member.hello["role"] == "observe"
+        assert [row["uid"] for row in member.call("clients")] == [ALICE]
+    with acting_as(BOB), pytest.raises(PermissionError):
+        Client(service.socket)
+    with service.client() as root:
+        assert root.hello["role"] == "admin"
+
+
+@contextmanager
+def calls_without_end(service: Service) -> Iterator[list[object]]:
+    """One new connection after the other, with a call each. What went wrong is in the list: never that one is refused."""
+    ended = threading.Event()
+    trouble: list[object] = []
+
+    def work() -> None:
+        while not ended.is_set():
+            try:
+                assert service.execute("echo", 1) == 1
+            except CallError as e:
+                if (e.code, e.executed) != ("draining", "never"):
+                    trouble.append(e)
+            except (ConnectionEnded, BrokenPipeError):
+                pass  # the daemon that had accepted it was gone before it was asked
+            except Exception as e:
+                trouble.append(e)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield trouble
+    ended.set()
+    thread.join()
+
+
+def test_no_connection_is_refused_while_the_daemon_is_restarted(service: Service) -> None:
+    service.configure({"default": installed_pool("nasty", 2)})
+    service.start()
+    inode = service.socket.stat().st_ino
+    with calls_without_end(service) as trouble:
+        for _ in range(3):
+            main = service.main_pid()
+            must("systemctl", "restart", service.unit)
+            assert service.main_pid() != main
+    assert trouble == []
+    assert service.socket.stat().st_ino == inode
+
+
+def test_the_socket_is_there_until_its_own_unit_stops(service: Service) -> None:
+    service.configure({"default": installed_pool("nasty")})
+    service.start()
+    service.stop()
+    assert service.socket.is_socket()
+    must("systemctl", "stop", service.socket_unit)
+    eventually(lambda: not service.socket.exists(), "the socket is removed")

@@ -1,0 +1,75 @@
+"""However the daemon ends, nothing of it is left."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.support.daemon import SLOW
+from tests.support.waiting import eventually
+from tests.systemd.machine import run
+from tests.systemd.service import Service, installed_pool
+
+
+def check_empty(service: Service) -> None:
+    eventually(lambda: not service.pids(), "no process in the cgroup", 10 * SLOW)
+
+
+def test_a_stop_lets_a_running_call_finish(service: Service) -> None:
+    service.configure({"default": installed_pool("nasty", 2)})
+    service.start()
+    with service.client() as c:
+        number = c.start_execute("sleep", 1.0)
+        eventually(lambda: bool(c.call("status")["calls"]["running"]), "it runs")
+        service.stop()
+        assert c.wait(number).value() == 1.0
+    assert (service.property("ActiveState"), service.property("Result")) == ("inactive", "success")
+    assert service.pids() == []
+
+
+def test_a_stop_ends_what_handlers_have_left(service: Service) -> None:
+    service.configure({"default": installed_pool("leaver")})
+    service.start()
+    with service.client() as c:
+        left = c.execute("leave_without_environment")
+    assert left in service.pids()
+    service.stop()
+    assert service.pids() == []
+
+
+def test_a_crash_ends_what_handlers_have_left_and_the_daemon_is_started_again(service: Service) -> None:
+    service.configure({"default": installed_pool("leaver")})
+    service.start()
+    with service.client() as c:
+        left = c.execute("leave_without_environment")
+    before = service.pids()
+    assert left in before
+    service.kill(signal.SIGKILL)
+    service.wait_property("NRestarts", "1")
+    service.wait_property("ActiveState", "active")
+    assert service.execute("pid") not in before
+    assert not set(before) & set(service.pids())
+
+
+def test_a_failed_start_leaves_nothing(service: Service) -> None:
+    service.configure({"default": installed_pool("leaves_in_import")}, require_all=True)
+    service.drop_in("[Service]\nRestart=no\n")
+    assert run("systemctl", "start", service.unit).status == 1
+    assert "left in the import" in service.journal.messages("PYPOOL_EVENT=worker.output")
+    check_empty(service)
+
+
+def test_a_start_that_takes_too_long_leaves_nothing(service: Service) -> None:
+    service.configure({"default": installed_pool("hangs_in_import")})
+    service.drop_in("[Service]\nRestart=no\nTimeoutStartSec=1\nTimeoutStopSec=1\n")
+    assert run("systemctl", "start", service.unit).status == 1
+    assert service.property("Result") == "timeout"
+    check_empty(service)
+
+
+def test_a_daemon_that_never_starts_is_given_up_and_leaves_nothing(service: Service) -> None:
+    service.configure({"default": installed_pool("leaves_in_import")}, require_all=True)
+    service.drop_in("[Unit]\nStartLimitIntervalSec=300\nStartLimitBurst=2\n[Service]\nRestartSec=1ms\n")
+    assert run("systemctl", "start", service.unit).status == 1
+    service.wait_property("ActiveState", "failed")
+    assert "Start request repeated too quickly" in service.journal.messages(f"UNIT={service.unit}")
+    check_empty(service)
