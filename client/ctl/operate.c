@@ -114,17 +114,23 @@ static int resize_print(struct span answer)
 	return CTL_OK;
 }
 
-static int resize(struct ctl *ctl, const char *pool, const uint64_t *min, const uint64_t *max)
+/* What one end of the size is to be. */
+struct bound {
+	bool given;
+	uint64_t n;
+};
+
+static int resize(struct ctl *ctl, const char *pool, struct bound min, struct bound max)
 {
 	struct pypool_reply *reply;
 	int r;
 
-	if (min && max)
-		r = ctl_askf(ctl, "pool.resize", CTL_TIMEOUT_MS, &reply, "**{sssUsU}", "pool", pool, "min_workers", *min,
-			     "max_workers", *max);
+	if (min.given && max.given)
+		r = ctl_askf(ctl, "pool.resize", CTL_TIMEOUT_MS, &reply, "**{sssUsU}", "pool", pool, "min_workers", min.n,
+			     "max_workers", max.n);
 	else
 		r = ctl_askf(ctl, "pool.resize", CTL_TIMEOUT_MS, &reply, "**{sssU}", "pool", pool,
-			     min ? "min_workers" : "max_workers", min ? *min : *max);
+			     min.given ? "min_workers" : "max_workers", min.given ? min.n : max.n);
 	return r == CTL_OK ? ctl_show(ctl, reply, resize_print) : r;
 }
 
@@ -133,23 +139,22 @@ int command_resize(struct ctl *ctl, int argc, char **argv)
 	static const struct option options[] = { { "min", required_argument, NULL, 'm' },
 						 { "max", required_argument, NULL, 'M' },
 						 { NULL, 0, NULL, 0 } };
-	uint64_t min = 0, max = 0;
-	bool has_min = false, has_max = false;
+	struct bound min = { 0 }, max = { 0 }, *bound;
 	int c;
 
 	while ((c = ctl_option(ctl, argc, argv, "h", options)) != -1) {
 		if (c != 'm' && c != 'M')
 			return c == 'h' ? CTL_OK : CTL_USAGE;
-		if (!ctl_number(optarg, c == 'm' ? &min : &max))
+		bound = c == 'm' ? &min : &max;
+		bound->given = true;
+		if (!ctl_number(optarg, &bound->n))
 			return ctl_usage(ctl, "'%s' is no number of workers", optarg);
-		has_min |= c == 'm';
-		has_max |= c == 'M';
 	}
 	if (optind != argc - 1)
 		return ctl_usage(ctl, "which pool? one at a time");
-	if (!has_min && !has_max)
+	if (!min.given && !max.given)
 		return ctl_usage(ctl, "to what? --min N, --max N or both");
-	return resize(ctl, argv[optind], has_min ? &min : NULL, has_max ? &max : NULL);
+	return resize(ctl, argv[optind], min, max);
 }
 
 /* --- recycle --- */

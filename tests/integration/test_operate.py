@@ -62,8 +62,10 @@ def test_a_pool_is_resized(start_daemon: StartDaemon) -> None:
         assert [c.wait(call).value() for call in calls] == [None] * 4, "what runs ends"
         eventually(lambda: bool(len(workers(admin)) == 1), "one is left")
         assert {w["why"] for w in workers(admin, "dead")} == {"surplus"}
-        for wrong, told in (({}, "needs"), ({"max_workers": 0}, "accepted"), ({"max_workers": 5000}, "accepted"),
-                            ({"min_workers": 3, "max_workers": 2}, "less than")):
+        refused: list[tuple[dict[str, int], str]] = [
+            ({}, "needs"), ({"max_workers": 0}, "accepted"), ({"max_workers": 5000}, "accepted"),
+            ({"min_workers": 3, "max_workers": 2}, "less than")]
+        for wrong, told in refused:
             error = admin.fail("pool.resize", **wrong)
             assert error.code == "bad_request" and told in error.message
         admin.call("pool.reload")
