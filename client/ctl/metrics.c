@@ -24,7 +24,7 @@ static const struct metric daemon_metrics[] = {
 };
 
 static const struct metric pool_metrics[] = {
-	STATES("pypool_pool_state", "state", "starting serving degraded open down draining stopped",
+	STATES("pypool_pool_state", "state", "starting serving degraded paused open down draining stopped",
 	       "1 for the state that the pool is in."),
 	GAUGE("pypool_pool_generation", "generation",
 	      "Which code and configuration the pool has: one more with each reload."),

@@ -199,6 +199,24 @@ def test_every_number_is_that_of_the_answers(start_daemon: Callable[..., Daemon]
     assert 0 < families["pypool_worst_loop_stall_seconds"].value() <= daemon_told["worst_stall_us"] / 1e6
 
 
+@pytest.mark.parametrize(
+    "metric,file,function",
+    [
+        ("pool_state", "pool/pool.c", "pool_state_name"),
+        ("breaker_state", "pool/breaker.c", "breaker_state_name"),
+        ("template_state", "pool/template.c", "template_state_name"),
+        ("daemon_state", "daemon.c", "daemon_state"),
+    ],
+)
+def test_no_state_is_left_out(metric: str, file: str, function: str) -> None:
+    source = (ROOT / "daemon" / file).read_text()
+    body = re.search(rf"^[^\n;]*\b{function}\([^;]*?\)\n\{{\n(.*?)^\}}", source, re.MULTILINE | re.DOTALL)
+    assert body is not None
+    table = (ROOT / "client" / "ctl" / "metrics.c").read_text()
+    row = re.search(rf'STATES\("pypool_{metric}", "[\w.]+", "([^"]*)"', table)
+    assert row is not None and set(row[1].split()) == set(re.findall(r'"([\w-]+)"', body[1]))
+
+
 def test_the_phases_of_a_start_add_up(start_daemon: Callable[..., Daemon]) -> None:
     daemon = start_daemon({"default": DEMO, "forked": {**DEMO, "start": "fork"}})
     families = metrics_of(daemon)
