@@ -32,6 +32,7 @@ PKGLIBDIR ?= $(PREFIX)/lib/pypoold
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 MANDIR ?= $(PREFIX)/share/man
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 PYTHONDIR ?= $(PKGLIBDIR)/python
 SYSCONFDIR ?= /etc
 DESTDIR ?=
@@ -434,6 +435,7 @@ install: all ## install (DESTDIR, PREFIX=/usr/local)
 	install -d $(DESTDIR)$(PYTHONDIR)/pypool_client
 	install -m 644 $(PYTHON_CLIENT) $(DESTDIR)$(PYTHONDIR)/pypool_client/
 	for page in $(MAN); do install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page || exit; done
+	install -D -m 644 client/ctl/pypoolctl.bash $(DESTDIR)$(COMPLETIONDIR)/pypoolctl
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(SYSCONFDIR)/pypoold/conf.d
 	for unit in service socket; do \
 		$(PLACES) systemd/pypoold.$$unit | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/pypoold.$$unit && \
@@ -451,7 +453,7 @@ uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(SBINDIR)/pypoold $(DESTDIR)$(BINDIR)/pypoolctl $(DESTDIR)$(LIBDIR)/libpypool.so \
 		$(DESTDIR)$(LIBDIR)/libpypool.so.1 $(DESTDIR)$(LIBDIR)/libpypool.a $(DESTDIR)$(INCLUDEDIR)/pypool.h \
 		$(DESTDIR)$(LIBDIR)/pkgconfig/libpypool.pc $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS)) \
-		$(DESTDIR)$(SYSUSERSDIR)/pypoold.conf
+		$(DESTDIR)$(SYSUSERSDIR)/pypoold.conf $(DESTDIR)$(COMPLETIONDIR)/pypoolctl
 	rm -f $(foreach page,$(notdir $(MAN)),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page))
 	rm -rf $(DESTDIR)$(PKGLIBDIR) $(DESTDIR)$(PYTHONDIR)/pypool_client
 

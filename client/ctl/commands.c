@@ -11,7 +11,7 @@ static const struct command commands[] = {
 	{ "leases", "[--pool POOL]", "leased workers, and who holds them", command_leases },
 	{ "clients", "", "connections to the daemon", command_clients },
 	{ "queue", "[--pool POOL]", "calls that wait or run", command_queue },
-	{ "logs", "[--pool POOL] [--worker N] [-n LINES]", "last output lines of workers, also of dead ones",
+	{ "logs", "[--pool POOL] [--worker WORKER] [-n LINES]", "last output lines of workers, also of dead ones",
 	  command_logs },
 	{ "why", "[call|worker|pool] CALL|WORKER|POOL", "what a call, a worker or a pool is doing, and why",
 	  command_why },
@@ -34,6 +34,14 @@ static const struct command commands[] = {
 	{ NULL, NULL, NULL, NULL },
 };
 
+/* For programs: in no help, but found by its name. */
+static const struct command words = {
+	.name = "words",
+	.arguments = "[COMMAND|KIND]",
+	.summary = "what may be completed, for shells",
+	.run = command_words,
+};
+
 const struct command *command_list(void)
 {
 	return commands;
@@ -44,5 +52,5 @@ const struct command *command_find(const char *name)
 	for (const struct command *c = commands; c->name; c++)
 		if (strcmp(c->name, name) == 0)
 			return c;
-	return NULL;
+	return strcmp(words.name, name) == 0 ? &words : NULL;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "client/ctl/failure.h"
@@ -91,6 +92,13 @@ bool ctl_number(const char *text, uint64_t *v)
 	errno = 0;
 	*v = strtoull(text, &end, 10);
 	return *text >= '0' && *text <= '9' && *end == '\0' && errno == 0;
+}
+
+bool ctl_worker(const char *text, uint64_t *v)
+{
+	const char *slash = strrchr(text, '/');
+
+	return ctl_number(slash ? slash + 1 : text, v);
 }
 
 int ctl_connect(struct ctl *ctl)

@@ -45,6 +45,8 @@ int ctl_usage(const struct ctl *ctl, const char *format, ...) __attribute__((for
 uint64_t ctl_now_ms(void);
 /* A whole decimal number. */
 bool ctl_number(const char *text, uint64_t *v);
+/* The number of a worker: N, or POOL/N as pypoolctl logs writes it. */
+bool ctl_worker(const char *text, uint64_t *v);
 /* CTL_OK or CTL_CANNOT_CONNECT, which is told on stderr. */
 int ctl_connect(struct ctl *ctl);
 /* Connects if need be and asks; failure is told on stderr. On CTL_OK *reply is the caller's. params as pypool_call(). */
@@ -93,3 +95,4 @@ int command_call(struct ctl *ctl, int argc, char **argv);
 int command_ping(struct ctl *ctl, int argc, char **argv);
 int command_version(struct ctl *ctl, int argc, char **argv);
 int command_help(struct ctl *ctl, int argc, char **argv);
+int command_words(struct ctl *ctl, int argc, char **argv);

@@ -32,7 +32,7 @@ static int logs_options(struct ctl *ctl, int argc, char **argv, struct logs_filt
 	while ((c = ctl_option(ctl, argc, argv, "hn:", options)) != -1) {
 		if (c == OPTION_POOL) {
 			f->pool = optarg;
-		} else if (c == OPTION_WORKER && ctl_number(optarg, &f->worker)) {
+		} else if (c == OPTION_WORKER && ctl_worker(optarg, &f->worker)) {
 			f->has_worker = true;
 		} else if (c == 'n' && ctl_number(optarg, &f->lines)) {
 			f->has_lines = true;

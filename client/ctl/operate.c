@@ -208,15 +208,13 @@ static int kill_print(struct span answer)
 	return CTL_OK;
 }
 
-/* N, or POOL/N as pypoolctl logs writes it. */
 static int kill_one(struct ctl *ctl, const char *word)
 {
-	const char *slash = strrchr(word, '/');
 	struct pypool_reply *reply;
 	uint64_t worker;
 	int r;
 
-	if (!ctl_number(slash ? slash + 1 : word, &worker))
+	if (!ctl_worker(word, &worker))
 		return ctl_usage(ctl, "a worker has a number, got '%s'", word);
 	r = ctl_askf(ctl, "worker.kill", CTL_TIMEOUT_MS, &reply, "**{sU}", "worker", worker);
 	return r == CTL_OK ? ctl_show(ctl, reply, kill_print) : r;

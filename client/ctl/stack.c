@@ -1,18 +1,13 @@
 /* pypoolctl stack: the Python stack of a worker as it is now. */
-#include <string.h>
-
 #include "client/ctl/text.h"
 #include "client/ctl/why.h"
 
-/* N, or POOL/N as pypoolctl logs writes it. 0, or an exit status when it is done. */
+/* 0, or an exit status when it is done. */
 static int stack_parse(struct ctl *ctl, int argc, char **argv, uint64_t *worker)
 {
-	const char *slash;
-
 	if (argc != 1)
 		return ctl_usage(ctl, "which one? the number of a worker");
-	slash = strrchr(argv[0], '/');
-	if (!ctl_number(slash ? slash + 1 : argv[0], worker))
+	if (!ctl_worker(argv[0], worker))
 		return ctl_usage(ctl, "a worker has a number, got '%s'", argv[0]);
 	return 0;
 }

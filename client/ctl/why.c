@@ -33,6 +33,13 @@ static void why_guess(struct why_subject *s, const char *word)
 		s->kind = "pool";
 }
 
+static bool why_number(struct why_subject *s)
+{
+	if (strcmp(s->kind, "worker") == 0)
+		return ctl_worker(s->name, &s->number);
+	return ctl_number(s->name, &s->number);
+}
+
 /* 0, or CTL_USAGE when it has complained. */
 static int why_parse(const struct ctl *ctl, int argc, char **argv, struct why_subject *s)
 {
@@ -48,7 +55,7 @@ static int why_parse(const struct ctl *ctl, int argc, char **argv, struct why_su
 		return ctl_usage(ctl, "which %s?", argv[0]);
 	s->kind = argv[0];
 	s->name = argv[1];
-	if (strcmp(s->kind, "pool") != 0 && !ctl_number(s->name, &s->number))
+	if (strcmp(s->kind, "pool") != 0 && !why_number(s))
 		return ctl_usage(ctl, "a %s has a number, got '%s'", s->kind, s->name);
 	return 0;
 }
