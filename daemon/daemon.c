@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/random.h>
 
 #include "daemon/base/cleanup.h"
@@ -276,7 +277,25 @@ static bool daemon_has_worker(struct strays *s, uint64_t id)
 	return false;
 }
 
-static bool daemon_listen(struct daemon *d, struct systemd_sockets *passed)
+/* The name is FileDescriptorName= of its socket unit: "admin", or any other for the ordinary one. */
+static bool daemon_adopt(struct daemon *d, struct systemd_socket *passed)
+{
+	struct server *s = &d->server;
+	bool is_admin = strcmp(passed->name, "admin") == 0;
+	struct listener *l = is_admin ? &s->admin_listener : &s->listener;
+
+	if (l->loop) {
+		LOG(ERROR, "listener.failed", KV("name", passed->name),
+		    KV("reason", is_admin ? "systemd passed more than one socket named admin"
+					  : "systemd passed more than one socket that is not named admin"));
+		return false;
+	}
+	listener_adopt(l, d->loop, TAKE_FD(passed->fd), is_admin ? &server_admin_listener_ops : &server_listener_ops);
+	LOG(INFO, "listener.open", KV("socket", "systemd"), KV("name", passed->name));
+	return true;
+}
+
+static bool daemon_open(struct daemon *d)
 {
 	const struct config *c = d->config;
 	const struct listener_spec spec = {
@@ -286,20 +305,21 @@ static bool daemon_listen(struct daemon *d, struct systemd_sockets *passed)
 	};
 	char why[512];
 
-	if (passed->n > 1) {
-		LOG(ERROR, "listener.failed",
-		    KV("reason", "systemd passed more than one socket; this version takes one"));
-		return false;
-	}
-	if (passed->n == 1)
-		listener_adopt(&d->server.listener, d->loop, TAKE_FD(passed->all[0].fd), &server_listener_ops);
-	if (!d->server.listener.loop &&
-	    !listener_open(&d->server.listener, d->loop, &spec, &server_listener_ops, why)) {
+	if (!listener_open(&d->server.listener, d->loop, &spec, &server_listener_ops, why)) {
 		LOG(ERROR, "listener.failed", KV("reason", why));
 		return false;
 	}
-	LOG(INFO, "listener.open", KV("socket", d->server.listener.path ? d->server.listener.path : "systemd"));
+	LOG(INFO, "listener.open", KV("socket", c->socket));
 	return true;
+}
+
+static bool daemon_listen(struct daemon *d, struct systemd_sockets *passed)
+{
+	for (size_t i = 0; i < passed->n; i++) {
+		if (!daemon_adopt(d, &passed->all[i]))
+			return false;
+	}
+	return d->server.listener.loop || daemon_open(d);
 }
 
 static void daemon_make_pools(struct daemon *d)

@@ -68,15 +68,19 @@ void server_init(struct server *s, struct loop *l, struct blob_pool *blobs, stru
 }
 
 /* One string is all that fits in before hello; the socket's own buffer takes it. */
-static void server_turn_away(struct client *c, const char *limit, unsigned value)
+static void server_turn_away(struct client *c, const struct outcome *o)
 {
-	const struct listener_peer *peer = &c->peer;
+	LOG(WARN, "client.refused", KV("uid", c->peer.uid), KV("pid", c->peer.pid), KV("reason", o->message));
+	reply_error(c, NULL, o);
+	client_close_flushed(c);
+}
+
+static void server_turn_away_over(struct client *c, const char *limit, unsigned value)
+{
 	struct outcome o;
 
 	outcome_error(&o, ERROR_QUOTA, "too many connections: %s is %u", limit, value);
-	LOG(WARN, "client.refused", KV("uid", peer->uid), KV("pid", peer->pid), KV("reason", o.message));
-	reply_error(c, NULL, &o);
-	client_close_flushed(c);
+	server_turn_away(c, &o);
 }
 
 struct access_grant server_ask_grant(const struct server *s, int fd, const struct listener_peer *peer)
@@ -100,9 +104,21 @@ static void server_on_accepted(struct listener *l, int fd, const struct listener
 	struct client *c = client_new(s, fd, peer);
 
 	if (is_full(clients, limits->max_clients, c->grant.highest))
-		server_turn_away(c, "max_clients", limits->max_clients);
+		server_turn_away_over(c, "max_clients", limits->max_clients);
 	else if (is_full(of_uid, limits->uid_max_connections, c->grant.highest))
-		server_turn_away(c, "uid_max_connections", limits->uid_max_connections);
+		server_turn_away_over(c, "uid_max_connections", limits->uid_max_connections);
+}
+
+static void server_on_admin_accepted(struct listener *l, int fd, const struct listener_peer *peer)
+{
+	struct client *c = client_new(container_of(l, struct server, admin_listener), fd, peer);
+	struct outcome o;
+
+	if (c->grant.highest == ROLE_ADMIN)
+		return;
+	outcome_error(&o, ERROR_DENIED, "this socket is for admins; uid %u has the role %s", peer->uid,
+		      role_name(c->grant.highest));
+	server_turn_away(c, &o);
 }
 
 /* Before it is known which framing it speaks; the socket's own buffer takes it. */
@@ -121,23 +137,43 @@ static void send_no_fds(int fd)
 	(void)send(fd, buf.data, buf.size, MSG_DONTWAIT | MSG_NOSIGNAL); /* who is gone need not know */
 }
 
-static bool server_on_accepted_spare(struct listener *l, int fd, const struct listener_peer *peer)
+static bool server_takes_spare(const struct server *s, int fd, const struct listener_peer *peer)
 {
-	struct server *s = container_of(l, struct server, listener);
 	struct access_grant grant = server_ask_grant(s, fd, peer);
 	bool is_admin = grant.highest == ROLE_ADMIN;
 
 	access_grant_deinit(&grant);
-	if (is_admin)
-		server_on_accepted(l, fd, peer);
-	else
+	if (!is_admin)
 		send_no_fds(fd);
 	return is_admin;
+}
+
+static bool server_on_accepted_spare(struct listener *l, int fd, const struct listener_peer *peer)
+{
+	bool is_taken = server_takes_spare(container_of(l, struct server, listener), fd, peer);
+
+	if (is_taken)
+		server_on_accepted(l, fd, peer);
+	return is_taken;
+}
+
+static bool server_on_admin_accepted_spare(struct listener *l, int fd, const struct listener_peer *peer)
+{
+	bool is_taken = server_takes_spare(container_of(l, struct server, admin_listener), fd, peer);
+
+	if (is_taken)
+		server_on_admin_accepted(l, fd, peer);
+	return is_taken;
 }
 
 const struct listener_ops server_listener_ops = {
 	.accepted = server_on_accepted,
 	.accepted_spare = server_on_accepted_spare,
+};
+
+const struct listener_ops server_admin_listener_ops = {
+	.accepted = server_on_admin_accepted,
+	.accepted_spare = server_on_admin_accepted_spare,
 };
 
 void server_note_client(struct server *s)
@@ -151,6 +187,7 @@ void server_close(struct server *s)
 	struct client *c, *next;
 
 	listener_close(&s->listener);
+	listener_close(&s->admin_listener);
 	DL_FOREACH_SAFE(s->clients, c, next)
 		client_close_flushed(c);
 	if (!s->n_clients)
@@ -160,6 +197,7 @@ void server_close(struct server *s)
 void server_deinit(struct server *s)
 {
 	listener_close(&s->listener);
+	listener_close(&s->admin_listener);
 	while (s->clients)
 		client_close(s->clients);
 }

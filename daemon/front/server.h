@@ -1,4 +1,4 @@
-/* Everything that faces outside: the listener and the connections. It borrows the pools. */
+/* Everything that faces outside: the listeners and the connections. It borrows the pools. */
 #pragma once
 
 #include "daemon/front/access.h"
@@ -43,14 +43,16 @@ struct server {
 	uint64_t started; /* ns */
 	uint64_t started_wall; /* UNIX ms */
 	struct listener listener;
+	struct listener admin_listener; /* perhaps: for admins only, whom no limit of connections stops there */
 	struct client *clients; /* list; owns */
 	unsigned n_clients;
 };
 
-/* listener is opened by the caller afterwards, with server_listener_ops. */
+/* The listeners are opened by the caller afterwards, with these ops. */
 void server_init(struct server *s, struct loop *l, struct blob_pool *blobs, struct registry *g, struct pool **pools,
 		 unsigned n_pools, const struct server_limits *limits, const struct server_ops *ops);
 extern const struct listener_ops server_listener_ops;
+extern const struct listener_ops server_admin_listener_ops;
 /* No new connections; those that are there get what waits for them; then ops->idle. */
 void server_close(struct server *s);
 /* Everything is dropped. */

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support import procfs
 from tests.support.client import Client
-from tests.support.daemon import DEMO, pool
+from tests.support.daemon import DEMO, Daemon, Value, pool
+from tests.support.users import ALICE, acting_as, needs_root
 from tests.support.waiting import eventually
 from tests.support.daemon_life import Start, bind, check_end, state_of_first_pool, through_shell
 
@@ -89,13 +92,15 @@ def test_fault_95_wrong_listen_fds_are_a_clear_exit(start_daemon: Start, what: s
     assert not daemon.socket.exists()
 
 
-@pytest.mark.parametrize("kind", ["a_connected_socket", "two_sockets"])
+@pytest.mark.parametrize("kind", ["a_connected_socket", "two_sockets", "two_named_admin"])
 def test_fault_95_sockets_that_do_not_fit_are_a_clear_exit(place: Path, start_daemon: Start, kind: str) -> None:
     with bind(place / "one") as one, bind(place / "two") as two:
         one.listen(5)
-        if kind == "two_sockets":
+        if kind.startswith("two"):
             two.listen(5)
-            words, reason = f"exec 3<&{one.fileno()} 4<&{two.fileno()}; export LISTEN_FDS=2", "more than one"
+            words, reason = f"exec 3<&{one.fileno()} 4<&{two.fileno()}; export LISTEN_FDS=2", "more than one.* not named admin"
+            if kind == "two_named_admin":
+                words, reason = f"{words} LISTEN_FDNAMES=admin:admin", "more than one socket named admin"
         else:
             two.connect(str(place / "one"))
             words, reason = f"exec 3<&{two.fileno()}; export LISTEN_FDS=1", "not a listening"
@@ -136,3 +141,61 @@ def test_a_socket_passed_by_systemd_is_served_and_left_there(place: Path, start_
         daemon.signal(signal.SIGTERM)
         check_end(daemon, 0)
         assert (place / "pypoold.sock").is_socket(), "it is systemd's"
+
+
+@contextmanager
+def served(place: Path, start_daemon: Start, names: list[str], **settings: Value) -> Iterator[Daemon]:
+    """A daemon with a listening socket of each name, at that path in `place`."""
+    with ExitStack() as all_of_them:
+        sockets = [all_of_them.enter_context(bind(place / name)) for name in names]
+        for one in sockets:
+            one.listen(100)
+        moves = " ".join(f"{3 + i}<&{one.fileno()}" for i, one in enumerate(sockets))
+        words = f"exec {moves}; export LISTEN_FDS={len(names)} LISTEN_FDNAMES={':'.join(names)} LISTEN_PID=$$;"
+        pass_fds = tuple(one.fileno() for one in sockets)
+        daemon = start_daemon(
+            {"default": pool("nasty", 1)}, prefix=through_shell(words), pass_fds=pass_fds, directory=place, **settings
+        )
+        yield daemon
+        daemon.signal(signal.SIGTERM)
+        check_end(daemon, 0)
+
+
+def words_of_refusal(path: Path) -> str:
+    with Client(path, framing="bare", hello=False) as c:
+        return str(c.wait_error(None).raw)
+
+
+@needs_root
+def test_no_limit_of_connections_stops_an_admin_at_the_socket_for_admins(place: Path, start_daemon: Start) -> None:
+    with served(place, start_daemon, ["pypoold.sock", "admin"], max_clients=1) as daemon, ExitStack() as crowd:
+        for _ in range(9):  # 8 of them have a place because they are admins
+            crowd.enter_context(daemon.client())
+        assert "max_clients is 1" in words_of_refusal(daemon.socket)
+        for _ in range(20):
+            admin = crowd.enter_context(Client(place / "admin"))
+            assert admin.execute("echo", 1) == 1
+            assert admin.hello["role"] == "admin"
+
+
+@needs_root
+def test_only_admins_are_served_at_the_socket_for_admins(place: Path, start_daemon: Start) -> None:
+    with served(place, start_daemon, ["admin", "pypoold.sock"]) as daemon:
+        for name in ("admin", "pypoold.sock"):
+            (place / name).chmod(0o666)
+        with acting_as(ALICE):
+            words = words_of_refusal(place / "admin")
+            assert words == f"denied: this socket is for admins; uid {ALICE} has the role observe (executed: never)"
+            with daemon.client() as alice:
+                assert alice.execute("echo", 1) == 1
+
+
+def test_a_socket_for_admins_does_not_take_the_place_of_the_ordinary_one(place: Path, start_daemon: Start) -> None:
+    words = "exec 3<&{}; export LISTEN_FDS=1 LISTEN_FDNAMES=admin LISTEN_PID=$$;"
+    with bind(place / "admin") as one:
+        one.listen(5)
+        prefix = through_shell(words.format(one.fileno()))
+        daemon = start_daemon({"default": pool("nasty", 1)}, prefix=prefix, pass_fds=(one.fileno(),), directory=place)
+        assert daemon.socket.is_socket()
+        with daemon.client() as c, Client(place / "admin") as admin:
+            assert (c.execute("echo", 1), admin.execute("echo", 2)) == (1, 2)
