@@ -411,10 +411,11 @@ $(BUILD)/tidy/%.c.ok: %.c $(HEADERS) .clang-tidy $(BUILD)/flags
 
 # ---- installation
 
-UNITS := $(foreach unit,pypoold pypoold@,$(unit).service $(unit).socket) pypoold-metrics.socket pypoold-metrics@.service
+UNITS := $(foreach at,. @.,pypoold$(at)service pypoold$(at)socket pypoold-admin$(at)socket) \
+	pypoold-metrics.socket pypoold-metrics@.service
 PLACES = sed -e 's,/usr/sbin/,$(SBINDIR)/,; s,/usr/bin/pypoolctl,$(BINDIR)/pypoolctl,'
 # pypoold@NAME is the same with a configuration, a socket and directories of its own.
-INSTANCE := 's,pypoold\.socket,pypoold@%i.socket,g; s,/etc/pypoold/,&%i/,; s,/run/pypoold/,/run/pypoold-%i/,g; $\
+INSTANCE := 's,\(pypoold\|pypoold-admin\)\.\(socket\|service\),\1@%i.\2,g; s,/etc/pypoold/,&%i/,; s,/run/pypoold/,/run/pypoold-%i/,g; $\
 	s,Directory=pypoold,&-%i,; s,^Description=.*,& (%i),'
 .PHONY: install uninstall clean help
 install: all ## install (DESTDIR, PREFIX=/usr/local)
@@ -437,10 +438,10 @@ install: all ## install (DESTDIR, PREFIX=/usr/local)
 	for page in $(MAN); do install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page || exit; done
 	install -D -m 644 client/ctl/pypoolctl.bash $(DESTDIR)$(COMPLETIONDIR)/pypoolctl
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(SYSCONFDIR)/pypoold/conf.d
-	for unit in service socket; do \
-		$(PLACES) systemd/pypoold.$$unit | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/pypoold.$$unit && \
-		$(PLACES) -e $(INSTANCE) systemd/pypoold.$$unit | \
-			install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/pypoold@.$$unit || exit; done
+	for unit in pypoold.service pypoold.socket pypoold-admin.socket; do \
+		$(PLACES) systemd/$$unit | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/$$unit && \
+		$(PLACES) -e $(INSTANCE) systemd/$$unit | \
+			install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/$${unit/./@.} || exit; done
 	$(PLACES) systemd/pypoold-metrics@.service | \
 		install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/pypoold-metrics@.service
 	install -m 644 systemd/pypoold-metrics.socket $(DESTDIR)$(UNITDIR)/

@@ -39,8 +39,10 @@ def complaints(root: Path, unit: str) -> str:
 ALL = [
     "pypoold.service",
     "pypoold.socket",
+    "pypoold-admin.socket",
     "pypoold@.service",
     "pypoold@.socket",
+    "pypoold-admin@.socket",
     "pypoold-metrics.socket",
     "pypoold-metrics@.service",
 ]
@@ -71,8 +73,8 @@ def test_a_service_starts_the_binary_that_was_installed(installed: Path, unit: s
 
 
 def test_an_instance_shares_no_path_with_the_others(installed: Path) -> None:
-    for kind in ("service", "socket"):
-        text = (installed / UNITS / f"pypoold@.{kind}").read_text()
+    for unit in ("pypoold@.service", "pypoold@.socket", "pypoold-admin@.socket"):
+        text = (installed / UNITS / unit).read_text()
         lines = [line for line in text.splitlines() if "pypoold" in line and not line.startswith(("#", "Doc"))]
         assert [line for line in lines if "%i" not in line] == []
 

@@ -27,6 +27,7 @@ class Service:
         at, dash = (f"@{instance}", f"-{instance}") if instance else ("", "")
         self.unit = f"pypoold{at}.service"
         self.socket_unit = f"pypoold{at}.socket"
+        self.admin_unit = f"pypoold-admin{at}.socket"
         self.config = Path("/etc/pypoold", instance, "pypoold.conf")
         self.runtime = Path(f"/run/pypoold{dash}")
         self.socket = self.runtime / "pypoold.sock"
@@ -67,9 +68,10 @@ class Service:
         must("systemctl", "kill", "--kill-whom=main", f"--signal={number.name}", self.unit)
 
     def remove(self) -> None:
-        """Stops both, and nothing of them is left."""
-        must("systemctl", "stop", self.unit, self.socket_unit)
-        run("systemctl", "reset-failed", self.unit, self.socket_unit)
+        """Stops all its units, and nothing of them is left."""
+        units = (self.unit, self.socket_unit, self.admin_unit)
+        must("systemctl", "stop", *units)
+        run("systemctl", "reset-failed", *units)
         for directory in self._drop_ins:
             shutil.rmtree(directory, ignore_errors=True)
         if self._drop_ins:

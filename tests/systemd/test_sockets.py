@@ -5,7 +5,7 @@ from __future__ import annotations
 import grp
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -37,6 +37,38 @@ def test_members_of_the_group_get_in_and_others_do_not(service: Service) -> None
         Client(service.socket)
     with service.client() as root:
         assert root.hello["role"] == "admin"
+
+
+def test_the_socket_for_admins_is_roots_and_outlives_a_restart(service: Service) -> None:
+    service.configure({"default": installed_pool("nasty")}, max_clients=1)
+    path = service.runtime / "admin.sock"
+    service.start()
+    with Client(path) as root:
+        assert root.execute("echo", 1) == 1
+    with acting_as(ALICE, groups=[grp.getgrnam("pypool").gr_gid]), pytest.raises(PermissionError):
+        Client(path)
+    must("systemctl", "restart", service.unit)
+    with ExitStack() as crowd:
+        for _ in range(9):
+            crowd.enter_context(service.client())
+        with Client(path) as root:
+            assert root.call("status")["clients"] == 10
+        must("pypoolctl", "--socket", str(path), "status")
+
+
+def test_the_socket_for_admins_can_be_switched_off_and_on(service: Service) -> None:
+    service.configure({"default": installed_pool("nasty")})
+    path = service.runtime / "admin.sock"
+    must("systemctl", "mask", "--runtime", service.admin_unit)
+    try:
+        service.start()
+        assert service.execute("echo", 1) == 1
+        assert not path.exists()
+    finally:
+        must("systemctl", "unmask", "--runtime", service.admin_unit)
+    must("systemctl", "restart", service.unit)
+    with Client(path) as root:
+        assert root.execute("echo", 2) == 2
 
 
 @contextmanager
