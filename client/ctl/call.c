@@ -155,12 +155,23 @@ static int call_run(struct ctl *ctl, const struct call_plan *plan)
 	return r;
 }
 
+/* -h may be meant as an argument where there are others. */
+static bool call_wants_help(int argc, char **argv)
+{
+	if (argc == 2 && strcmp(argv[1], "-h") == 0)
+		return true;
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "--help") == 0)
+			return true;
+	return false;
+}
+
 int command_call(struct ctl *ctl, int argc, char **argv)
 {
 	struct call_plan plan = { 0 };
 	int r;
 
-	if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+	if (call_wants_help(argc, argv)) {
 		char *help[] = { (char *)"help", argv[0], NULL };
 
 		return command_help(ctl, 2, help);

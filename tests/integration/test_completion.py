@@ -17,7 +17,7 @@ SCRIPT = ROOT / "client" / "ctl" / "pypoolctl.bash"
 CTL = str(BUILD / "pypoolctl")
 COMMON = ["--help", "--json", "--socket"]
 NONE = Path("/nonexistent/socket")
-VALUES = {"N": "1", "LINES": "1", "WORKER": "1", "TIME": "1s"}
+VALUES = {"N": "1", "LINES": "1", "WORKER": "1", "TIME": "1s"}  # that are taken; others may be anything
 RUN = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _pypoolctl; printf "%s\\n" "${COMPREPLY[@]}"'
 
 
@@ -62,14 +62,13 @@ def test_options_are_offered_after_a_dash() -> None:
 @pytest.mark.parametrize("command", sorted(set(commands()) - {"help"}))
 def test_the_program_takes_every_option_that_it_names(command: str) -> None:
     for option, *value in [line.split() for line in words_of(command) if line.startswith("-")]:
-        arguments = [option, *([VALUES.get(value[0], "a=1")] if value else [])]
-        if option == "--http":
-            continue  # it waits for a request
+        arguments = [option, *(VALUES.get(kind, "a=1") for kind in value)]
+        # what stands before --help is looked at; not by call
+        arguments += ["target"] if command == "call" else ["--help"]
         done = subprocess.run(
-            [CTL, "--socket", str(NONE), command, *arguments],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60 * SLOW, check=False,
+            [CTL, "--socket", str(NONE), command, *arguments], capture_output=True, text=True, check=False
         )
-        assert not re.search("unrecognized|unknown option|invalid option|not allowed|requires", done.stderr), done.stderr
+        assert done.returncode == (3 if command == "call" and option != "--help" else 0), done.stderr
 
 
 def test_the_program_has_no_option_that_it_does_not_name() -> None:
