@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import multiprocessing
 import os
 import pathlib
@@ -104,12 +105,10 @@ def loky(n: int) -> float:
 def peers(n: int, rounds: int) -> dict[str, list[float]]:
     forkserver(1)  # it is warm
     found = {"multiprocessing forkserver": [forkserver(n) for _ in range(rounds)]}
-    try:
-        import joblib  # type: ignore[import]  # noqa: F401  only to know whether it is there
-    except ImportError:
-        print("  loky is not installed (python3-joblib)")
-    else:
+    if importlib.util.find_spec("joblib"):
         found["loky"] = [loky(n) for _ in range(rounds)]
+    else:
+        print("  loky is not installed (python3-joblib)")
     return found
 
 
