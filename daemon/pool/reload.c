@@ -200,6 +200,7 @@ void reload_note_ready(struct worker *w)
 	if (w == p->reload.canary) {
 		pool_take_settings(p, p->reload.settings);
 		p->generation = w->generation;
+		template_follow(p->reload.next, p->template);
 		template_free(p->template);
 		p->template = TAKE_PTR(p->reload.next);
 		p->reload.canary = NULL;

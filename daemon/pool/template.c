@@ -101,6 +101,14 @@ void template_start(struct template *t)
 	DL_APPEND(t->pool->templates, t->worker);
 }
 
+void template_follow(struct template *t, const struct template *before)
+{
+	if (!t || !before)
+		return;
+	t->n_forks += before->n_forks;
+	t->n_lost += before->n_lost;
+}
+
 /* Its process is no concern of t any more. */
 static struct worker *template_detach(struct template *t)
 {

@@ -41,6 +41,8 @@ struct template {
 struct template *template_new(struct pool *p, uint64_t generation);
 /* Its process is told to leave, and lives on in the pool's list until it has. */
 struct template *template_free(struct template *t);
+/* t takes the place of `before`: its counts go on from there. Either may be NULL. */
+void template_follow(struct template *t, const struct template *before);
 /* NONE: starts its process, at the gate. Nothing to do in any other state. */
 void template_start(struct template *t);
 
