@@ -68,7 +68,7 @@ static bool edits_sort(struct edits *e)
 {
 	for (uint32_t i = 0; i < e->n; i++)
 		e->sorted[i] = &e->list[i];
-	qsort(e->sorted, e->n, sizeof(*e->sorted), edit_compare);
+	qsort(e->sorted, e->n, sizeof(struct edit *), edit_compare);
 	for (uint32_t i = 1; i < e->n; i++) {
 		if (span_compare(e->sorted[i - 1]->key, e->sorted[i]->key) == 0)
 			return false;
@@ -94,7 +94,7 @@ static enum values_status edits_read(struct edits *e, struct span set, struct sp
 static struct edit *edits_find(const struct edits *e, struct span key)
 {
 	struct edit wanted = { .key = key }, *w = &wanted;
-	struct edit **found = e->n ? bsearch(&w, e->sorted, e->n, sizeof(*e->sorted), edit_compare) : NULL;
+	struct edit **found = e->n ? bsearch(&w, e->sorted, e->n, sizeof(struct edit *), edit_compare) : NULL;
 
 	return found ? *found : NULL;
 }
