@@ -123,14 +123,13 @@ static void daemon_on_shutdown(struct server *s, bool now)
 		daemon_drain(d);
 }
 
-static bool daemon_on_renew(struct server *s, const struct pool *p, const struct pool_settings **to, char **why)
+static bool daemon_on_renew(struct server *s, const struct pool *p, bool dry, const struct pool_settings **to, char **why)
 {
-	struct daemon *d = daemon_of_server(s);
+	const struct config *c = renewal_read(daemon_of_server(s), dry, why);
 
-	if (!renewal_read(d, why))
-		return false;
-	*to = renewal_find(d, p);
-	return true;
+	if (c)
+		*to = config_find_pool(c, p->settings->name);
+	return c;
 }
 
 static const struct server_ops server_ops = {
@@ -449,7 +448,7 @@ static void daemon_deinit(struct daemon *d)
 
 int daemon_run(struct config *config, const struct config_request *request, struct systemd_sockets *passed)
 {
-	struct daemon d = { .config = config, .request = request, .library = request->library };
+	struct daemon d = { .config = config, .first = config, .request = request, .library = request->library };
 
 	LOG(INFO, "daemon.start", KV("version", PYPOOL_VERSION), KV("pid", getpid()));
 	if (daemon_init(&d) < 0 || !daemon_listen(&d, passed)) {

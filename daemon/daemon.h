@@ -18,6 +18,7 @@ enum daemon_phase {
 
 struct daemon {
 	struct config *config; /* owns: the last that was read, and older ones that are in use */
+	const struct config *first; /* the one that it was started with: what cannot be changed is as it says */
 	const struct config_request *request; /* borrows: main's */
 	const char *library;   /* borrows: main's */
 	struct loop *loop;     /* owns */

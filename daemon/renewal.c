@@ -10,6 +10,8 @@
 
 static bool is_used(const struct daemon *d, const struct config *c)
 {
+	if (c == d->first)
+		return true;
 	for (unsigned i = 0; i < d->n_pools; i++) {
 		const struct pool *p = d->pools[i];
 
@@ -70,14 +72,13 @@ static void take_over(struct daemon *d, const struct config *old, struct config 
 
 static void renewal_take(struct daemon *d, struct config *new)
 {
-	name_what_needs_a_restart(d->config, new);
+	name_what_needs_a_restart(d->first, new);
 	new->older = d->config;
 	take_over(d, d->config, new);
 	d->config = new;
-	drop_unused(d);
 }
 
-bool renewal_read(struct daemon *d, char **why)
+const struct config *renewal_read(struct daemon *d, bool dry, char **why)
 {
 	struct config *new;
 	size_t size;
@@ -85,7 +86,7 @@ bool renewal_read(struct daemon *d, char **why)
 
 	if (!complaints) {
 		*why = mem_strdup("out of memory");
-		return false;
+		return NULL;
 	}
 	new = config_load(d->request, complaints);
 	(void)fclose(complaints); /* makes *why, which is empty when there was no complaint */
@@ -95,16 +96,17 @@ bool renewal_read(struct daemon *d, char **why)
 		new = config_free(new);
 	}
 	if (!new)
-		return false;
+		return NULL;
 	free(*why);
 	*why = NULL;
-	renewal_take(d, new);
-	return true;
-}
-
-const struct pool_settings *renewal_find(const struct daemon *d, const struct pool *p)
-{
-	return config_find_pool(d->config, p->settings->name);
+	drop_unused(d);
+	if (dry) { /* kept for the pool that tries it */
+		new->older = d->config->older;
+		d->config->older = new;
+	} else {
+		renewal_take(d, new);
+	}
+	return new;
 }
 
 /* One record a line. */
@@ -122,10 +124,10 @@ void renewal_reload_all(struct daemon *d)
 {
 	_cleanup_free_ char *why = NULL;
 
-	if (!renewal_read(d, &why)) {
+	const struct config *c = renewal_read(d, false, &why);
+
+	for (unsigned i = 0; c && i < d->n_pools; i++)
+		reload_start(d->pools[i], config_find_pool(c, d->pools[i]->settings->name), NULL);
+	if (!c)
 		log_complaints(why);
-		return;
-	}
-	for (unsigned i = 0; i < d->n_pools; i++)
-		reload_start(d->pools[i], renewal_find(d, d->pools[i]), NULL);
 }

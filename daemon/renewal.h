@@ -6,9 +6,8 @@
 
 #include "daemon/daemon.h"
 
-/* False: the old one stays; *why, the caller's to free, has every complaint, one a line. */
-bool renewal_read(struct daemon *d, char **why);
-/* What p is to be set to. */
-const struct pool_settings *renewal_find(const struct daemon *d, const struct pool *p);
+/* The new one, which the daemon owns as long as a pool uses it; dry: nothing but that. NULL: the old one stays; *why, the caller's to
+ * free, has every complaint, one a line. */
+const struct config *renewal_read(struct daemon *d, bool dry, char **why);
 /* For SIGHUP: reads it, and reloads all pools; a complaint goes to the log. */
 void renewal_reload_all(struct daemon *d);

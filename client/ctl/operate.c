@@ -12,8 +12,21 @@
 
 static const struct option wait_option[] = { { "wait", no_argument, NULL, 'w' }, { NULL, 0, NULL, 0 } };
 
-/* Until that count of the pool is 0; on a terminal how many are left. */
-static int wait_for_none(struct ctl *ctl, struct span pool, const char *key, const char *what)
+/* The sum of these counts of a pool; keys end with NULL. */
+static uint64_t sum_of(struct span map, const char *const *keys)
+{
+	uint64_t sum = 0, n;
+
+	for (; *keys; keys++) {
+		struct span value = cell_of(map, *keys);
+
+		sum += mp_read_uint(&value, &n) ? n : 0;
+	}
+	return sum;
+}
+
+/* Until the sum of these counts of the pool is 0; on a terminal how many are left. */
+static int wait_for_none(struct ctl *ctl, struct span pool, const char *const *keys, const char *what)
 {
 	const struct timespec pause = { .tv_nsec = LOOK_MS * 1000000L };
 	bool shows = isatty(STDERR_FILENO);
@@ -21,16 +34,14 @@ static int wait_for_none(struct ctl *ctl, struct span pool, const char *key, con
 
 	for (;;) {
 		struct pypool_reply *reply;
-		struct span list, map, value;
+		struct span list, map;
 		uint32_t n;
 		int r = ctl_askf(ctl, "pools", CTL_TIMEOUT_MS, &reply, "**{st}", "pool", pool.p, pool.len);
 
 		if (r != CTL_OK)
 			return r;
 		list = ctl_value(reply);
-		value = mp_read_array(&list, &n) && n && mp_read_any(&list, &map) ? cell_of(map, key) : (struct span){ 0 };
-		if (!mp_read_uint(&value, &left))
-			left = 0;
+		left = mp_read_array(&list, &n) && n && mp_read_any(&list, &map) ? sum_of(map, keys) : 0;
 		(void)pypool_reply_free(reply);
 		if (shows)
 			fprintf(stderr, "\r%llu %s \033[K%s", (unsigned long long)left, what, left ? "" : "\n");
@@ -63,6 +74,7 @@ static int pause_print(struct span answer)
 
 static int pause_one(struct ctl *ctl, struct span pool, void *arg)
 {
+	static const char *const running[] = { "running", NULL };
 	const struct pause_way *way = arg;
 	struct pypool_reply *reply;
 	int r = ctl_askf(ctl, way->method, CTL_TIMEOUT_MS, &reply, "**{st}", "pool", pool.p, pool.len);
@@ -70,7 +82,7 @@ static int pause_one(struct ctl *ctl, struct span pool, void *arg)
 	if (r == CTL_OK)
 		r = ctl_show(ctl, reply, pause_print);
 	(void)fflush(stdout); /* what cannot be written shows at the end */
-	return r == CTL_OK && way->wait ? wait_for_none(ctl, pool, "running", "calls run") : r;
+	return r == CTL_OK && way->wait ? wait_for_none(ctl, pool, running, "calls run") : r;
 }
 
 static int pause_command(struct ctl *ctl, int argc, char **argv, struct pause_way way)
@@ -171,6 +183,7 @@ static int recycle_print(struct span answer)
 
 static int recycle_one(struct ctl *ctl, struct span pool, void *arg)
 {
+	static const char *const leaving[] = { "due", "draining", "stopping", NULL };
 	const bool *wait = arg;
 	struct pypool_reply *reply;
 	int r = ctl_askf(ctl, "pool.recycle", CTL_TIMEOUT_MS, &reply, "**{st}", "pool", pool.p, pool.len);
@@ -178,7 +191,7 @@ static int recycle_one(struct ctl *ctl, struct span pool, void *arg)
 	if (r == CTL_OK)
 		r = ctl_show(ctl, reply, recycle_print);
 	(void)fflush(stdout); /* as above */
-	return r == CTL_OK && *wait ? wait_for_none(ctl, pool, "due", "workers left") : r;
+	return r == CTL_OK && *wait ? wait_for_none(ctl, pool, leaving, "workers left") : r;
 }
 
 int command_recycle(struct ctl *ctl, int argc, char **argv)

@@ -51,7 +51,7 @@ int command_stack(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option none[] = { { NULL, 0, NULL, 0 } };
 	struct pypool_reply *reply;
-	uint64_t worker;
+	uint64_t worker = 0;
 	int r, c = ctl_option(ctl, argc, argv, "h", none);
 
 	if (c != -1)

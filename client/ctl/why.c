@@ -103,7 +103,7 @@ static int why_ask(struct ctl *ctl, const struct why_subject *s, struct pypool_r
 int command_why(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option none[] = { { NULL, 0, NULL, 0 } };
-	struct why_subject subject = { 0 };
+	struct why_subject subject = { .kind = "call" };
 	struct pypool_reply *reply;
 	int r, c = ctl_option(ctl, argc, argv, "h", none);
 

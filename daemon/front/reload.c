@@ -112,7 +112,7 @@ static bool reload_renew(const struct query *q, const struct pool *p, const stru
 	_cleanup_free_ char *why = NULL;
 	struct outcome o;
 
-	if (s->ops->renew(s, p, to, &why))
+	if (s->ops->renew(s, p, q->params.dry_run, to, &why))
 		return true;
 	outcome_error(&o, ERROR_INIT_FAILED, "the configuration is not taken, and nothing is changed: %s", why);
 	o.phase = "config";
@@ -130,6 +130,11 @@ void method_pool_reload(struct query *q)
 		return;
 	if (p->state != POOL_RUNNING) {
 		query_fail(q, ERROR_DRAINING, "the daemon is shutting down; pool %s is not reloaded", p->settings->name);
+		return;
+	}
+	if (q->params.dry_run && p->settings->replace_after) {
+		query_fail(q, ERROR_BAD_REQUEST, "pool %s has replace = after: no worker can be tried beside those that it has",
+			   p->settings->name);
 		return;
 	}
 	if (!reload_renew(q, p, &settings))

@@ -22,9 +22,9 @@ struct server_ops {
 	void (*idle)(struct server *s);         /* the last client has gone */
 	/* It is to end: at once, or when what runs has ended. */
 	void (*shutdown)(struct server *s, bool now);
-	/* Reads the configuration again; *to is what p is to be set to. False: everything stays as it is, and *why, the caller's
-	 * to free, says why. */
-	bool (*renew)(struct server *s, const struct pool *p, const struct pool_settings **to, char **why);
+	/* Reads the configuration again; *to is what p is to be set to. dry: nothing else is taken over. False: everything stays
+	 * as it is, and *why, the caller's to free, says why. */
+	bool (*renew)(struct server *s, const struct pool *p, bool dry, const struct pool_settings **to, char **why);
 };
 
 struct server {

@@ -583,6 +583,7 @@ int process_born(struct process *p, pid_t pid)
 		process_unborn(p);
 		return fd;
 	}
+	(void)setpgid(pid, pid); /* as it does itself, but perhaps not yet: its parent's group may be killed any moment */
 	p->pid = pid;
 	p->pidfd.fd = fd;
 	p->exec_ns = loop_now(p->loop);

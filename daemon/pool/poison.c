@@ -331,6 +331,13 @@ void poison_init(struct pool *p, uint64_t seed)
 	digest_key_init(&p->poison.key, seed);
 }
 
+void poison_take_settings(struct pool *p)
+{
+	p->poison.limit = p->settings->poison_kills;
+	if (!p->poison.limit)
+		poison_deinit(p); /* nothing is refused or held back any more */
+}
+
 void poison_deinit(struct pool *p)
 {
 	struct poison_entry *e, *next;

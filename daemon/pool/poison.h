@@ -40,6 +40,8 @@ struct poison {
 
 void poison_init(struct pool *p, uint64_t seed);
 void poison_deinit(struct pool *p);
+/* The pool's settings are others now. */
+void poison_take_settings(struct pool *p);
 static inline bool poison_is_empty(const struct poison *po)
 {
 	return !po->entries;

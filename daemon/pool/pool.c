@@ -316,7 +316,9 @@ void pool_note_worker(struct pool *p, struct worker *w, enum worker_state from)
 		pool_note_dead(p, w);
 	if ((from == WORKER_IDLE || from == WORKER_BUSY) && w->state != WORKER_IDLE && w->state != WORKER_BUSY)
 		supply_note_gone(w);
-	if (from == WORKER_INITIALIZING && w->state == WORKER_IDLE) {
+	if (from == WORKER_INITIALIZING && w->state == WORKER_IDLE && reload_is_only_tried(w)) {
+		reload_note_ready(w);
+	} else if (from == WORKER_INITIALIZING && w->state == WORKER_IDLE) {
 		p->stats.ready++;
 		pool_learn_idempotent(p, w);
 		supply_note_ready(w);
@@ -414,7 +416,8 @@ void pool_take_settings(struct pool *p, const struct pool_settings *settings)
 	p->settings = p->given = settings;
 	p->worker_limits.max_frame = max_frame_of(settings); /* of workers that are started from now on */
 	supply_take_settings(p);
-	p->poison.limit = settings->poison_kills;
+	poison_take_settings(p);
+	recorder_take_settings(p);
 	health_stop(p);
 	health_start(p);
 }

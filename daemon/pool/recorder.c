@@ -50,6 +50,17 @@ void recorder_deinit(struct pool *p)
 	archive_deinit(&p->recorder.archive);
 }
 
+void recorder_take_settings(struct pool *p)
+{
+	const char *now = p->recorder.archive.path, *wanted = p->settings->record_failures;
+
+	if ((!now && !wanted) || (now && wanted && strcmp(now, wanted) == 0))
+		return;
+	recorder_deinit(p);
+	p->recorder = (struct recorder){ 0 };
+	recorder_init(p);
+}
+
 bool recorder_is_on(const struct pool *p)
 {
 	return p->recorder.archive.fd >= 0;

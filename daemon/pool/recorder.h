@@ -21,6 +21,8 @@ struct recorder {
 
 void recorder_init(struct pool *p);
 void recorder_deinit(struct pool *p);
+/* The pool's settings are others now. */
+void recorder_take_settings(struct pool *p);
 /* It is asked for, and its directory can be used. Then bodies of running calls are kept until their end. */
 bool recorder_is_on(const struct pool *p);
 /* "off", "on", "unusable" (its directory is, and the log says why). */

@@ -187,12 +187,17 @@ void reload_advance(struct pool *p)
 		reload_end(p, false);
 }
 
+bool reload_is_only_tried(const struct worker *w)
+{
+	return w == w->pool->reload.canary && w->pool->reload.dry;
+}
+
 void reload_note_ready(struct worker *w)
 {
 	struct pool *p = w->pool;
 	struct worker *old;
 
-	if (w == p->reload.canary && p->reload.dry) {
+	if (reload_is_only_tried(w)) {
 		reload_end(p, false);
 		worker_stop(w, WORKER_WHY_SURPLUS);
 		return;

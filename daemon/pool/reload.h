@@ -68,6 +68,8 @@ void reload_forget(struct reload_waiter *rw);
 void reload_cut(struct pool *p);
 /* Once per turn. */
 void reload_advance(struct pool *p);
+/* w is the canary of a dry run: it is never to serve. */
+bool reload_is_only_tried(const struct worker *w);
 /* News of workers, by the pool. */
 void reload_note_ready(struct worker *w);
 /* w, the process of the next template, died before it was warm. */

@@ -20,7 +20,7 @@
 
 bool session_is_strict(const struct session *s)
 {
-	return !s->pool->settings->affinity_prefer;
+	return s->strict;
 }
 
 uint64_t session_expires(const struct session *s)
@@ -170,6 +170,7 @@ static struct session *session_new(struct pool *p, struct caller *c, struct span
 	s->id = ++p->registry->last_session;
 	s->uid = c->uid;
 	s->pool = p;
+	s->strict = !p->settings->affinity_prefer;
 	s->listed = true;
 	s->account = c->account;
 	account_charge_session(s->account);

@@ -29,6 +29,7 @@ struct session {
 	uint64_t id; /* daemon-wide, never reused */
 	uid_t uid;
 	struct pool *pool;
+	bool strict; /* as its pool was set when it was opened */
 	bool listed; /* it is found by its name; one that was closed goes on until its requests have ended */
 	bool closed; /* its hooks are running, or have run, or there are none */
 	bool ending; /* it is in the pool's table of those that are closed and still have requests */

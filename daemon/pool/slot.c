@@ -386,7 +386,7 @@ static void slot_on_slow_timer(struct loop_timer *t)
 	struct worker *w = container_of(t, struct worker, slot.slow_timer);
 	uint64_t due = w->slot.started + w->pool->settings->slow_call;
 
-	if (slot_is_free(w) || w->slot.direct || w->slot.slow_call == w->slot.call)
+	if (slot_is_free(w) || w->slot.direct || w->slot.slow_call == w->slot.call || !w->pool->settings->slow_call)
 		return;
 	if (loop_now(w->pool->loop) < due) {
 		loop_timer_set(t, due);

@@ -407,6 +407,8 @@ void supply_note_ready(struct worker *w)
 	if (c->idle_timeout && c->min_workers < c->max_workers)
 		supply_review_by(s, w->ready_at + c->idle_timeout);
 	breaker_note_ready(&s->breaker);
+	if (w->generation == p->generation && p->in_state[WORKER_IDLE] + p->in_state[WORKER_BUSY] > c->max_workers + s->n_due)
+		supply_make_due(w, WORKER_WHY_SURPLUS); /* the pool was made smaller while it started */
 }
 
 void supply_note_dead(struct worker *w)

@@ -37,7 +37,7 @@ bool template_is_settled(const struct template *t)
 
 static bool template_owes_pong(const struct template *t)
 {
-	return t->worker->hs.pong < t->worker->ping_seq;
+	return t->worker->hs.pong < t->asked_seq;
 }
 
 static uint64_t max_u64(uint64_t a, uint64_t b)
@@ -54,7 +54,7 @@ static void template_arm(struct template *t)
 	if (t->waiting)
 		loop_timer_set(&t->timer, max_u64(t->waiting->proc.spawned_ns, t->heard) + ANSWER_TIME);
 	else if (template_owes_pong(t))
-		loop_timer_set(&t->timer, t->worker->ping_health + ANSWER_TIME);
+		loop_timer_set(&t->timer, t->asked_at + ANSWER_TIME);
 	else
 		loop_timer_set(&t->timer, interval ? now + interval : LOOP_NEVER);
 }
@@ -62,7 +62,8 @@ static void template_arm(struct template *t)
 static void template_ask(struct template *t)
 {
 	(void)launch_send_ping(t->worker); /* when it cannot be sent, it is not answered */
-	t->worker->ping_health = loop_now(t->pool->loop);
+	t->asked_seq = t->worker->ping_seq;
+	t->asked_at = loop_now(t->pool->loop);
 	template_arm(t);
 }
 
@@ -97,6 +98,7 @@ void template_start(struct template *t)
 	if (t->state != TEMPLATE_NONE || t->pool->state != POOL_RUNNING)
 		return;
 	t->state = TEMPLATE_STARTING;
+	t->asked_seq = 0;
 	t->worker = worker_new_template(t);
 	DL_APPEND(t->pool->templates, t->worker);
 }

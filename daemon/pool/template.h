@@ -32,6 +32,7 @@ struct template {
 	char *lost;            /* owns: what became of the last process, or NULL */
 	struct worker *waiting; /* list, first asked first; borrows: forks that it has not answered */
 	uint64_t heard;        /* ns: when it last answered a fork */
+	uint64_t asked_seq, asked_at; /* of its last ping; ns */
 	unsigned deaths_in_row;
 	uint64_t n_forks, n_lost;
 	struct loop_timer timer; /* WARM: of the eldest question, or of the next ping; LOST: until the next start */

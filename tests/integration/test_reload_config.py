@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.support.daemon import BUILD, Daemon, pool
@@ -132,3 +133,65 @@ def test_a_dry_run_waits_for_a_reload_and_the_other_way_round(start_daemon: Star
         assert answers[-1]["generation"] >= 2 and answers[1]["generation"] == 2
         eventually(lambda: bool(pool_of(c)["reload"] == "none"), "all is done")
         assert pool_of(c)["generation"] == 2
+
+
+def test_a_session_stays_what_it_was_when_affinity_changes(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"default": demo(2, affinity="strict", drain_timeout="60s")})
+    with daemon.client() as c:
+        assert c.execute("add", 1, 2, session="old") == 3
+        daemon.write_config({"default": demo(2, affinity="prefer", drain_timeout="60s")})
+        c.call("pool.reload", wait=False)
+        eventually(lambda: bool(pool_of(c)["generation"] == 2), "the canary serves")
+        assert c.execute("add", 1, 2, session="new") == 3
+        shown = {s["session"]: s["affinity"] for s in c.call("sessions")}
+        assert shown == {"old": "strict", "new": "prefer"}
+        assert c.execute("add", 1, 2, session="old") == 3
+        assert c.call("session.close", session="old")
+        eventually(lambda: bool(pool_of(c)["reload"] == "none"), "the reload is done")
+        daemon.write_config({"default": demo(2, affinity="strict", drain_timeout="60s")})
+        assert c.call("pool.reload")["generation"] == 3
+        assert c.execute("add", 1, 2, session="new") == 3
+
+
+def test_what_was_poisoned_is_free_when_nothing_is_refused_any_more(start_daemon: StartDaemon) -> None:
+    settings = pool("leaver", 1, poison_kills=1)
+    daemon = start_daemon({"default": settings})
+    with daemon.client() as c:
+        assert c.fail("execute", target="leave_and_die").code == "worker_died"
+        assert c.fail("execute", target="leave_and_die").code == "poisoned"
+        daemon.write_config({"default": {**settings, "poison_kills": 0}})
+        c.call("pool.reload")
+        assert c.fail("execute", target="leave_and_die").code == "worker_died"
+
+
+def test_failures_are_recorded_where_the_file_says_now(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    daemon = start_daemon({"default": pool("leaver", 1, poison_kills=0, record_failures=str(one))})
+    with daemon.client() as c:
+        for directory in (two, None):
+            recorded = {} if directory is None else {"record_failures": str(directory)}
+            daemon.write_config({"default": pool("leaver", 1, poison_kills=0, **recorded)})
+            c.call("pool.reload")
+            assert c.fail("execute", target="leave_and_die").code == "worker_died"
+    assert not list(one.glob("**/*.call")) if one.exists() else True
+    assert len([path for path in two.rglob("*") if path.is_file()]) == 1
+
+
+@needs_root
+def test_a_dry_run_takes_nothing_over(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"default": demo(1)}, access={"all": {"uid": ["*"], "role": "use"}}, **OPEN)
+    with daemon.client() as c:
+        daemon.write_config({"default": demo(1)}, access={"all": {"uid": ["*"], "role": "observe"}}, **OPEN)
+        assert c.call("pool.reload", dry_run=True)["dry_run"] is True
+        with client_of(daemon, BOB) as bob:
+            assert bob.hello["role"] == "use"
+        c.call("pool.reload")
+        with client_of(daemon, BOB) as bob:
+            assert bob.hello["role"] == "observe"
+
+
+def test_a_dry_run_needs_room(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"default": demo(1, replace="after")})
+    with daemon.client() as c:
+        error = c.fail("pool.reload", dry_run=True)
+        assert error.code == "bad_request" and "replace = after" in error.message

@@ -32,9 +32,9 @@ static void on_shutdown(struct server *s, bool now)
 }
 
 /* It stays as it is. */
-static bool on_renew(struct server *s, const struct pool *p, const struct pool_settings **to, char **why)
+static bool on_renew(struct server *s, const struct pool *p, bool dry, const struct pool_settings **to, char **why)
 {
-	(void)s, (void)why;
+	(void)s, (void)dry, (void)why;
 	*to = p->settings;
 	return true;
 }
