@@ -43,6 +43,16 @@ def test_fault_98_a_reply_that_there_is_no_memory_for_is_told_overloaded(start_d
         assert [w["why"] for w in c.call("workers") if w["state"] == "dead"] == ["no_memory"]
 
 
+def test_fault_98_values_that_there_is_no_memory_for_change_nothing(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon({"default": pool("nasty", 1, session_max_bytes="64M")})
+    with daemon.client() as c:
+        c.call("session.put", session="s", values={"a": 1})
+        leave(daemon, 48 * MIB)
+        error = c.fail("session.put", session="s", values={"a": b"x" * (30 * MIB)})
+        assert (error.code, error.executed) == ("overloaded", "never") and "memory" in error.message
+        assert c.call("session.get", session="s") == {"a": 1}
+
+
 def test_a_session_checkout_without_a_session_is_refused(start_daemon: Callable[..., Daemon]) -> None:
     with start_daemon({"default": pool("nasty", 1)}).client() as c:
         error = c.fail("checkout", type="session")

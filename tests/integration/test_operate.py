@@ -122,6 +122,7 @@ def test_the_daemon_ends_when_it_is_told_to(start_daemon: StartDaemon) -> None:
         wait_running(admin, "sleep")
         assert admin.call("shutdown") == {"now": False}
         assert admin.fail("execute", target="add", args=[1, 2]).code == "draining"
+        assert admin.fail("pool.pause").code == "draining"
         assert c.wait(running).value() is None
     check_end(daemon, 0)
 

@@ -319,3 +319,16 @@ def test_pypoolctl_shows_it_to_people_and_to_scripts(nasty: Daemon) -> None:
         assert nasty.ctl("stack", *wrong).returncode == 2, wrong
     unknown = nasty.ctl("stack", "77")
     assert unknown.returncode == 1 and "there has been no worker 77 yet" in unknown.stderr
+
+
+def test_a_worker_that_never_had_a_process_has_no_stack(start_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    python = tmp_path / "python"
+    python.symlink_to("/usr/bin/python3")
+    daemon = start_daemon({"default": pool("nasty", 1, python=str(python))})
+    with daemon.client() as c:
+        python.unlink()
+        os.kill(workers(c, "idle")[0]["pid"], signal.SIGKILL)
+        wait_dead(c, 2)
+        error = c.fail("worker.stack", worker=2)
+        assert error.code == "bad_request" and error.message == "worker 2 is dead, it never had a process"
