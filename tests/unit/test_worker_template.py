@@ -106,7 +106,7 @@ def test_a_forked_worker_is_a_whole_process(tmp_path: pathlib.Path, way: str) ->
             assert worker.call("forks").value is False
             worker.wait_for_output("stderr", "came back from the handler")
             call = worker.request("sleep")
-            worker.wait_for_frame("sleep")
+            worker.wait_until_blocked("sleep")
             worker.interrupt(call, CANCELLED)
             assert worker.receive().code == "cancelled"
             assert worker.stop() == 0
