@@ -72,7 +72,7 @@ static void client_maybe_done(struct client *c)
 
 static size_t client_held_bytes(const struct client *c)
 {
-	return c->caller.body_bytes + c->stream.out_bytes;
+	return c->caller.body_bytes + c->stream.out.bytes;
 }
 
 void client_mind_budget(struct client *c)
@@ -94,7 +94,7 @@ static struct client *client_find_hog(const struct server *s, const struct accou
 
 	DL_FOREACH (s->clients, c) {
 		if (c->account == a && stream_is_blocked(&c->stream) &&
-		    c->stream.out_bytes > (hog ? hog->stream.out_bytes : 0))
+		    c->stream.out.bytes > (hog ? hog->stream.out.bytes : 0))
 			hog = c;
 	}
 	return hog;
@@ -105,12 +105,12 @@ void client_mind_output(struct client *c)
 	const struct server *s = c->server;
 	const struct account *a = c->account;
 	uint64_t max = s->registry->limits.uid_max_bytes;
-	size_t unsent = stream_is_blocked(&c->stream) ? 0 : c->stream.out_bytes; /* nobody has tried yet */
+	size_t unsent = stream_is_blocked(&c->stream) ? 0 : c->stream.out.bytes; /* nobody has tried yet */
 	struct client *hog;
 
 	while (max && a->out - unsent > max && (hog = client_find_hog(s, a))) {
 		LOG(WARN, "client.hog", KV("client", hog->caller.id), KV("uid", a->uid),
-		    KV("bytes", hog->stream.out_bytes), KV("all_bytes", a->out), KV("uid_max_bytes", max));
+		    KV("bytes", hog->stream.out.bytes), KV("all_bytes", a->out), KV("uid_max_bytes", max));
 		stream_give_up(&hog->stream);
 	}
 }
@@ -126,7 +126,7 @@ bool client_may_get_socket(struct client *c, struct outcome *o)
 			return false;
 		}
 		c->n_sockets = 0;
-		c->socket_mark = c->stream.bytes_out + c->stream.out_bytes;
+		c->socket_mark = c->stream.bytes_out + c->stream.out.bytes;
 	}
 	c->n_sockets++;
 	return true;
@@ -340,7 +340,7 @@ struct client *client_new(struct server *s, int fd, const struct listener_peer *
 	DL_APPEND(s->clients, c);
 	s->n_clients++;
 	stream_open(&c->stream, s->loop, s->blobs, fd, FRAME_UNKNOWN, LOOP_PRIO_NORMAL, client_limits(c, fd), &stream_ops);
-	c->stream.out_sum = &c->account->out;
+	c->stream.out.sum = &c->account->out;
 	LOG(DEBUG, "client.new", KV("client", c->caller.id), KV("uid", peer->uid), KV("pid", peer->pid));
 	return c;
 }

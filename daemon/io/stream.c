@@ -1,11 +1,10 @@
 /*
  * The stream reads once per readiness into a blob, parses in place and hands up slices of that blob; it writes once, at the
- * end of the turn. The rule that it must keep: a callback may close the stream, so whoever has called one looks again
- * before going on. Between messages a stream holds no blob.
+ * end of the turn, what its outbox has. The rule that it must keep: a callback may close the stream, so whoever has called
+ * one looks again before going on. Between messages a stream holds no blob.
  */
 #include "daemon/io/stream.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <linux/sockios.h>
@@ -15,21 +14,7 @@
 #include <sys/uio.h>
 
 #include "daemon/base/cleanup.h"
-#include "daemon/base/mem.h"
-#include "daemon/io/parcel.h"
 #include "daemon/io/rights.h"
-
-#define SMALL_PART 2048  /* a part up to this size is copied: a reference would keep a whole blob waiting */
-#define SEGMENTS_FIRST 4 /* a power of two */
-#define SEGMENTS_KEPT 64 /* a larger queue is given back when it is empty */
-#define IOV_AT_ONCE 64
-
-struct stream_segment {
-	struct blob *blob; /* ref; NULL in a parcel */
-	const uint8_t *p;
-	size_t len;
-	struct parcel *parcel; /* owns: the message that p is in, if it brings an fd; else NULL */
-};
 
 enum read_result {
 	READ_SOME = 0,
@@ -48,54 +33,6 @@ static void stream_drop_input(struct stream *s)
 {
 	s->in = blob_unref(s->in);
 	s->in_start = s->in_end = 0;
-}
-
-static struct stream_segment *stream_segment_at(struct stream *s, size_t i)
-{
-	return &s->out[(s->out_head + i) & (s->out_room - 1)];
-}
-
-static void stream_pop_segment(struct stream *s)
-{
-	struct stream_segment *g = stream_segment_at(s, 0);
-
-	blob_unref(g->blob);
-	parcel_free(g->parcel);
-	s->out_head = (s->out_head + 1) & (s->out_room - 1);
-	s->out_count--;
-}
-
-static void stream_release_output(struct stream *s)
-{
-	s->small = blob_unref(s->small);
-	s->small_used = 0;
-	if (s->out_room > SEGMENTS_KEPT || s->io.fd < 0) {
-		free(s->out);
-		s->out = NULL;
-		s->out_head = s->out_room = s->out_count = 0;
-	}
-}
-
-static void stream_count(struct stream *s, size_t n)
-{
-	s->out_bytes += n;
-	if (s->out_sum)
-		*s->out_sum += n;
-}
-
-static void stream_uncount(struct stream *s, size_t n)
-{
-	s->out_bytes -= n;
-	if (s->out_sum)
-		*s->out_sum -= n;
-}
-
-static void stream_drop_output(struct stream *s)
-{
-	while (s->out_count)
-		stream_pop_segment(s);
-	stream_uncount(s, s->out_bytes);
-	stream_release_output(s);
 }
 
 static bool stream_is_reading(const struct stream *s)
@@ -134,9 +71,9 @@ static void stream_end(struct stream *s, enum stream_end why)
 	stream_drop_input(s);
 	if (!stream_end_spares_output(why)) {
 		s->mute = true;
-		stream_drop_output(s);
+		outbox_clear(&s->out);
 	}
-	stream_watch(s, stream_is_blocked(s) && s->out_bytes);
+	stream_watch(s, stream_is_blocked(s) && s->out.bytes);
 	s->ops->ended(s, why);
 }
 
@@ -150,7 +87,7 @@ void stream_close(struct stream *s)
 	loop_hup_stop(&s->hup);
 	loop_io_close(&s->io);
 	stream_drop_input(s);
-	stream_drop_output(s);
+	outbox_deinit(&s->out);
 	frame_reader_deinit(&s->reader);
 	s->ended = true;
 }
@@ -181,7 +118,7 @@ void stream_close_flushed(struct stream *s, uint64_t timeout)
 	stream_drop_input(s);
 	stream_watch(s, stream_is_blocked(s));
 	loop_timer_set(&s->frame_timer, until);
-	if (!stream_is_blocked(s) || !s->out_count)
+	if (!stream_is_blocked(s) || !s->out.count)
 		loop_flush_later(s->loop, &s->flush);
 }
 
@@ -415,96 +352,11 @@ void stream_resume(struct stream *s)
 
 /* --- output --- */
 
-/* Takes the reference. */
-static struct stream_segment *stream_push_segment(struct stream *s, struct blob *b, const uint8_t *p, size_t len)
-{
-	struct stream_segment *g;
-
-	if (s->out_count == s->out_room) {
-		size_t room = s->out_room ? 2 * s->out_room : SEGMENTS_FIRST;
-		struct stream_segment *out = mem_new(room * sizeof(*out));
-
-		for (size_t i = 0; i < s->out_count; i++)
-			out[i] = *stream_segment_at(s, i);
-		free(s->out);
-		s->out = out;
-		s->out_head = 0;
-		s->out_room = room;
-	}
-	s->out_count++;
-	g = stream_segment_at(s, s->out_count - 1);
-	*g = (struct stream_segment){ .blob = b, .p = p, .len = len };
-	stream_count(s, len);
-	return g;
-}
-
-/* Copies a small part behind the last one, so that many small messages are one piece of one write. */
-static bool stream_push_copy(struct stream *s, struct span part)
-{
-	struct stream_segment *last;
-	uint8_t *to;
-
-	if (s->small && s->small->size - s->small_used < part.len)
-		s->small = blob_unref(s->small);
-	if (!s->small) {
-		s->small = blob_new(s->blobs, BLOB_STANDARD);
-		s->small_used = 0;
-	}
-	if (!s->small)
-		return false;
-	to = s->small->data + s->small_used;
-	memcpy(to, part.p, part.len);
-	s->small_used += part.len;
-	last = s->out_count ? stream_segment_at(s, s->out_count - 1) : NULL;
-	if (last && last->p + last->len == to && last->blob == s->small) {
-		last->len += part.len;
-		stream_count(s, part.len);
-	} else {
-		(void)stream_push_segment(s, blob_ref(s->small), to, part.len);
-	}
-	return true;
-}
-
-static bool stream_push(struct stream *s, const struct slice *part)
-{
-	struct blob *b;
-
-	if (part->span.len == 0)
-		return true;
-	if (part->span.len <= SMALL_PART)
-		return stream_push_copy(s, part->span);
-	b = part->blob ? blob_ref(part->blob) : blob_copy(s->blobs, part->span);
-	if (!b)
-		return false;
-	(void)stream_push_segment(s, b, part->blob ? part->span.p : b->data, part->span.len);
-	return true;
-}
-
-static bool stream_push_message(struct stream *s, const struct slice *parts, size_t n)
-{
-	if (s->reader.mode == FRAME_PREFIXED) {
-		uint8_t prefix[FRAME_PREFIX];
-		size_t len = 0;
-
-		for (size_t i = 0; i < n; i++)
-			len += parts[i].span.len;
-		assert(len <= UINT32_MAX);
-		frame_put_prefix(prefix, (uint32_t)len);
-		if (!stream_push_copy(s, (struct span){ .p = prefix, .len = sizeof(prefix) }))
-			return false;
-	}
-	for (size_t i = 0; i < n; i++) {
-		if (!stream_push(s, &parts[i]))
-			return false;
-	}
-	return true;
-}
-
 /* Output that cannot be completed is worth nothing. Told at the end of the turn: whoever sends is not called back. */
 static void stream_fail_output(struct stream *s, enum stream_end why)
 {
 	s->mute = true;
-	stream_drop_output(s);
+	outbox_clear(&s->out);
 	if (s->doomed || s->ended)
 		return;
 	s->doomed = true;
@@ -522,7 +374,7 @@ void stream_give_up(struct stream *s)
 static void stream_note_queued(struct stream *s)
 {
 	s->frames_out++;
-	if (s->out_bytes > s->limits->out_hard) {
+	if (s->out.bytes > s->limits->out_hard) {
 		stream_fail_output(s, STREAM_END_OUTPUT);
 		return;
 	}
@@ -535,7 +387,7 @@ void stream_send(struct stream *s, const struct slice *parts, size_t n)
 {
 	if (!stream_is_open(s) || s->mute || s->closing)
 		return;
-	if (!stream_push_message(s, parts, n)) {
+	if (!outbox_put(&s->out, s->reader.mode, parts, n)) {
 		stream_fail_output(s, STREAM_END_MEMORY);
 		return;
 	}
@@ -550,13 +402,13 @@ void stream_send_fd(struct stream *s, struct span message, int fd, struct span i
 		parcel_free(p);
 		return;
 	}
-	stream_push_segment(s, NULL, p->bytes, p->len)->parcel = p;
+	outbox_put_parcel(&s->out, p);
 	stream_note_queued(s);
 }
 
 bool stream_is_full(const struct stream *s)
 {
-	return s->out_bytes > s->limits->out_soft;
+	return s->out.bytes > s->limits->out_soft;
 }
 
 uint64_t stream_received(const struct stream *s)
@@ -568,68 +420,13 @@ uint64_t stream_received(const struct stream *s)
 	return s->bytes_out - (uint64_t)unread;
 }
 
-/* Forgets n bytes that have been written. */
-static void stream_advance(struct stream *s, size_t n)
-{
-	stream_uncount(s, n);
-	s->bytes_out += n;
-	while (s->out_count) {
-		struct stream_segment *first = stream_segment_at(s, 0);
-
-		if (n < first->len) {
-			first->p += n;
-			first->len -= n;
-			return;
-		}
-		n -= first->len;
-		stream_pop_segment(s);
-	}
-	stream_release_output(s);
-}
-
-/* The parcel that goes out with the next byte, if its fd has not gone; else NULL. */
-static struct parcel *stream_next_parcel(struct stream *s)
-{
-	struct parcel *p = stream_segment_at(s, 0)->parcel;
-
-	return p && p->fd >= 0 ? p : NULL;
-}
-
-/* The kernel does not take the fd (too many are under way), and has taken no byte: the other message goes in its place. */
-static void stream_send_instead(struct stream *s, struct parcel *p)
-{
-	struct stream_segment *g = stream_segment_at(s, 0);
-
-	parcel_close_fd(p);
-	stream_uncount(s, g->len);
-	g->p = p->bytes + p->len;
-	g->len = p->instead_len;
-	stream_count(s, g->len);
-}
-
-/* What goes into the next write; an fd goes with its first byte. Returns how many bytes. */
-static size_t stream_gather(struct stream *s, struct msghdr *m)
-{
-	size_t want = 0;
-
-	for (m->msg_iovlen = 0; m->msg_iovlen < IOV_AT_ONCE && m->msg_iovlen < s->out_count; m->msg_iovlen++) {
-		const struct stream_segment *g = stream_segment_at(s, m->msg_iovlen);
-
-		if (g->parcel && m->msg_iovlen)
-			break;
-		m->msg_iov[m->msg_iovlen] = (struct iovec){ .iov_base = (void *)g->p, .iov_len = g->len };
-		want += g->len;
-	}
-	return want;
-}
-
 /* One write. 0: all of what it was given went out; 1: the socket is full; or a negative errno. */
 static int stream_write_some(struct stream *s)
 {
-	struct iovec iov[IOV_AT_ONCE];
+	struct iovec iov[OUTBOX_IOV];
 	struct msghdr m = { .msg_iov = iov };
-	struct parcel *parcel = stream_next_parcel(s);
-	size_t want = stream_gather(s, &m);
+	struct parcel *parcel = outbox_parcel(&s->out);
+	size_t want = outbox_gather(&s->out, &m);
 	struct rights rights;
 	ssize_t n;
 
@@ -641,12 +438,13 @@ static int stream_write_some(struct stream *s)
 	if (n < 0 && !parcel)
 		return -errno;
 	if (parcel && n < 0) {
-		stream_send_instead(s, parcel); /* if it was not for the fd, the next write says so */
+		outbox_send_instead(&s->out); /* if it was not for the fd, the next write says so */
 		return 0;
 	}
 	if (parcel)
 		parcel_close_fd(parcel);
-	stream_advance(s, (size_t)n);
+	s->bytes_out += (size_t)n;
+	outbox_advance(&s->out, (size_t)n);
 	return (size_t)n < want;
 }
 
@@ -664,7 +462,7 @@ static void stream_on_broken_output(struct stream *s)
 {
 	s->mute = true;
 	s->unread = true;
-	stream_drop_output(s);
+	outbox_clear(&s->out);
 	stream_watch(s, false);
 	if (s->ops->half_closed) {
 		if (!stream_is_reading(s) || !stream_is_hung_up(s))
@@ -689,22 +487,22 @@ static void stream_write(struct stream *s)
 {
 	int r = 0;
 
-	while (r == 0 && s->out_count)
+	while (r == 0 && s->out.count)
 		r = stream_write_some(s);
 	if (r < 0) {
 		stream_on_broken_output(s);
 		return;
 	}
-	if (s->out_count && s->limits->impatient) {
+	if (s->out.count && s->limits->impatient) {
 		stream_lose_output(s);
 		return;
 	}
-	stream_watch(s, s->out_count > 0);
-	if (s->closing && !s->out_count) {
+	stream_watch(s, s->out.count > 0);
+	if (s->closing && !s->out.count) {
 		stream_finish_closing(s);
 		return;
 	}
-	if (s->was_full && s->out_bytes < s->limits->out_soft / 2) {
+	if (s->was_full && s->out.bytes < s->limits->out_soft / 2) {
 		s->was_full = false;
 		if (s->ops->drained)
 			s->ops->drained(s);
@@ -741,6 +539,7 @@ void stream_open(struct stream *s, struct loop *l, struct blob_pool *blobs, int 
 		 enum loop_priority prio, const struct stream_limits *limits, const struct stream_ops *ops)
 {
 	*s = (struct stream){ .ops = ops, .limits = limits, .loop = l, .blobs = blobs };
+	outbox_init(&s->out, blobs);
 	s->flush.run = stream_on_flush;
 	s->resume.run = stream_on_resume;
 	s->hup = (struct loop_hup){ .fd = -1, .hung_up = stream_on_hung_up };

@@ -7,6 +7,7 @@
 
 #include "daemon/base/blob.h"
 #include "daemon/io/loop.h"
+#include "daemon/io/outbox.h"
 #include "proto/frame.h"
 
 enum stream_end {
@@ -43,8 +44,6 @@ struct stream_limits {
 	bool impatient;           /* ends with STREAM_END_OUTPUT when the socket does not take all at once */
 };
 
-struct stream_segment;
-
 struct stream {
 	const struct stream_ops *ops;
 	const struct stream_limits *limits; /* borrows: outlives the stream */
@@ -59,12 +58,7 @@ struct stream {
 	enum frame_status bad; /* of STREAM_END_FRAME */
 	struct blob *in;       /* ref; NULL while nothing is buffered */
 	size_t in_start, in_end;
-	struct stream_segment *out; /* owns: queue of what is to be written */
-	size_t out_head, out_count, out_room;
-	size_t out_bytes;
-	size_t *out_sum; /* borrows: out_bytes of several streams together; may be set after stream_open(); NULL: none */
-	struct blob *small; /* ref: small parts are copied here; NULL while nothing waits */
-	size_t small_used;
+	struct outbox out;     /* what is to be written */
 	bool unread; /* the peer went away without having read all that was sent */
 	uint64_t bytes_in, bytes_out, frames_in, frames_out;
 	bool paused, ended, half, was_full, closing;

@@ -15,8 +15,8 @@
 #include "tests/sim/sim_child.h"
 
 /* A message that waits for the end of the turn. */
-struct stream_segment {
-	struct stream_segment *prev, *next;
+struct outbox_segment {
+	struct outbox_segment *prev, *next;
 	size_t len;
 	uint8_t data[];
 };
@@ -38,12 +38,12 @@ static bool stream_is_reading(const struct stream *s)
 
 static void stream_drop_output(struct stream *s)
 {
-	struct stream_segment *g, *next;
+	struct outbox_segment *g, *next;
 
-	DL_FOREACH_SAFE(s->out, g, next)
+	DL_FOREACH_SAFE(s->out.segments, g, next)
 		free(g);
-	s->out = NULL;
-	s->out_bytes = 0;
+	s->out.segments = NULL;
+	s->out.bytes = 0;
 }
 
 static void stream_end(struct stream *s, enum stream_end why)
@@ -53,7 +53,7 @@ static void stream_end(struct stream *s, enum stream_end why)
 	s->ended = true;
 	loop_io_watch(&s->io, 0);
 	if (why == STREAM_END_CLOSED) {
-		s->unread = s->out || (child_of(s)->dead && sim_child_has_unread(child_of(s)));
+		s->unread = s->out.segments || (child_of(s)->dead && sim_child_has_unread(child_of(s)));
 		s->mute = true;
 		stream_drop_output(s);
 	}
@@ -153,10 +153,10 @@ void stream_drain_input(struct stream *s)
 
 uint64_t sim_stream_sum(const struct stream *s)
 {
-	const struct stream_segment *g;
+	const struct outbox_segment *g;
 	uint64_t sum = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
 
-	DL_FOREACH (s->out, g) {
+	DL_FOREACH (s->out.segments, g) {
 		for (size_t i = 0; i < g->len; i++)
 			sum = (sum ^ g->data[i]) * UINT64_C(0x100000001b3);
 	}
@@ -167,8 +167,8 @@ static void stream_on_flush(struct loop_task *t)
 {
 	struct stream *s = container_of(t, struct stream, flush);
 
-	while (s->out) {
-		struct stream_segment *g = s->out;
+	while (s->out.segments) {
+		struct outbox_segment *g = s->out.segments;
 		struct sim_child *c = child_of(s);
 
 		if (c->calls.over) { /* broken pipe; what it said before still counts */
@@ -178,8 +178,8 @@ static void stream_on_flush(struct loop_task *t)
 			stream_end(s, STREAM_END_CLOSED);
 			return;
 		}
-		DL_DELETE(s->out, g);
-		s->out_bytes -= g->len;
+		DL_DELETE(s->out.segments, g);
+		s->out.bytes -= g->len;
 		s->bytes_out += g->len;
 		sim_child_receive(c, false, g->data, g->len);
 		free(g);
@@ -188,7 +188,7 @@ static void stream_on_flush(struct loop_task *t)
 
 void stream_send(struct stream *s, const struct slice *parts, size_t n)
 {
-	struct stream_segment *g;
+	struct outbox_segment *g;
 	size_t len = 0;
 
 	if (!stream_is_open(s) || s->mute)
@@ -200,8 +200,8 @@ void stream_send(struct stream *s, const struct slice *parts, size_t n)
 		memcpy(g->data + g->len, parts[i].span.p, parts[i].span.len);
 		g->len += parts[i].span.len;
 	}
-	DL_APPEND(s->out, g);
-	s->out_bytes += len;
+	DL_APPEND(s->out.segments, g);
+	s->out.bytes += len;
 	s->frames_out++;
 	loop_flush_later(s->loop, &s->flush);
 }

@@ -158,7 +158,7 @@ START_TEST(an_fd_comes_with_its_message_between_those_before_and_after)
 		send_fd(&p.stream, "second", 'b');
 		send_fd(&p.stream, "third", 'c');
 		peer_send_text(&p.stream, "after", 5);
-		ck_assert_uint_eq(p.stream.out_bytes, 34);
+		ck_assert_uint_eq(p.stream.out.bytes, 34);
 		io_run_for(peer_loop, 0);
 		ck_assert_uint_eq(n_writes, 4); /* a new one for each fd, and no more */
 		got_all(&g, p.fd, 34);
@@ -169,7 +169,7 @@ START_TEST(an_fd_comes_with_its_message_between_those_before_and_after)
 			ck_assert_int_eq(mark_of(g.fds[i]), 'a' + (int)i);
 		/* the kernel may let one come with plain bytes before it, never with bytes after its message */
 		ck_assert(g.at[0] <= 6 && g.at[1] >= 11 && g.at[1] <= 18 && g.at[2] >= 24);
-		ck_assert_uint_eq(p.stream.out_bytes, 0);
+		ck_assert_uint_eq(p.stream.out.bytes, 0);
 		ck_assert_uint_eq(p.stream.frames_out, 6);
 		got_end(&g);
 		peer_close(&p);
@@ -213,7 +213,7 @@ START_TEST(fault_74_when_the_kernel_refuses_the_fd_the_other_message_goes_in_its
 		ck_assert_mem_eq(g.data, "beforerefusedrefusedafter", 25);
 		ck_assert_uint_eq(g.n_fds, 0);
 		ck_assert_uint_eq(n_refusals, 2);
-		ck_assert_uint_eq(p.stream.out_bytes, 0);
+		ck_assert_uint_eq(p.stream.out.bytes, 0);
 		ck_assert_uint_eq(p.ends, 0);
 		ck_assert_uint_eq(count_marked(), 0);
 		got_end(&g);
@@ -332,7 +332,7 @@ START_TEST(fault_20_partial_writes_keep_each_fd_with_its_message)
 			ck_assert(g.at[i] + 700 > first[i] && g.at[i] <= last[i]);
 		}
 		io_run_for(peer_loop, 0);
-		ck_assert_uint_eq(p.stream.out_bytes, 0);
+		ck_assert_uint_eq(p.stream.out.bytes, 0);
 		got_end(&g);
 		peer_close(&p);
 		free(want);

@@ -198,8 +198,8 @@ START_TEST(stream_merges_small_replies_into_one_piece)
 		peer_open(&p, FRAME_UNKNOWN, &peer_client_ops);
 		for (unsigned i = 0; i < 100; i++)
 			peer_send_text(&p.stream, "0123456789", 10);
-		ck_assert_uint_eq(p.stream.out_count, 1);
-		ck_assert_uint_eq(p.stream.out_bytes, 1000);
+		ck_assert_uint_eq(p.stream.out.count, 1);
+		ck_assert_uint_eq(p.stream.out.bytes, 1000);
 		ck_assert_int_eq(recv(p.fd, got, sizeof(got), 0), -1); /* not before the end of the turn */
 		io_run_for(peer_loop, 0);
 		ck_assert_int_eq(recv(p.fd, got, sizeof(got), 0), 1000);
@@ -224,7 +224,7 @@ START_TEST(stream_sends_a_large_part_without_a_copy_and_small_ones_from_one_blob
 		for (unsigned i = 0; i < 3; i++)
 			stream_send(&p.stream, parts, 3);
 		ck_assert_uint_eq(b->refs, 4);
-		ck_assert_uint_eq(p.stream.out_count, 7);
+		ck_assert_uint_eq(p.stream.out.count, 7);
 		ck_assert_uint_eq(peer_blobs.n_live, 2);
 		blob_unref(b);
 		io_run_for(peer_loop, NS_PER_MS);
@@ -263,7 +263,7 @@ START_TEST(fault_20_partial_writes_are_correct)
 		io_run(peer_loop);
 		ck_assert(memcmp(r.data, want, sent) == 0);
 		io_run_for(peer_loop, 0);
-		ck_assert_uint_eq(p.stream.out_bytes, 0);
+		ck_assert_uint_eq(p.stream.out.bytes, 0);
 		peer_close(&p);
 		free(r.data);
 		free(want);
@@ -283,14 +283,14 @@ START_TEST(fault_19_peer_that_never_reads_is_ended_at_the_hard_cap)
 			sent++;
 			ck_assert_uint_eq(p.ends, 0); /* not while it is sent to */
 			io_run_for(peer_loop, 0);
-			ck_assert(p.ends || stream_is_full(&p.stream) == (p.stream.out_bytes > peer_limits.out_soft));
+			ck_assert(p.ends || stream_is_full(&p.stream) == (p.stream.out.bytes > peer_limits.out_soft));
 		}
 		ck_assert_int_eq(p.why, STREAM_END_OUTPUT);
 		ck_assert_uint_eq(p.ends, 1);
 		ck_assert_uint_eq(sent, 5);
 		ck_assert_uint_eq(peer_blobs.live_bytes, 0);
 		peer_send_text(&p.stream, mega, 10);
-		ck_assert_uint_eq(p.stream.out_bytes, 0);
+		ck_assert_uint_eq(p.stream.out.bytes, 0);
 		stream_close_flushed(&p.stream, NS_PER_S); /* nothing is left to wait for */
 		io_run_for(peer_loop, 2 * NS_PER_MS);
 		ck_assert(!stream_is_open(&p.stream));
@@ -313,7 +313,7 @@ START_TEST(an_impatient_stream_ends_when_the_socket_is_full)
 		io_run_for(peer_loop, 0);
 		ck_assert_uint_eq(p.ends, 1);
 		ck_assert_int_eq(p.why, STREAM_END_OUTPUT);
-		ck_assert_uint_eq(p.stream.out_bytes, 0);
+		ck_assert_uint_eq(p.stream.out.bytes, 0);
 		ck_assert_uint_eq(peer_blobs.live_bytes, 0);
 		peer_close(&p);
 		peer_open(&p, FRAME_UNKNOWN, &peer_client_ops);
