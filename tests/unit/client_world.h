@@ -49,12 +49,5 @@ void world_wait(struct world *w, struct outcome *o);
 struct world world_of(struct pypool *p, int fd);
 /* A frame whose first byte brings n fds; they stay the caller's. */
 void fake_send_frame_fds(struct world *w, const void *body, size_t n, const int *fds, unsigned n_fds);
-/* The answer to a checkout; with fds, a direct one that says fds: 1. */
-void fake_answer_checkout(struct world *w, uint64_t id, uint64_t lease, const int *fds, unsigned n_fds);
-void fake_send_lease_lost(struct world *w, uint64_t lease, const char *reason, const char *message);
 /* Nothing to be read, and the peer is gone. */
 bool fake_sees_end(struct world *w);
-/* Submits a direct checkout and has it answered; *worker plays the worker's part. */
-uint64_t world_lease(struct world *w, uint64_t number, struct world *worker);
-/* Submits a call under a lease. */
-uint64_t world_execute(struct world *w, uint64_t lease, uint32_t timeout_ms, struct outcome *o);

@@ -6,7 +6,7 @@
 #include "proto/cursor.h"
 #include "proto/pack.h"
 #include "tests/support/suite.h"
-#include "tests/unit/client_world.h"
+#include "tests/unit/client_lease.h"
 
 /* The answer to call `id`: one encoded value. */
 static void answer(struct world *w, uint8_t id, const char *value, size_t n)
