@@ -72,7 +72,7 @@ PIC_OBJ := $(call obj,$(PROTO_SRC) $(CLIENT_SRC))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
 # Tests of daemon/pool/ run in the simulated world: virtual time, scripted workers.
 POOL_UNIT_BIN := $(filter $(POOL_SRC:daemon/pool/%.c=$(BUILD)/tests/test_%) \
-	$(addprefix $(BUILD)/tests/test_,retry session_order template_lost template_reload),$(UNIT_BIN))
+	$(addprefix $(BUILD)/tests/test_,retry session_close session_order template_lost template_reload),$(UNIT_BIN))
 SIM_BIN := $(if $(SIM_SRC),$(BUILD)/tests/sim)
 STUB_WORKER := $(BUILD)/tests/stub_worker
 FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=$(BUILD)/fuzz/%)

@@ -56,12 +56,26 @@ static inline struct worker *scene_worker(struct scene *sc)
 	return sc->stage.pool->workers;
 }
 
-static inline struct sim_child *scene_child(struct scene *sc)
+/* The process of a worker. */
+static inline struct sim_child *scene_child_of(const struct scene *sc, const struct worker *w)
 {
-	struct sim_child *c = sim_machine_find(&sc->stage.machine, scene_worker(sc)->proc.pid);
+	struct sim_child *c = sim_machine_find(&sc->stage.machine, w->proc.pid);
 
 	ck_assert_ptr_nonnull(c);
 	return c;
+}
+
+static inline struct sim_child *scene_child(struct scene *sc)
+{
+	return scene_child_of(sc, scene_worker(sc));
+}
+
+/* Calls that begin from now on take so long, also in workers that come later. */
+static inline void scene_calls_take(struct scene *sc, uint64_t ns)
+{
+	sc->stage.machine.script.call_after = ns;
+	for (struct sim_child *c = sc->stage.machine.children; c; c = c->next)
+		c->script.call_after = ns;
 }
 
 /* The lease that `caller` gets for its request `id`. */

@@ -1,24 +1,14 @@
 /* Calls of one session never overlap, also when one of them was answered while its worker went on with it. */
-#include "daemon/pool/session.h"
-
 #include "daemon/pool/account.h"
 #include "tests/sim/sim_pair.h"
-#include "tests/unit/pool_support.h"
-
-static struct session *found(struct scene *sc)
-{
-	return session_find(sc->stage.pool, sc->one.caller.uid, SPAN_LIT("chat"));
-}
+#include "tests/unit/session_support.h"
 
 static void begin(struct scene *sc, bool prefer, bool hooks)
 {
 	struct pool_settings s = sim_settings();
 
-	s.min_workers = s.max_workers = 3;
 	s.affinity_prefer = prefer;
-	scene_prepare(sc, &s);
-	sc->stage.machine.script.session_close = hooks;
-	sim_stage_start(&sc->stage);
+	sessions_begin(sc, &s, 3, hooks);
 }
 
 /* Calls 1 and 2 of the session: the second is cancelled, and its worker goes on with it. */
@@ -26,12 +16,9 @@ static struct sim_child *linger(struct scene *sc)
 {
 	struct sim_child *c;
 
-	sim_execute_in(&sc->one, 1, "chat");
-	scene_pass(sc, 10 * MS);
-	ck_told(&sc->one, 1, ERROR_NONE, EXECUTED_YES);
-	c = sim_machine_find(&sc->stage.machine, found(sc)->worker->proc.pid);
-	c->script.call = SIM_CALL_MANUAL;
-	c->script.ignores_interrupt = true;
+	call(sc, &sc->one, 1, "chat");
+	c = carrier(sc, "chat");
+	hold_calls(c);
 	sim_execute_in(&sc->one, 2, "chat");
 	scene_pass(sc, 10 * MS);
 	request_cancel(registry_find_by_id(&sc->stage.registry, sc->one.caller.id, 2));
@@ -70,7 +57,7 @@ START_TEST(a_call_waits_for_an_answered_one_of_its_session_that_still_runs)
 			end_call(&sc, c);
 			ck_told(&sc.two, 3, ERROR_NONE, EXECUTED_YES);
 			ck_told(&sc.two, 4, ERROR_NONE, EXECUTED_YES);
-			ck_assert_uint_eq(sim_session_n(found(&sc)), 2);
+			ck_assert_uint_eq(sim_session_n(found(&sc, "chat")), 2);
 			scene_end(&sc);
 		}
 	}
@@ -82,9 +69,8 @@ START_TEST(a_call_that_was_answered_before_its_worker_read_it_is_waited_for_too)
 		struct scene sc;
 
 		begin(&sc, true, false);
-		sim_execute_in(&sc.one, 1, "chat");
-		scene_pass(&sc, 10 * MS);
-		c = sim_machine_find(&sc.stage.machine, found(&sc)->worker->proc.pid);
+		call(&sc, &sc.one, 1, "chat");
+		c = carrier(&sc, "chat");
 		c->script.hears_after = 100 * MS;
 		sim_execute_in(&sc.one, 2, "chat");
 		scene_pass(&sc, 10 * MS);
@@ -126,7 +112,7 @@ START_TEST(a_lost_session_that_is_opened_again_waits_for_the_worker_that_it_was_
 		c = linger(&sc);
 		c->script.ignores_term = true;
 		scene_pass(&sc, 510 * MS);
-		ck_assert(found(&sc)->lost);
+		ck_assert(found(&sc, "chat")->lost);
 		ck_assert_ptr_nonnull(reopen(&sc));
 		sim_execute_in(&sc.one, 3, "chat");
 		scene_pass(&sc, 400 * MS);
@@ -146,7 +132,7 @@ START_TEST(the_wait_counts_and_its_queue_timeout_tells_what_it_waited_for)
 
 		begin(&sc, true, false);
 		(void)linger(&sc);
-		w = found(&sc)->worker;
+		w = found(&sc, "chat")->worker;
 		(void)sim_submit_in(&sc.one, "chat", &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = 3,
 									    .queue_timeout = 100 * MS });
 		scene_pass(&sc, 105 * MS);
@@ -172,7 +158,7 @@ START_TEST(an_edit_does_not_wait_for_it)
 		ck_waits(&sc.one, 4);
 		end_call(&sc, c);
 		ck_told(&sc.one, 4, ERROR_NONE, EXECUTED_YES);
-		ck_assert_uint_eq(sim_session_n(found(&sc)), 41);
+		ck_assert_uint_eq(sim_session_n(found(&sc, "chat")), 41);
 		scene_end(&sc);
 	}
 END_TEST
@@ -186,7 +172,7 @@ START_TEST(a_new_session_of_its_name_waits_for_it_and_for_the_hook)
 
 			begin(&sc, prefer, hooks);
 			c = linger(&sc);
-			session_close(found(&sc));
+			session_close(found(&sc, "chat"));
 			sim_execute_in(&sc.two, 3, "chat");
 			scene_pass(&sc, 100 * MS);
 			ck_waits(&sc.two, 3);
@@ -194,7 +180,7 @@ START_TEST(a_new_session_of_its_name_waits_for_it_and_for_the_hook)
 			end_call(&sc, c);
 			ck_told(&sc.two, 3, ERROR_NONE, EXECUTED_YES);
 			ck_assert_uint_eq(c->n_closed, hooks);
-			ck_assert_uint_eq(sim_session_n(found(&sc)), 1);
+			ck_assert_uint_eq(sim_session_n(found(&sc, "chat")), 1);
 			ck_assert_uint_eq(sc.stage.pool->n_sessions, 1);
 			scene_end(&sc);
 		}
@@ -207,12 +193,10 @@ START_TEST(a_hook_that_goes_on_is_waited_for_too)
 		struct scene sc;
 
 		begin(&sc, true, true);
-		sim_execute_in(&sc.one, 1, "chat");
-		scene_pass(&sc, 10 * MS);
-		c = sim_machine_find(&sc.stage.machine, found(&sc)->worker->proc.pid);
-		c->script.call = SIM_CALL_MANUAL;
-		c->script.ignores_interrupt = true;
-		session_close(found(&sc));
+		call(&sc, &sc.one, 1, "chat");
+		c = carrier(&sc, "chat");
+		hold_calls(c);
+		session_close(found(&sc, "chat"));
 		scene_pass(&sc, 10 * MS);
 		ck_assert_uint_eq(c->n_closed, 1);
 		sim_execute_in(&sc.one, 2, "chat");
@@ -225,14 +209,6 @@ START_TEST(a_hook_that_goes_on_is_waited_for_too)
 		scene_end(&sc);
 	}
 END_TEST
-
-static struct lease *lend(struct scene *sc, uint64_t id, bool direct)
-{
-	(void)sim_submit_in(&sc->one, "chat", &(struct request_spec){ .kind = REQUEST_CHECKOUT, .id = id, .direct = direct });
-	scene_pass(sc, 10 * MS);
-	ck_told(&sc->one, id, ERROR_NONE, EXECUTED_YES);
-	return registry_find_lease(&sc->stage.registry, told(&sc->one, id)->lease);
-}
 
 START_TEST(a_lease_of_the_session_is_not_given_before)
 	{
@@ -258,9 +234,8 @@ START_TEST(a_call_that_goes_on_after_its_lease_is_waited_for)
 
 		begin(&sc, true, false);
 		l = lend(&sc, 1, false);
-		c = sim_machine_find(&sc.stage.machine, l->worker->proc.pid);
-		c->script.call = SIM_CALL_MANUAL;
-		c->script.ignores_interrupt = true;
+		c = scene_child_of(&sc, l->worker);
+		hold_calls(c);
 		sim_execute_in(&sc.one, 2, "chat");
 		scene_pass(&sc, 10 * MS);
 		request_cancel(registry_find_by_id(&sc.stage.registry, sc.one.caller.id, 2));
@@ -281,7 +256,7 @@ START_TEST(a_new_session_of_its_name_waits_for_the_lease_of_the_one_before)
 
 		begin(&sc, true, false);
 		l = lend(&sc, 1, false);
-		session_close(found(&sc));
+		session_close(found(&sc, "chat"));
 		sim_execute_in(&sc.two, 2, "chat");
 		scene_pass(&sc, 100 * MS);
 		ck_waits(&sc.two, 2);
@@ -300,12 +275,10 @@ START_TEST(a_direct_lease_that_its_worker_still_serves_is_waited_for)
 		struct scene sc;
 
 		begin(&sc, true, false);
-		for (c = sc.stage.machine.children; c; c = c->next) {
-			c->script.call = SIM_CALL_MANUAL;
-			c->script.ignores_interrupt = true;
-		}
+		for (c = sc.stage.machine.children; c; c = c->next)
+			hold_calls(c);
 		l = lend(&sc, 1, true);
-		c = sim_machine_find(&sc.stage.machine, l->worker->proc.pid);
+		c = scene_child_of(&sc, l->worker);
 		lease_end(l, LEASE_END_CHECKIN);
 		sim_pair_client_close(sc.stage.loop, told(&sc.one, 1)->fd);
 		for (struct sim_child *other = sc.stage.machine.children; other; other = other->next)
@@ -328,7 +301,7 @@ START_TEST(a_stop_does_not_wait_for_what_waits_for_it)
 			begin(&sc, prefer, true);
 			(void)linger(&sc);
 			sim_execute_in(&sc.one, 3, "chat");
-			session_close(found(&sc));
+			session_close(found(&sc, "chat"));
 			sim_execute_in(&sc.one, 4, "chat");
 			scene_pass(&sc, 10 * MS);
 			pool_drain(sc.stage.pool);
@@ -349,7 +322,7 @@ START_TEST(a_session_that_is_closed_meanwhile_is_charged_until_then)
 
 		begin(&sc, true, false);
 		c = linger(&sc);
-		session_close(found(&sc));
+		session_close(found(&sc, "chat"));
 		scene_pass(&sc, 100 * MS);
 		ck_assert_uint_eq(sc.one.caller.account->sessions, 1);
 		end_call(&sc, c);
