@@ -53,12 +53,12 @@ FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_HELPER_SRC := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c)) tests/sim/sim_timers.c
 SIM_IO_SRC := $(wildcard tests/sim/sim_*.c)
 HEADERS := $(wildcard proto/*.h daemon/*.h daemon/*/*.h client/*.h client/ctl/*.h \
-	tests/unit/*.h tests/sim/*.h tests/fuzz/*.h tests/support/*.h)
+	tests/unit/*.h tests/sim/*.h tests/fuzz/*.h tests/chaos/stub/*.h tests/support/*.h)
 BENCH_SRC := $(wildcard tests/bench/*.c)
-CHAOS_SRC := $(wildcard tests/chaos/*.c)
+STUB_SRC := $(wildcard tests/chaos/stub/*.c)
 FAULT_SRC := $(wildcard tests/faults/*.c)
 C_FILES := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC) $(UNIT_SRC) $(HELPER_SRC) $(SIM_SRC) $(BENCH_SRC) \
-	$(FUZZ_SRC) $(FUZZ_HELPER_SRC) $(CHAOS_SRC) $(FAULT_SRC)
+	$(FUZZ_SRC) $(FUZZ_HELPER_SRC) $(STUB_SRC) $(FAULT_SRC)
 PRODUCT_SRC := $(PROTO_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(MAIN_SRC)
 WORKER_FILES := $(shell find python_worker -type f -not -path '*/tests/*' -not -path '*/__pycache__/*' -not -path '*/.*')
 PYTHON_CLIENT := $(wildcard client/python/pypool_client/*.py client/python/pypool_client/py.typed)
@@ -209,7 +209,7 @@ $(BUILD)/tests/sim: $(call obj,$(filter-out $(SIM_IO_SRC),$(SIM_SRC))) $(BUILD)/
 	$(link) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray $(MSGPACK_LIBS) $(SYSTEMD_LIBS) -lm
 
 # Started and killed thousands of times: static, and never with sanitizers, so that a start takes a millisecond.
-$(STUB_WORKER): tests/chaos/stub_worker.c $(PROTO_SRC) $(wildcard proto/*.h) $(BUILD)/flags
+$(STUB_WORKER): $(STUB_SRC) $(PROTO_SRC) $(wildcard tests/chaos/stub/*.h proto/*.h) $(BUILD)/flags
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS_ALL) -std=gnu11 -g -O2 -static -Wall -Wextra $(if $(WERROR),-Werror) -o $@ $(filter %.c,$^) \

@@ -1,4 +1,4 @@
-"""The Python workers of the chaos run: handlers that keep the same log as stub_worker.c."""
+"""The Python workers of the chaos run: handlers that keep the same log as the stubs, see tests/chaos/stub/main.c."""
 from __future__ import annotations
 
 import os

@@ -1,5 +1,5 @@
-"""Direct leases: calls over a socket that only the holder and its worker have. Most workers are those of stub_worker.c, which
-keep a log of their own."""
+"""Direct leases: calls over a socket that only the holder and its worker have. Most workers are stubs, see
+tests/chaos/stub/main.c, which keep a log of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that reply wrongly, too late, twice or with their last breath: scripted ones, see tests/chaos/stub_worker.c."""
+"""Workers that reply wrongly, too late, twice or with their last breath: stubs, see tests/chaos/stub/script.c."""
 
 from __future__ import annotations
 
