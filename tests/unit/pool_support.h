@@ -70,6 +70,20 @@ static inline struct sim_child *scene_child(struct scene *sc)
 	return scene_child_of(sc, scene_worker(sc));
 }
 
+/* The pool is started; its processes will do `init`. */
+static inline void scene_start(struct scene *sc, enum sim_init init)
+{
+	sc->stage.machine.script.init = init;
+	pool_start(sc->stage.pool);
+}
+
+/* What is started from now on gets ready; so long. */
+static inline void scene_mend(struct scene *sc, uint64_t ns)
+{
+	sc->stage.machine.script.init = SIM_INIT_READY;
+	scene_pass(sc, ns);
+}
+
 /* Calls that begin from now on take so long, also in workers that come later. */
 static inline void scene_calls_take(struct scene *sc, uint64_t ns)
 {
@@ -110,4 +124,61 @@ static inline void ck_told(const struct sim_caller *c, uint64_t id, enum error_c
 static inline void ck_waits(const struct sim_caller *c, uint64_t id)
 {
 	ck_assert_ptr_null(sim_caller_answer(c, id));
+}
+
+/* The same, for a reason. */
+static inline void ck_told_why(const struct sim_caller *c, uint64_t id, enum error_code code, enum executed executed,
+			       const char *why)
+{
+	ck_told(c, id, code, executed);
+	ck_assert_msg(strstr(told(c, id)->message, why), "request %llu: %s", (unsigned long long)id,
+		      told(c, id)->message);
+}
+
+/* Calls first ... first + n - 1 of the first caller. */
+static inline void execute_many(struct scene *sc, uint64_t first, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		sim_execute(&sc->one, first + i, 0, 0);
+}
+
+/* They have succeeded. */
+static inline void ck_told_all(const struct scene *sc, uint64_t first, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		ck_told(&sc->one, first + i, ERROR_NONE, EXECUTED_YES);
+}
+
+/* A call is answered now. */
+static inline void ck_serves(struct scene *sc, uint64_t id)
+{
+	sim_execute(&sc->two, id, 0, 0);
+	scene_pass(sc, 10 * MS);
+	ck_told(&sc->two, id, ERROR_NONE, EXECUTED_YES);
+}
+
+/* A call is refused now. */
+static inline void ck_refuses(struct scene *sc, uint64_t id, enum error_code code)
+{
+	sim_execute(&sc->two, id, 0, 0);
+	scene_pass(sc, 0);
+	ck_told(&sc->two, id, code, EXECUTED_NEVER);
+}
+
+static inline void ck_pool_is(const struct scene *sc, const char *state)
+{
+	ck_assert_str_eq(pool_state_name(sc->stage.pool), state);
+}
+
+static inline void ck_idle(const struct scene *sc, unsigned n)
+{
+	ck_assert_uint_eq(sc->stage.pool->in_state[WORKER_IDLE], n);
+}
+
+/* In so long it has stopped, and none of its processes lives. */
+static inline void ck_stops(struct scene *sc, uint64_t ns)
+{
+	scene_pass(sc, ns);
+	ck_assert_int_eq(sc->stage.pool->state, POOL_STOPPED);
+	ck_assert_uint_eq(sim_machine_living(&sc->stage.machine), 0);
 }

@@ -23,23 +23,18 @@ static inline void forking_prepare(struct scene *sc, const struct pool_settings 
 	sc->stage.machine.script.ready_after = 10 * MS;
 }
 
+/* The pool is started; its template will do `init`. */
+static inline void forking_start(struct scene *sc, const struct pool_settings *s, enum sim_init init)
+{
+	forking_prepare(sc, s);
+	scene_start(sc, init);
+}
+
 /* The workers that come from now on are quick, as forked ones are. */
 static inline void forking_be_quick(struct scene *sc)
 {
 	sc->stage.machine.script.hello_after = MS;
 	sc->stage.machine.script.ready_after = MS;
-}
-
-/* All of its workers are ready. */
-static inline void forking_begin(struct scene *sc, const struct pool_settings *s)
-{
-	forking_prepare(sc, s);
-	pool_start(sc->stage.pool);
-	scene_pass(sc, 15 * MS);
-	forking_be_quick(sc);
-	scene_pass(sc, 85 * MS);
-	ck_assert(template_is_warm(sc->stage.pool->template));
-	ck_assert_uint_eq(sc->stage.pool->in_state[WORKER_IDLE], s->min_workers);
 }
 
 static inline struct template *the_template(const struct scene *sc)
@@ -50,10 +45,12 @@ static inline struct template *the_template(const struct scene *sc)
 /* Its process. */
 static inline struct sim_child *template_child(const struct scene *sc)
 {
-	struct sim_child *c = sim_machine_find(&sc->stage.machine, the_template(sc)->worker->proc.pid);
+	return scene_child_of(sc, the_template(sc)->worker);
+}
 
-	ck_assert_ptr_nonnull(c);
-	return c;
+static inline void ck_template_is(const struct scene *sc, const char *state)
+{
+	ck_assert_str_eq(template_state_name(the_template(sc)), state);
 }
 
 static inline void ck_processes(const struct scene *sc, unsigned execs, unsigned forks)
@@ -63,19 +60,38 @@ static inline void ck_processes(const struct scene *sc, unsigned execs, unsigned
 		      sc->stage.machine.n_forked, execs, forks);
 }
 
+/* Its template is warm, and all of its workers are ready. */
+static inline void forking_begin_with(struct scene *sc, const struct pool_settings *s)
+{
+	forking_start(sc, s, SIM_INIT_READY);
+	scene_pass(sc, 15 * MS);
+	forking_be_quick(sc);
+	scene_pass(sc, 85 * MS);
+	ck_template_is(sc, "warm");
+	ck_idle(sc, s->min_workers);
+}
+
+static inline void forking_begin(struct scene *sc, unsigned min, unsigned max)
+{
+	struct pool_settings s = forking(min, max);
+
+	forking_begin_with(sc, &s);
+}
+
 /* Kills a worker that is idle, so that another is needed. */
 static inline void lose_worker(struct scene *sc)
 {
-	struct sim_child *c = sim_machine_find(&sc->stage.machine, sc->stage.pool->idle->proc.pid);
-
-	ck_assert_ptr_nonnull(c);
-	sim_child_die(c, 1, 0);
+	sim_child_die(scene_child_of(sc, sc->stage.pool->idle), 1, 0);
 }
 
-/* A call is answered now. */
-static inline void ck_serves(struct scene *sc, uint64_t id)
+/* The same; asked for another one, the template does `fork`. */
+static inline void lose_worker_and(struct scene *sc, enum sim_fork fork)
 {
-	sim_execute(&sc->two, id, 0, 0);
-	scene_pass(sc, 50 * MS);
-	ck_told(&sc->two, id, ERROR_NONE, EXECUTED_YES);
+	template_child(sc)->script.fork = fork;
+	lose_worker(sc);
+}
+
+static inline void lose_template(struct scene *sc)
+{
+	sim_child_die(template_child(sc), 1, 0);
 }

@@ -74,7 +74,8 @@ START_TEST(fault_67_the_reserve_serves_when_all_other_workers_are_held_by_sessio
 		carrier(&sc, "a")->script.call = SIM_CALL_HANG;
 		sim_execute_in(&sc.one, 2, "a");
 		scene_pass(&sc, 10 * MS);
-		sim_submit_in(&sc.two, "b", &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = 2, .queue_timeout = S });
+		sim_submit_in(&sc.two, "b",
+			      &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = 2, .queue_timeout = S });
 		sim_execute(&sc.two, 1, 0, 0);
 		scene_pass(&sc, 100 * MS);
 		ck_told(&sc.two, 1, ERROR_NONE, EXECUTED_YES);
@@ -108,17 +109,24 @@ START_TEST(a_pool_of_one_worker_serves_sessions_and_others_in_turn)
 	}
 END_TEST
 
+/* A session that has had one call, and two workers. */
+static struct session *begin_preferring(struct scene *sc)
+{
+	struct pool_settings settings = sim_settings();
+
+	settings.affinity_prefer = true;
+	sessions_begin(sc, &settings, 2, false);
+	call(sc, &sc->one, 1, "chat");
+	return found(sc, "chat");
+}
+
 START_TEST(a_session_that_prefers_its_worker_moves_when_that_is_busy_with_its_values)
 	{
-		struct pool_settings settings = sim_settings();
 		struct worker *first;
 		struct scene sc;
 		struct session *s;
 
-		settings.affinity_prefer = true;
-		sessions_begin(&sc, &settings, 2, false);
-		call(&sc, &sc.one, 1, "chat");
-		s = found(&sc, "chat");
+		s = begin_preferring(&sc);
 		first = s->worker;
 		call(&sc, &sc.one, 2, "chat");
 		ck_assert_ptr_eq(s->worker, first);
@@ -137,14 +145,10 @@ END_TEST
 
 START_TEST(a_session_that_prefers_its_worker_survives_it)
 	{
-		struct pool_settings settings = sim_settings();
 		struct scene sc;
 		struct session *s;
 
-		settings.affinity_prefer = true;
-		sessions_begin(&sc, &settings, 2, false);
-		call(&sc, &sc.one, 1, "chat");
-		s = found(&sc, "chat");
+		s = begin_preferring(&sc);
 		carrier(&sc, "chat")->script.call = SIM_CALL_DIE;
 		carrier(&sc, "chat")->script.signal = SIGKILL;
 		sim_execute_in(&sc.one, 2, "chat");

@@ -21,7 +21,8 @@ START_TEST(calls_of_a_direct_lease_go_over_its_own_socket)
 		ck_assert_int_eq(pypool_dispatch(w.p), 0);
 		ck_assert_uint_eq(fake_expect(&worker, "execute", &params), id);
 		ck_assert(fake_has_key(params, "target") && fake_has_key(params, "timeout_ms"));
-		ck_assert(!fake_has_key(params, "lease") && !fake_has_key(params, "pool") && !fake_has_key(params, "session"));
+		ck_assert(!fake_has_key(params, "lease") && !fake_has_key(params, "pool") &&
+			  !fake_has_key(params, "session"));
 		fake_answer_int(&worker, id, 42);
 		world_wait(&w, &o);
 		ck_assert_int_eq(o.number, 0);

@@ -104,8 +104,8 @@ START_TEST(checkin_cancels_what_is_in_flight)
 		ck_assert_int_eq(o.n, 1);
 		ck_assert_str_eq(o.code, "cancelled");
 		ck_assert_int_eq(o.executed, PYPOOL_MAYBE);
-		ck_assert_uint_eq(io_count_fds(), before);  /* one for the lease, the epoll in its place */
-		fake_answer_error(&w, 5, true, "never"); /* from now on the daemon is asked, who knows it no more */
+		ck_assert_uint_eq(io_count_fds(), before); /* one for the lease, the epoll in its place */
+		fake_answer_error(&w, 5, true, "never");   /* from now on the daemon is asked, who knows it no more */
 		ck_assert_int_eq(pypool_execute(w.p, "work", (struct pypool_span){ 0 }, &options, &reply), -EREMOTEIO);
 		world_free_both(&w, &worker);
 	}

@@ -1,38 +1,7 @@
 #include "daemon/pool/reload.h"
 
-#include <signal.h>
-
-#include "daemon/pool/failure.h"
 #include "daemon/pool/session.h"
-#include "tests/unit/pool_support.h"
-
-struct seen {
-	struct reload_waiter waiter;
-	unsigned n;
-	bool failed, cut;
-	uint64_t generation;
-	unsigned replaced;
-	char message[300];
-};
-
-static void on_done(struct reload_waiter *rw, const struct reload_result *r)
-{
-	struct seen *s = (struct seen *)rw;
-
-	s->n++;
-	s->failed = r->failure != NULL;
-	s->cut = r->cut;
-	s->generation = r->generation;
-	s->replaced = r->replaced;
-	if (r->failure)
-		(void)snprintf(s->message, sizeof(s->message), "%s", r->failure->message);
-}
-
-static void ask(struct scene *sc, struct seen *s)
-{
-	*s = (struct seen){ .waiter = { .done = on_done } };
-	reload_start(sc->stage.pool, sc->stage.pool->settings, &s->waiter);
-}
+#include "tests/unit/reload_support.h"
 
 static unsigned of_generation(const struct scene *sc, uint64_t generation)
 {
@@ -62,11 +31,11 @@ START_TEST(all_workers_are_replaced_one_after_the_other)
 		ask(&sc, &seen);
 		for (unsigned i = 0; i < 100 && !seen.n; i++) {
 			scene_pass(&sc, 10 * MS);
-			least = sc.stage.pool->in_state[WORKER_IDLE] < least ? sc.stage.pool->in_state[WORKER_IDLE] : least;
+			least = sc.stage.pool->in_state[WORKER_IDLE] < least ? sc.stage.pool->in_state[WORKER_IDLE]
+									     : least;
 			ck_assert_uint_le(pool_living(sc.stage.pool), 6); /* with one that is just leaving */
 		}
-		ck_assert_uint_eq(seen.n, 1);
-		ck_assert(!seen.failed && !seen.cut);
+		ck_reloaded(&seen);
 		ck_assert_uint_eq(seen.generation, 2);
 		ck_assert_uint_eq(seen.replaced, 4);
 		ck_assert_uint_eq(of_generation(&sc, 2), 4);
@@ -82,14 +51,11 @@ START_TEST(calls_go_on_meanwhile)
 
 		scene_begin(&sc, 2);
 		for (struct worker *w = sc.stage.pool->workers; w; w = w->next)
-			sim_machine_find(&sc.stage.machine, w->proc.pid)->script.call_after = 300 * MS;
-		sim_execute(&sc.one, 1, 0, 0);
-		sim_execute(&sc.one, 2, 0, 0);
-		sim_execute(&sc.one, 3, 0, 0);
+			scene_child_of(&sc, w)->script.call_after = 300 * MS;
+		execute_many(&sc, 1, 3);
 		ask(&sc, &seen);
 		scene_pass(&sc, S);
-		for (uint64_t id = 1; id <= 3; id++)
-			ck_told(&sc.one, id, ERROR_NONE, EXECUTED_YES);
+		ck_told_all(&sc, 1, 3);
 		ck_assert_uint_eq(seen.replaced, 2);
 		scene_end(&sc);
 	}
@@ -104,16 +70,13 @@ START_TEST(a_canary_that_fails_changes_nothing)
 		sc.stage.machine.script.init = SIM_INIT_FAILED;
 		ask(&sc, &seen);
 		scene_pass(&sc, S);
-		ck_assert(seen.n == 1 && seen.failed);
+		ck_failed(&seen, "licence server refused");
 		ck_assert_uint_eq(seen.generation, 1);
-		ck_assert(seen.message[0]);
 		ck_assert_uint_eq(of_generation(&sc, 1), 2);
 		ck_assert_ptr_null(sc.stage.pool->supply.failure);
 		ck_assert_uint_eq(sc.stage.pool->supply.deaths_in_row, 0);
-		ck_assert_str_eq(pool_state_name(sc.stage.pool), "serving");
-		sim_execute(&sc.one, 1, 0, 0);
-		scene_pass(&sc, 10 * MS);
-		ck_told(&sc.one, 1, ERROR_NONE, EXECUTED_YES);
+		ck_pool_is(&sc, "serving");
+		ck_serves(&sc, 1);
 		scene_end(&sc);
 	}
 END_TEST
@@ -181,7 +144,7 @@ START_TEST(a_new_session_goes_to_a_new_worker_though_an_old_one_is_free)
 		ck_assert_uint_ge(of_generation(&sc, 1), 1);
 		for (canary = scene_worker(&sc); canary->generation != 2; canary = canary->next)
 			;
-		sim_machine_find(&sc.stage.machine, canary->proc.pid)->script.call_after = 100 * MS;
+		scene_child_of(&sc, canary)->script.call_after = 100 * MS;
 		sim_execute(&sc.one, 1, 0, 0);
 		sim_execute_in(&sc.one, 2, "chat");
 		scene_pass(&sc, 10 * MS);
@@ -233,10 +196,8 @@ START_TEST(a_pool_that_is_down_comes_back_with_code_that_works)
 		sc.stage.machine.script.init = SIM_INIT_READY;
 		ask(&sc, &seen);
 		scene_pass(&sc, S);
-		ck_assert(seen.n == 1 && !seen.failed);
-		sim_execute(&sc.one, 2, 0, 0);
-		scene_pass(&sc, 10 * MS);
-		ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);
+		ck_reloaded(&seen);
+		ck_serves(&sc, 2);
 		scene_end(&sc);
 	}
 END_TEST
@@ -261,5 +222,7 @@ END_TEST
 
 RUN_SUITE("reload", all_workers_are_replaced_one_after_the_other, calls_go_on_meanwhile,
 	  a_canary_that_fails_changes_nothing, one_that_is_asked_for_later_follows,
-	  sessions_stay_with_their_worker_until_drain_timeout, a_new_session_goes_to_a_new_worker_though_an_old_one_is_free, with_replace_after_a_worker_leaves_before_the_canary_comes,
+	  sessions_stay_with_their_worker_until_drain_timeout,
+	  a_new_session_goes_to_a_new_worker_though_an_old_one_is_free,
+	  with_replace_after_a_worker_leaves_before_the_canary_comes,
 	  a_pool_that_is_down_comes_back_with_code_that_works, a_pool_that_leaves_gives_it_up)

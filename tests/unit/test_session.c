@@ -43,7 +43,8 @@ START_TEST(a_lost_session_that_is_opened_again_has_its_values_unless_they_are_re
 			sim_child_die(carrier(&sc, "chat"), 0, SIGKILL);
 			scene_pass(&sc, S);
 			ck_assert(s->lost);
-			ck_assert_ptr_eq(session_open(sc.stage.pool, &sc.one.caller, span_str("chat"), 0, reset, &fresh, &o), s);
+			ck_assert_ptr_eq(
+				session_open(sc.stage.pool, &sc.one.caller, span_str("chat"), 0, reset, &fresh, &o), s);
 			ck_assert(fresh && !s->lost);
 			call(&sc, &sc.one, 2 + 10 * reset, "chat");
 			ck_assert_uint_eq(sim_session_n(s), reset ? 1 : 2);

@@ -71,7 +71,8 @@ static void begin_busy(struct scene *sc, struct pool_settings *s)
 	sessions_begin(sc, s, 1, true);
 	call(sc, &sc->one, 1, "chat");
 	scene_child(sc)->script.call_after = 3 * S;
-	(void)sim_submit_in(&sc->one, "chat", &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = 2, .timeout = 4 * S });
+	(void)sim_submit_in(&sc->one, "chat",
+			    &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = 2, .timeout = 4 * S });
 	scene_pass(sc, 0);
 }
 

@@ -133,8 +133,9 @@ START_TEST(the_wait_counts_and_its_queue_timeout_tells_what_it_waited_for)
 		begin(&sc, true, false);
 		(void)linger(&sc);
 		w = found(&sc, "chat")->worker;
-		(void)sim_submit_in(&sc.one, "chat", &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = 3,
-									    .queue_timeout = 100 * MS });
+		(void)sim_submit_in(
+			&sc.one, "chat",
+			&(struct request_spec){ .kind = REQUEST_EXECUTE, .id = 3, .queue_timeout = 100 * MS });
 		scene_pass(&sc, 105 * MS);
 		ck_told(&sc.one, 3, ERROR_QUEUE_TIMEOUT, EXECUTED_NEVER);
 		(void)snprintf(text, sizeof(text), "worker %d (pid %d) still runs", (int)w->id, (int)w->last_pid);

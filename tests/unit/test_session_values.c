@@ -33,7 +33,8 @@ START_TEST(a_success_that_comes_after_the_deadline_is_not_committed_and_the_work
 		call(&sc, &sc.one, 1, "chat");
 		s = found(&sc, "chat");
 		hold_calls(scene_child(&sc));
-		sim_submit_in(&sc.one, "chat", &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = 2, .timeout = 100 * MS });
+		sim_submit_in(&sc.one, "chat",
+			      &(struct request_spec){ .kind = REQUEST_EXECUTE, .id = 2, .timeout = 100 * MS });
 		scene_pass(&sc, 200 * MS);
 		ck_told(&sc.one, 2, ERROR_DEADLINE_EXCEEDED, EXECUTED_MAYBE);
 		sim_child_reply(scene_child(&sc), scene_child(&sc)->call); /* within the grace */
@@ -65,7 +66,7 @@ END_TEST
 
 START_TEST(fault_38_writes_that_are_malformed_end_the_worker_and_write_nothing)
 	{
-		static const uint8_t writes[][8] = { { 5 },			      /* no map */
+		static const uint8_t writes[][8] = { { 5 },                            /* no map */
 						     { 0x81, 0xa3, 's', 'e', 't', 1 }, /* set is none */
 						     { 0x81, 0xa3, 'd', 'e', 'l', 0x91, 1 } };
 		static const size_t len[] = { 1, 6, 7 };

@@ -26,19 +26,6 @@ static unsigned serving(const struct scene *sc)
 	return sc->stage.pool->in_state[WORKER_IDLE] + sc->stage.pool->in_state[WORKER_BUSY];
 }
 
-/* Requests first ... first + n - 1 of the first caller. */
-static void execute_many(struct scene *sc, uint64_t first, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		sim_execute(&sc->one, first + i, 0, 0);
-}
-
-static void ck_told_all(const struct scene *sc, uint64_t first, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		ck_told(&sc->one, first + i, ERROR_NONE, EXECUTED_YES);
-}
-
 START_TEST(a_pool_grows_while_calls_wait_and_shrinks_to_its_minimum)
 	{
 		struct pool_settings s = elastic(1, 8);
@@ -47,8 +34,7 @@ START_TEST(a_pool_grows_while_calls_wait_and_shrinks_to_its_minimum)
 		s.idle_timeout = 2 * S;
 		begin(&sc, &s);
 		ck_assert_uint_eq(pool_living(sc.stage.pool), 1);
-		sc.stage.machine.script.call_after = 500 * MS;
-		sc.stage.machine.children->script.call_after = 500 * MS;
+		scene_calls_take(&sc, 500 * MS);
 		execute_many(&sc, 1, 20);
 		scene_pass(&sc, 200 * MS);
 		ck_assert_uint_eq(sc.stage.pool->in_state[WORKER_BUSY], 8);
@@ -101,17 +87,13 @@ START_TEST(a_pool_with_minimum_0_whose_start_failed_finds_out_by_itself_when_it_
 		struct scene sc;
 
 		scene_prepare(&sc, &s);
-		sc.stage.machine.script.init = SIM_INIT_FAILED;
-		pool_start(sc.stage.pool);
+		scene_start(&sc, SIM_INIT_FAILED);
 		sim_execute(&sc.one, 1, 0, 0);
 		scene_pass(&sc, S);
 		ck_told(&sc.one, 1, ERROR_INIT_FAILED, EXECUTED_NEVER);
-		sc.stage.machine.script.init = SIM_INIT_READY;
-		scene_pass(&sc, 60 * S);
+		scene_mend(&sc, 60 * S);
 		ck_assert(!pool_is_down(sc.stage.pool));
-		sim_execute(&sc.one, 2, 0, 0);
-		scene_pass(&sc, S);
-		ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);
+		ck_serves(&sc, 2);
 		scene_end(&sc);
 	}
 END_TEST
@@ -124,13 +106,11 @@ START_TEST(spare_workers_are_kept_idle_beside_those_that_are_busy)
 		s.spare_workers = 2;
 		begin(&sc, &s);
 		ck_assert_uint_eq(pool_living(sc.stage.pool), 2);
-		sc.stage.machine.script.call_after = S;
-		for (struct sim_child *c = sc.stage.machine.children; c; c = c->next)
-			c->script.call_after = S;
+		scene_calls_take(&sc, S);
 		execute_many(&sc, 1, 2);
 		scene_pass(&sc, 100 * MS);
 		ck_assert_uint_eq(sc.stage.pool->in_state[WORKER_BUSY], 2);
-		ck_assert_uint_eq(sc.stage.pool->in_state[WORKER_IDLE], 2);
+		ck_idle(&sc, 2);
 		scene_end(&sc);
 	}
 END_TEST
@@ -218,9 +198,7 @@ START_TEST(when_no_replacement_can_be_started_the_old_one_goes_on)
 		sc.stage.machine.script.init = SIM_INIT_FAILED;
 		scene_pass(&sc, 60 * S);
 		ck_assert_uint_eq(serving(&sc), 1);
-		sim_execute(&sc.one, 1, 0, 0);
-		scene_pass(&sc, S);
-		ck_told(&sc.one, 1, ERROR_NONE, EXECUTED_YES);
+		ck_serves(&sc, 1);
 		scene_end(&sc);
 	}
 END_TEST

@@ -11,17 +11,16 @@ START_TEST(the_first_start_is_that_of_the_template_and_then_workers_are_forked)
 		struct scene sc;
 		uint64_t id = 1;
 
-		forking_prepare(&sc, &s);
-		pool_start(sc.stage.pool);
+		forking_start(&sc, &s, SIM_INIT_READY);
 		sim_execute(&sc.one, 1, 0, 0);
 		scene_pass(&sc, 15 * MS);
-		ck_assert_str_eq(template_state_name(the_template(&sc)), "starting");
+		ck_template_is(&sc, "starting");
 		ck_processes(&sc, 1, 0);
 		ck_assert_uint_eq(pool_living(sc.stage.pool), 0);
 		ck_assert_uint_eq(sc.stage.n_settled, 0);
 		ck_waits(&sc.one, 1);
 		scene_pass(&sc, 85 * MS);
-		ck_assert_str_eq(template_state_name(the_template(&sc)), "warm");
+		ck_template_is(&sc, "warm");
 		ck_processes(&sc, 1, 3);
 		ck_assert_uint_eq(sc.stage.n_settled, 1);
 		ck_told(&sc.one, 1, ERROR_NONE, EXECUTED_YES);
@@ -42,7 +41,7 @@ START_TEST(a_pool_with_minimum_0_has_a_warm_template_for_its_first_call)
 		struct scene sc;
 
 		s.idle_timeout = S;
-		forking_begin(&sc, &s);
+		forking_begin_with(&sc, &s);
 		ck_assert_uint_eq(sc.stage.n_settled, 1);
 		ck_processes(&sc, 1, 0);
 		sim_execute(&sc.one, 1, 0, 0);
@@ -50,27 +49,23 @@ START_TEST(a_pool_with_minimum_0_has_a_warm_template_for_its_first_call)
 		ck_told(&sc.one, 1, ERROR_NONE, EXECUTED_YES);
 		scene_pass(&sc, 3 * S);
 		ck_assert_uint_eq(pool_living(sc.stage.pool), 0);
-		ck_assert(template_is_warm(the_template(&sc)));
+		ck_template_is(&sc, "warm");
 		scene_end(&sc);
 	}
 END_TEST
 
 START_TEST(a_burst_is_forked_at_once_whatever_the_gate_lets_in)
 	{
-		struct pool_settings s = forking(1, 64);
 		struct scene sc; /* its gate has 4 places */
 
-		forking_begin(&sc, &s);
-		scene_child(&sc)->script.call_after = 100 * MS;
-		sc.stage.machine.script.call_after = 100 * MS;
-		for (uint64_t id = 1; id <= 64; id++)
-			sim_execute(&sc.one, id, 0, 0);
+		forking_begin(&sc, 1, 64);
+		scene_calls_take(&sc, 100 * MS);
+		execute_many(&sc, 1, 64);
 		scene_pass(&sc, 10 * MS); /* 5 until it grows, 2 to get ready */
 		ck_assert_uint_eq(sc.stage.pool->in_state[WORKER_BUSY], 64);
 		ck_processes(&sc, 1, 64);
 		scene_pass(&sc, 200 * MS);
-		for (uint64_t id = 1; id <= 64; id++)
-			ck_told(&sc.one, id, ERROR_NONE, EXECUTED_YES);
+		ck_told_all(&sc, 1, 64);
 		scene_end(&sc);
 	}
 END_TEST
@@ -86,7 +81,7 @@ START_TEST(forks_that_take_long_are_waited_for_as_long_as_one_after_the_other_co
 		pool_start(sc.stage.pool);
 		scene_pass(&sc, 9 * S);
 		ck_processes(&sc, 1, 8);
-		ck_assert_uint_eq(sc.stage.pool->in_state[WORKER_IDLE], 8);
+		ck_idle(&sc, 8);
 		ck_assert_uint_eq(the_template(&sc)->n_lost, 0);
 		scene_end(&sc);
 	}
@@ -101,7 +96,7 @@ START_TEST(fault_81_a_template_that_must_not_be_forked_says_why_and_workers_are_
 		sc.stage.machine.script.unfit = "it has 2 threads: MainThread, poller";
 		pool_start(sc.stage.pool);
 		scene_pass(&sc, 200 * MS);
-		ck_assert_str_eq(template_state_name(the_template(&sc)), "unfit");
+		ck_template_is(&sc, "unfit");
 		ck_assert_str_eq(the_template(&sc)->unfit, "it has 2 threads: MainThread, poller");
 		ck_processes(&sc, 3, 0);
 		ck_assert_uint_eq(sc.stage.n_settled, 1);
@@ -116,18 +111,16 @@ END_TEST
 
 START_TEST(fault_81_one_that_finds_a_thread_when_it_is_to_fork_is_unfit_from_then_on)
 	{
-		struct pool_settings s = forking(2, 2);
 		struct scene sc;
 
-		forking_begin(&sc, &s);
-		template_child(&sc)->script.fork = SIM_FORK_ERRNO;
+		forking_begin(&sc, 2, 2);
 		template_child(&sc)->script.fork_errno = EDEADLK;
-		lose_worker(&sc);
+		lose_worker_and(&sc, SIM_FORK_ERRNO);
 		scene_pass(&sc, S);
-		ck_assert_str_eq(template_state_name(the_template(&sc)), "unfit");
+		ck_template_is(&sc, "unfit");
 		ck_assert_ptr_nonnull(strstr(the_template(&sc)->unfit, "thread"));
 		ck_processes(&sc, 2, 2);
-		ck_assert_uint_eq(sc.stage.pool->in_state[WORKER_IDLE], 2);
+		ck_idle(&sc, 2);
 		ck_assert_ptr_null(sc.stage.pool->supply.failure);
 		ck_assert_uint_eq(sc.stage.pool->supply.failures_in_row, 0);
 		scene_end(&sc);
@@ -141,21 +134,16 @@ START_TEST(code_that_cannot_be_imported_fails_once_and_callers_are_told)
 		struct pool_settings s = forking(4, 4);
 		struct scene sc;
 
-		forking_prepare(&sc, &s);
-		sc.stage.machine.script.init = SIM_INIT_FAILED;
-		pool_start(sc.stage.pool);
+		forking_start(&sc, &s, SIM_INIT_FAILED);
 		sim_execute(&sc.one, 1, 0, 0);
 		scene_pass(&sc, 30 * MS);
-		ck_told(&sc.one, 1, ERROR_INIT_FAILED, EXECUTED_NEVER);
-		ck_assert_ptr_nonnull(strstr(told(&sc.one, 1)->message, "licence server refused"));
+		ck_told_why(&sc.one, 1, ERROR_INIT_FAILED, EXECUTED_NEVER, "licence server refused");
 		ck_assert(told(&sc.one, 1)->has_cause); /* with the traceback */
 		ck_assert_str_eq(sc.stage.pool->supply.failure->message,
 				 "RuntimeError: licence server refused, app.py line 5");
 		ck_assert_uint_eq(sc.stage.n_settled, 1); /* the daemon's start does not wait for ever */
-		ck_assert_str_eq(pool_state_name(sc.stage.pool), "down");
-		sim_execute(&sc.one, 2, 0, 0);
-		scene_pass(&sc, 0);
-		ck_told(&sc.one, 2, ERROR_INIT_FAILED, EXECUTED_NEVER);
+		ck_pool_is(&sc, "down");
+		ck_refuses(&sc, 2, ERROR_INIT_FAILED);
 		scene_pass(&sc, 20 * S); /* at once, 0.1 s, 0.2, ... 6.4 s, all ± 25 %, and 20 ms each */
 		ck_assert_uint_ge(sc.stage.machine.n_spawned, 8);
 		ck_assert_uint_le(sc.stage.machine.n_spawned, 10);
@@ -164,41 +152,34 @@ START_TEST(code_that_cannot_be_imported_fails_once_and_callers_are_told)
 	}
 END_TEST
 
+/* It cannot be imported for so long. */
+static void import_late(unsigned min, uint64_t ns)
+{
+	struct pool_settings s = forking(min, 2);
+	struct scene sc;
+
+	forking_start(&sc, &s, SIM_INIT_FAILED);
+	scene_pass(&sc, ns);
+	ck_assert(pool_is_down(sc.stage.pool));
+	scene_mend(&sc, 4 * S);
+	ck_assert(!pool_is_down(sc.stage.pool));
+	ck_template_is(&sc, "warm");
+	ck_idle(&sc, min ? min : 1); /* the probe */
+	ck_assert_ptr_null(sc.stage.pool->supply.failure);
+	ck_pool_is(&sc, "serving");
+	ck_serves(&sc, 1);
+	scene_end(&sc);
+}
+
 START_TEST(and_the_pool_serves_when_it_can_be_imported)
 	{
-		struct pool_settings s = forking(2, 2);
-		struct scene sc;
-
-		forking_prepare(&sc, &s);
-		sc.stage.machine.script.init = SIM_INIT_FAILED;
-		pool_start(sc.stage.pool);
-		scene_pass(&sc, 2 * S);
-		sc.stage.machine.script.init = SIM_INIT_READY;
-		scene_pass(&sc, 4 * S);
-		ck_assert(template_is_warm(the_template(&sc)));
-		ck_assert_uint_eq(sc.stage.pool->in_state[WORKER_IDLE], 2);
-		ck_assert_ptr_null(sc.stage.pool->supply.failure);
-		ck_assert_str_eq(pool_state_name(sc.stage.pool), "serving");
-		ck_serves(&sc, 1);
-		scene_end(&sc);
+		import_late(2, 2 * S);
 	}
 END_TEST
 
 START_TEST(also_a_pool_with_minimum_0_finds_out_by_itself)
 	{
-		struct pool_settings s = forking(0, 2);
-		struct scene sc;
-
-		forking_prepare(&sc, &s);
-		sc.stage.machine.script.init = SIM_INIT_FAILED;
-		pool_start(sc.stage.pool);
-		scene_pass(&sc, S);
-		ck_assert(pool_is_down(sc.stage.pool));
-		sc.stage.machine.script.init = SIM_INIT_READY;
-		scene_pass(&sc, 4 * S);
-		ck_assert(!pool_is_down(sc.stage.pool));
-		ck_serves(&sc, 1);
-		scene_end(&sc);
+		import_late(0, S);
 	}
 END_TEST
 
@@ -210,22 +191,17 @@ START_TEST(failed_templates_open_the_breaker_and_its_probe_is_one_template)
 
 		s.breaker_failures = 3;
 		s.breaker_reset = 5 * S;
-		forking_prepare(&sc, &s);
-		sc.stage.machine.script.init = SIM_INIT_EXIT_LATE;
-		pool_start(sc.stage.pool);
+		forking_start(&sc, &s, SIM_INIT_EXIT_LATE);
 		scene_pass(&sc, 2 * S);
-		ck_assert_str_eq(pool_state_name(sc.stage.pool), "open");
+		ck_pool_is(&sc, "open");
 		n = sc.stage.machine.n_spawned;
 		ck_assert_uint_eq(n, 3);
-		sim_execute(&sc.one, 1, 0, 0);
-		scene_pass(&sc, 0);
-		ck_told(&sc.one, 1, ERROR_CIRCUIT_OPEN, EXECUTED_NEVER);
+		ck_refuses(&sc, 1, ERROR_CIRCUIT_OPEN);
 		scene_pass(&sc, 4 * S);
 		ck_assert_uint_eq(sc.stage.machine.n_spawned, n + 1);
-		ck_assert_str_eq(pool_state_name(sc.stage.pool), "open");
-		sc.stage.machine.script.init = SIM_INIT_READY;
-		scene_pass(&sc, 6 * S);
-		ck_assert_str_eq(pool_state_name(sc.stage.pool), "serving");
+		ck_pool_is(&sc, "open");
+		scene_mend(&sc, 6 * S);
+		ck_pool_is(&sc, "serving");
 		ck_serves(&sc, 2);
 		scene_end(&sc);
 	}
@@ -237,17 +213,13 @@ START_TEST(a_template_that_is_not_ready_in_time_shows_where_it_hangs)
 		struct scene sc;
 
 		s.init_timeout = S;
-		forking_prepare(&sc, &s);
-		sc.stage.machine.script.init = SIM_INIT_HANG_LATE;
-		pool_start(sc.stage.pool);
+		forking_start(&sc, &s, SIM_INIT_HANG_LATE);
 		sim_execute(&sc.one, 1, 0, 0);
 		scene_pass(&sc, 2500 * MS);
-		ck_told(&sc.one, 1, ERROR_INIT_FAILED, EXECUTED_NEVER);
-		ck_assert_ptr_nonnull(
-			strstr(told(&sc.one, 1)->message, "init was not finished in 1.0 s, in phase imports of app"));
+		ck_told_why(&sc.one, 1, ERROR_INIT_FAILED, EXECUTED_NEVER,
+			    "init was not finished in 1.0 s, in phase imports of app");
 		ck_assert_ptr_nonnull(strstr(sc.stage.pool->supply.failure->message, "app.py line 5"));
-		sc.stage.machine.script.init = SIM_INIT_READY;
-		scene_pass(&sc, S);
+		scene_mend(&sc, S);
 		ck_serves(&sc, 2);
 		scene_end(&sc);
 	}
@@ -263,9 +235,8 @@ START_TEST(an_interpreter_that_cannot_be_started_is_told_as_of_a_worker)
 		pool_start(sc.stage.pool);
 		sim_execute(&sc.one, 1, 0, 0);
 		scene_pass(&sc, 0);
-		ck_told(&sc.one, 1, ERROR_INIT_FAILED, EXECUTED_NEVER);
-		ck_assert_ptr_nonnull(
-			strstr(told(&sc.one, 1)->message, "cannot start /usr/bin/python3: No such file or directory"));
+		ck_told_why(&sc.one, 1, ERROR_INIT_FAILED, EXECUTED_NEVER,
+			    "cannot start /usr/bin/python3: No such file or directory");
 		sc.stage.machine.spawn_error = 0;
 		scene_pass(&sc, S);
 		ck_serves(&sc, 2);
@@ -295,9 +266,7 @@ START_TEST(drain_ends_a_template_in_every_state)
 					pool_drain(sc.stage.pool);
 				else
 					pool_stop_now(sc.stage.pool);
-				scene_pass(&sc, 5 * S);
-				ck_assert_int_eq(sc.stage.pool->state, POOL_STOPPED);
-				ck_assert_uint_eq(sim_machine_living(&sc.stage.machine), 0);
+				ck_stops(&sc, 5 * S);
 				scene_end(&sc);
 			}
 		}
@@ -306,10 +275,9 @@ END_TEST
 
 START_TEST(drain_lets_calls_end_when_the_template_is_gone)
 	{
-		struct pool_settings s = forking(1, 1);
 		struct scene sc;
 
-		forking_begin(&sc, &s);
+		forking_begin(&sc, 1, 1);
 		scene_child(&sc)->script.call_after = S;
 		sim_execute(&sc.one, 1, 0, 0);
 		scene_pass(&sc, 10 * MS);

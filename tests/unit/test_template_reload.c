@@ -1,32 +1,8 @@
 /* The reload of a pool whose workers are forked. */
 #include <signal.h>
 
-#include "daemon/pool/failure.h"
+#include "tests/unit/reload_support.h"
 #include "tests/unit/template_support.h"
-
-struct seen {
-	struct reload_waiter waiter;
-	unsigned n;
-	bool failed, cut;
-	char message[300];
-};
-
-static void on_done(struct reload_waiter *rw, const struct reload_result *r)
-{
-	struct seen *s = container_of(rw, struct seen, waiter);
-
-	s->n++;
-	s->failed = r->failure != NULL;
-	s->cut = r->cut;
-	if (r->failure)
-		(void)snprintf(s->message, sizeof(s->message), "%s", r->failure->message);
-}
-
-static void ask(struct scene *sc, struct seen *s)
-{
-	*s = (struct seen){ .waiter = { .done = on_done } };
-	reload_start(sc->stage.pool, sc->stage.pool->settings, &s->waiter);
-}
 
 static void ck_generation(const struct scene *sc, uint64_t generation, unsigned workers)
 {
@@ -43,27 +19,34 @@ static void ck_generation(const struct scene *sc, uint64_t generation, unsigned 
 /* The process of the template that is being made. */
 static struct sim_child *next_child(const struct scene *sc)
 {
-	struct sim_child *c = sim_machine_find(&sc->stage.machine, sc->stage.pool->reload.next->worker->proc.pid);
+	return scene_child_of(sc, sc->stage.pool->reload.next->worker);
+}
 
-	ck_assert_ptr_nonnull(c);
-	return c;
+/* A reload that succeeds. */
+static void reload(struct scene *sc, uint64_t generation, unsigned workers)
+{
+	struct seen seen;
+
+	ask(sc, &seen);
+	scene_pass(sc, S);
+	ck_reloaded(&seen);
+	ck_generation(sc, generation, workers);
 }
 
 START_TEST(a_new_template_imports_the_code_and_the_canary_and_all_others_are_forked_from_it)
 	{
-		struct pool_settings s = forking(4, 4);
 		struct scene sc;
 		struct seen seen;
 		pid_t pid;
 
-		forking_begin(&sc, &s);
+		forking_begin(&sc, 4, 4);
 		pid = template_child(&sc)->pid;
 		ask(&sc, &seen);
 		scene_pass(&sc, MS);
 		ck_assert_ptr_nonnull(sc.stage.pool->reload.next);
 		ck_assert_int_eq(template_child(&sc)->pid, pid); /* which goes on until the canary is ready */
 		scene_pass(&sc, S);
-		ck_assert(seen.n == 1 && !seen.failed);
+		ck_reloaded(&seen);
 		ck_generation(&sc, 2, 4);
 		ck_processes(&sc, 2, 8);
 		ck_assert_ptr_null(sim_machine_find(&sc.stage.machine, pid));
@@ -75,11 +58,10 @@ END_TEST
 
 START_TEST(a_worker_that_is_lost_meanwhile_is_forked_from_the_old_template)
 	{
-		struct pool_settings s = forking(2, 2);
 		struct scene sc;
 		struct seen seen;
 
-		forking_begin(&sc, &s);
+		forking_begin(&sc, 2, 2);
 		sc.stage.machine.script.ready_after = 100 * MS; /* of the new template */
 		ask(&sc, &seen);
 		scene_pass(&sc, MS);
@@ -89,7 +71,7 @@ START_TEST(a_worker_that_is_lost_meanwhile_is_forked_from_the_old_template)
 		ck_generation(&sc, 1, 2);
 		ck_processes(&sc, 2, 3);
 		scene_pass(&sc, S);
-		ck_assert(seen.n == 1 && !seen.failed);
+		ck_reloaded(&seen);
 		ck_generation(&sc, 2, 2);
 		scene_end(&sc);
 	}
@@ -97,17 +79,16 @@ END_TEST
 
 START_TEST(a_template_that_fails_fails_the_reload_and_the_old_one_goes_on)
 	{
-		struct pool_settings s = forking(2, 2);
 		struct scene sc;
 		struct seen seen;
 		pid_t pid;
 
-		forking_begin(&sc, &s);
+		forking_begin(&sc, 2, 2);
 		pid = template_child(&sc)->pid;
 		sc.stage.machine.script.init = SIM_INIT_FAILED;
 		ask(&sc, &seen);
 		scene_pass(&sc, S);
-		ck_assert(seen.n == 1 && seen.failed);
+		ck_failed(&seen, "licence server refused");
 		ck_assert_str_eq(seen.message, "RuntimeError: licence server refused, app.py line 5");
 		ck_generation(&sc, 1, 2);
 		ck_assert_int_eq(template_child(&sc)->pid, pid);
@@ -117,10 +98,7 @@ START_TEST(a_template_that_fails_fails_the_reload_and_the_old_one_goes_on)
 		lose_worker(&sc);
 		scene_pass(&sc, 50 * MS);
 		ck_processes(&sc, 2, 3); /* from the old one */
-		ask(&sc, &seen);
-		scene_pass(&sc, S);
-		ck_assert(seen.n == 1 && !seen.failed);
-		ck_generation(&sc, 2, 2);
+		reload(&sc, 2, 2);
 		scene_end(&sc);
 	}
 END_TEST
@@ -132,12 +110,11 @@ START_TEST(a_template_that_hangs_fails_the_reload_with_where_it_does)
 		struct seen seen;
 
 		s.init_timeout = S;
-		forking_begin(&sc, &s);
+		forking_begin_with(&sc, &s);
 		sc.stage.machine.script.init = SIM_INIT_HANG_LATE;
 		ask(&sc, &seen);
 		scene_pass(&sc, 3 * S);
-		ck_assert(seen.n == 1 && seen.failed);
-		ck_assert_ptr_nonnull(strstr(seen.message, "init was not finished in 1.0 s, in phase imports of app"));
+		ck_failed(&seen, "init was not finished in 1.0 s, in phase imports of app");
 		ck_generation(&sc, 1, 1);
 		ck_assert_uint_eq(sim_machine_living(&sc.stage.machine), 2);
 		scene_end(&sc);
@@ -146,16 +123,15 @@ END_TEST
 
 START_TEST(a_canary_that_fails_takes_the_new_template_with_it)
 	{
-		struct pool_settings s = forking(2, 2);
 		struct scene sc;
 		struct seen seen;
 
-		forking_begin(&sc, &s);
+		forking_begin(&sc, 2, 2);
 		ask(&sc, &seen);
 		scene_pass(&sc, MS); /* the template has its script, the canary will have this one */
 		sc.stage.machine.script.init = SIM_INIT_FAILED;
 		scene_pass(&sc, S);
-		ck_assert(seen.n == 1 && seen.failed);
+		ck_failed(&seen, "licence server refused");
 		ck_generation(&sc, 1, 2);
 		ck_processes(&sc, 2, 3);
 		ck_assert_uint_eq(sim_machine_living(&sc.stage.machine), 3);
@@ -166,18 +142,17 @@ END_TEST
 /* Its loss costs speed and nothing else: the canary is started in an interpreter of its own. */
 static void lose_next(enum sim_fork fork)
 {
-	struct pool_settings s = forking(2, 2);
 	struct scene sc;
 	struct seen seen;
 
-	forking_begin(&sc, &s);
+	forking_begin(&sc, 2, 2);
 	ask(&sc, &seen);
 	scene_pass(&sc, MS);
 	next_child(&sc)->script.fork = fork;
 	scene_pass(&sc, 10 * S);
-	ck_assert_msg(seen.n == 1 && !seen.failed, "%s", seen.message);
+	ck_reloaded(&seen);
 	ck_generation(&sc, 2, 2);
-	ck_assert(template_is_warm(the_template(&sc)));
+	ck_template_is(&sc, "warm");
 	ck_assert_uint_eq(the_template(&sc)->n_lost, 1);
 	scene_end(&sc);
 }
@@ -206,7 +181,7 @@ START_TEST(a_new_template_that_dies_while_there_is_no_room_for_the_canary)
 		struct seen seen;
 
 		s.replace_after = true;
-		forking_begin(&sc, &s);
+		forking_begin_with(&sc, &s);
 		scene_child(&sc)->script.call_after = S;
 		sim_execute(&sc.one, 1, 0, 0); /* the canary waits for its end */
 		scene_pass(&sc, MS);
@@ -219,35 +194,27 @@ START_TEST(a_new_template_that_dies_while_there_is_no_room_for_the_canary)
 		forking_be_quick(&sc);
 		scene_pass(&sc, 2 * S);
 		ck_told(&sc.one, 1, ERROR_NONE, EXECUTED_YES);
-		ck_assert(seen.n == 1 && !seen.failed);
+		ck_reloaded(&seen);
 		ck_processes(&sc, 4, 1); /* two templates, the second again, and the canary */
 		ck_generation(&sc, 2, 1);
 		scene_pass(&sc, 10 * S);
-		ck_assert(template_is_warm(the_template(&sc)));
+		ck_template_is(&sc, "warm");
 		scene_end(&sc);
 	}
 END_TEST
 
 START_TEST(an_unfit_template_is_replaced_by_one_that_is_fit_and_the_other_way_round)
 	{
-		struct pool_settings s = forking(2, 2);
 		struct scene sc;
-		struct seen seen;
 
-		forking_begin(&sc, &s);
+		forking_begin(&sc, 2, 2);
 		sc.stage.machine.script.unfit = "it has 2 threads";
-		ask(&sc, &seen);
-		scene_pass(&sc, S);
-		ck_assert(seen.n == 1 && !seen.failed);
-		ck_generation(&sc, 2, 2);
-		ck_assert_str_eq(template_state_name(the_template(&sc)), "unfit");
+		reload(&sc, 2, 2);
+		ck_template_is(&sc, "unfit");
 		ck_processes(&sc, 4, 2);
 		sc.stage.machine.script.unfit = NULL;
-		ask(&sc, &seen);
-		scene_pass(&sc, S);
-		ck_assert(seen.n == 1 && !seen.failed);
-		ck_generation(&sc, 3, 2);
-		ck_assert(template_is_warm(the_template(&sc)));
+		reload(&sc, 3, 2);
+		ck_template_is(&sc, "warm");
 		ck_processes(&sc, 5, 4);
 		scene_end(&sc);
 	}
@@ -255,18 +222,17 @@ END_TEST
 
 START_TEST(a_fork_that_the_old_template_owes_is_given_up_with_it)
 	{
-		struct pool_settings s = forking(2, 2);
 		struct scene sc;
 		struct seen seen;
 
-		forking_begin(&sc, &s);
+		forking_begin(&sc, 2, 2);
 		template_child(&sc)->script.fork_after = S;
 		lose_worker(&sc);
 		scene_pass(&sc, 10 * MS);
 		ck_assert_uint_eq(sc.stage.pool->in_state[WORKER_STARTING], 1);
 		ask(&sc, &seen);
 		scene_pass(&sc, 500 * MS);
-		ck_assert(seen.n == 1 && !seen.failed);
+		ck_reloaded(&seen);
 		ck_generation(&sc, 2, 2);
 		scene_pass(&sc, 5 * S);
 		ck_assert_uint_eq(sim_machine_living(&sc.stage.machine), 3);
@@ -277,19 +243,16 @@ END_TEST
 START_TEST(drain_in_the_midst_of_a_reload_leaves_nothing)
 	{
 		for (uint64_t us = 0; us < 12000; us += 250) {
-			struct pool_settings s = forking(2, 2);
 			struct scene sc;
 			struct seen seen;
 
-			forking_begin(&sc, &s);
+			forking_begin(&sc, 2, 2);
 			sc.stage.machine.script.fork_after = MS;
 			ask(&sc, &seen);
 			scene_pass(&sc, us * NS_PER_MS / 1000);
 			pool_drain(sc.stage.pool);
 			ck_assert_uint_eq(seen.n, 1);
-			scene_pass(&sc, 3 * S);
-			ck_assert_int_eq(sc.stage.pool->state, POOL_STOPPED);
-			ck_assert_uint_eq(sim_machine_living(&sc.stage.machine), 0);
+			ck_stops(&sc, 3 * S);
 			scene_end(&sc);
 		}
 	}
