@@ -199,9 +199,8 @@ class Run:
                     found.append(f"recycling: a call is lost to it: {error}")
 
         callers = [asyncio.ensure_future(call_again_and_again()) for _ in range(POOLS["storm"])]
-        while not all(caller.done() for caller in callers):
+        while (await asyncio.wait(callers, timeout=0.001))[1]:
             self.count_workers()
-            await asyncio.sleep(0.001)
         await asyncio.gather(*callers)
         link.close()
         await link.ended

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 
 class Call:
@@ -45,11 +45,12 @@ class Call:
 class Edit:
     """A session.put of the counts, or a session.delete of both, which is a put of 0."""
 
-    __slots__ = ("count", "code")
+    __slots__ = ("count", "code", "answer")
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.code = ""  # "ok", or that of the error; "": not known
+        self.answer: asyncio.Future[Any] | None = None  # done when code is known
 
 
 class Opened(NamedTuple):

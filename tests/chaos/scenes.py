@@ -425,17 +425,15 @@ class Client:
         else:
             asked = link.ask("session.delete", session=story.name, pool=story.pool, keys=["a", "b"])
         asked.add_done_callback(lambda f: setattr(edit, "code", edit_code(f.result()[0])))
+        edit.answer = asked
         story.steps.append(edit)
 
     async def settle(self, story: Story) -> None:
         """Until all that was asked in its session has been answered: what comes later finds nothing under way."""
         await self.wait([step for step in story.steps if isinstance(step, Call)])
-        deadline = time.monotonic() + PATIENCE
-        while any(isinstance(step, Edit) and not step.code for step in story.steps):
-            if time.monotonic() > deadline:
-                self.world.history.complain(1, f"{story}: a put or delete has no answer")
-                return
-            await asyncio.sleep(0.001)
+        edits = [step.answer for step in story.steps if isinstance(step, Edit) and step.answer]
+        if edits and (await asyncio.wait(edits, timeout=PATIENCE))[1]:
+            self.world.history.complain(1, f"{story}: a put or delete has no answer")
 
     async def work(self, story: Story) -> None:
         link = await self.kept_link()
