@@ -248,7 +248,7 @@ demo: ## install what is missing, build, start a daemon in a temporary directory
 check: ## install what is missing, build, and run all tests (10 minutes at most)
 	@.ci/deps build check
 	@+$(MAKE) $(JOBS) all tests
-	@+.ci/check headers layers unit python sim fuzz integration diagnosis systemd chaos
+	@+.ci/check headers layers unit "integration + python sim fuzz diagnosis systemd" chaos
 
 # Each of these suites may take longer than all of check.
 check-full: ## check, then the long runs, the same under sanitizers, a round under valgrind, and lint (PYPOOL_SUITE_LIMIT=10800 s)
