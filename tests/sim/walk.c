@@ -218,7 +218,7 @@ static void step_reload(struct world *w)
 	world_trace(w, "reload", w->stage.pool->generation, 0);
 	w->streak.reloads++;
 	w->templates.reloads++;
-	reload_start(w->stage.pool, w->stage.pool->settings, NULL);
+	reload_start(w->stage.pool, w->stage.pool->given, NULL); /* as the file says: a resize is over */
 }
 
 /* What an operator does: pauses a pool for a while, recycles its workers, changes how many there are, kills one. */
