@@ -216,8 +216,8 @@ static void step_temper(struct world *w)
 static void step_reload(struct world *w)
 {
 	world_trace(w, "reload", w->stage.pool->generation, 0);
-	w->streak.reloads++;
-	w->templates.reloads++;
+	w->streak.wanted++;
+	w->templates.wanted++;
 	reload_start(w->stage.pool, w->stage.pool->given, NULL); /* as the file says: a resize is over */
 }
 
@@ -235,16 +235,18 @@ static void step_operate(struct world *w)
 		break;
 	case 2:
 		world_trace(w, "recycle", 0, 0);
-		(void)operate_recycle(p, NULL);
+		w->streak.wanted += operate_recycle(p, NULL);
 		break;
 	case 3:
 		world_trace(w, "resize", max, 0);
+		w->streak.wanted += max;
 		if (w->max_workers < max)
 			w->max_workers = max; /* it may be made smaller before anybody looks */
 		operate_resize(p, p->settings->min_workers < max ? p->settings->min_workers : max, max);
 		break;
 	default:
 		world_trace(w, "operator kills", p->workers ? p->workers->id : 0, 0);
+		w->streak.wanted += p->workers != NULL;
 		if (p->workers)
 			operate_kill(p->workers);
 	}

@@ -72,7 +72,7 @@ static void note_template(struct world *w)
 		w->templates.began = now(w);
 	half = w->templates;
 	half.n /= 2;
-	invariants_check_streak(w, &half, 6 + 3 * half.reloads);
+	invariants_check_streak(w, &half, 6 + 3 * half.wanted);
 }
 
 static void on_attempted(struct sim_machine *m, enum sim_attempt what)
@@ -88,7 +88,7 @@ static void on_attempted(struct sim_machine *m, enum sim_attempt what)
 		if (!w->streak.n++)
 			w->streak.began = now(w);
 		/* the first ones, and the first replacement */
-		invariants_check_streak(w, &w->streak, supply_ceiling(w->stage.pool) + 3 + w->streak.reloads);
+		invariants_check_streak(w, &w->streak, supply_ceiling(w->stage.pool) + 3 + w->streak.wanted);
 	}
 }
 

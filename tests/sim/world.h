@@ -34,7 +34,7 @@ struct world_caller {
 struct streak {
 	unsigned n;
 	uint64_t began; /* ns */
-	unsigned reloads; /* asked for meanwhile: each has a canary of its own */
+	unsigned wanted; /* that somebody has caused meanwhile: canaries, and the replacements of what an operator ended */
 };
 
 /* Workers that calls with the same arguments have killed since one of them succeeded. */
