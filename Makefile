@@ -108,9 +108,11 @@ CPPFLAGS_ALL = -D_GNU_SOURCE -I. -DPYPOOL_VERSION='"$(VERSION)"' $(PROBE_CFLAGS)
 CFLAGS_ALL = -std=gnu11 -g $(OPTIMIZE) -Wall -Wextra $(if $(WERROR),-Werror) $(CFLAGS) $(EXTRA_CFLAGS)
 LDFLAGS_ALL = -Wl,--as-needed $(if $(SANITIZE),$(SANITIZER),-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) $(LDFLAGS)
 
-# Objects are rebuilt when the compiler or its flags change: these files change only then.
+# Objects are rebuilt when the compiler or its flags change: these files change only then. Suites side by side are several
+# makes at once: each writes a file of its own.
+NEW := new.$(shell echo $$PPID)
 define remember
-$(file > $@.new,$(1))@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+$(file > $@.$(NEW),$(1))@cmp -s $@.$(NEW) $@ && rm $@.$(NEW) || mv $@.$(NEW) $@
 endef
 
 $(BUILD)/flags: FORCE | $(BUILD)/probe.mk
