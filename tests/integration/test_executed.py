@@ -200,7 +200,7 @@ def scene_draining(start: StartDaemon, ledger: Path) -> None:
     assert s.busy is not None
     s.client.wait(s.busy).value()
     s.client.close()
-    s.daemon.stop()
+    s.daemon.stop(quiet=False)  # it may have ended already
     assert lines(ledger) == []
 
 

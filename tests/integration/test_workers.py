@@ -269,14 +269,13 @@ def test_fault_49_a_handler_that_calls_its_own_full_pool_fails_in_time(start_dae
         began = now()
         numbers = [c.start_execute("descend", path, 9) for _ in range(6)]
         wait_running(c, "descend", 2)
-        answers = [c.wait(number).value() for number in numbers[:2]]
-        assert 1.0 <= now() - began < 3.0 * SLOW
+        replies = [c.wait(number) for number in numbers]
+        answers = [reply.result for reply in replies if reply.error is None]
+        assert answers, "one of them, at least, ran and was told by the handler that it called"
         for answer in answers:
             assert answer[:2] == ["queue_timeout", "never"]
             assert re.search(r"2 of 2 busy \(pid \d+: descend for ", answer[2]), answer
-        for number in numbers[2:]:
-            reply = c.wait(number)
-            assert reply.error is None or reply.error["code"] == "queue_timeout"
+        assert all(reply.error["code"] == "queue_timeout" for reply in replies if reply.error is not None)
         assert now() - began < 6.0 * SLOW
         assert c.call("queue") == []
         assert c.execute("descend", path, 0) == [] and pool_of(c)["spawned"] == 2
