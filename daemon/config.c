@@ -297,8 +297,12 @@ struct config *config_load(const struct config_request *request, FILE *complaint
 	/* what follows would only complain about what a bad line has hidden */
 	if (!r.src.n_complaints)
 		c = build(&r);
-	if (r.src.n_complaints)
+	if (r.src.n_complaints) {
 		c = config_free(c);
+	} else {
+		c->source = r.src;
+		config_source_init(&r.src, complaints);
+	}
 	config_options_free(&r.root);
 	config_source_deinit(&r.src);
 	return c;
@@ -340,6 +344,7 @@ struct config *config_free(struct config *c)
 		config_access_deinit(&c->access.rules[i]);
 	free(c->access.rules);
 	free(c->socket);
+	config_source_deinit(&c->source);
 	free(c);
 	return NULL;
 }

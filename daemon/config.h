@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "daemon/base/log.h"
+#include "daemon/config_source.h"
 #include "daemon/front/access.h"
 #include "daemon/pool/account.h"
 #include "daemon/pool/settings.h"
@@ -29,6 +30,7 @@ struct config {
 	struct access access;
 	struct pool_settings *pools; /* owns: n_pools of them */
 	unsigned n_pools;
+	struct config_source source; /* where each option is given */
 	struct config *older; /* owns: the one that this one took the place of, as long as a pool is set to it */
 };
 

@@ -41,6 +41,18 @@ const struct option_spec config_top_options[] = {
 	{ 0 },
 };
 
+bool config_option_is_fixed(const char *name)
+{
+	static const char *const fixed[] = { "socket",            "socket_mode", "socket_group", "max_frame",
+					     "start_concurrency", "require_all", "frame_timeout" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(fixed); i++) {
+		if (strcmp(fixed[i], name) == 0)
+			return true;
+	}
+	return false;
+}
+
 const struct option_spec config_pool_options[] = {
 	{ "app", OPTION_TEXT, AT(pool_settings, app), "", 0, 0, NULL },
 	{ "python", OPTION_TEXT, AT(pool_settings, python), "/usr/bin/python3", 0, 0, NULL },

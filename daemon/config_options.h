@@ -38,6 +38,8 @@ struct option_spec {
 };
 
 extern const struct option_spec config_top_options[];  /* of struct config */
+/* Of those: a running daemon keeps what it was started with. */
+bool config_option_is_fixed(const char *name);
 extern const struct option_spec config_pool_options[]; /* of struct pool_settings */
 extern const struct option_spec config_access_options[]; /* of struct config_access */
 

@@ -7,6 +7,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/config_show.h"
 #include "daemon/pool/failure.h"
 #include "daemon/renewal.h"
 
@@ -132,11 +133,32 @@ static bool daemon_on_renew(struct server *s, const struct pool *p, bool dry, co
 	return c;
 }
 
+static struct config_view daemon_view(const struct daemon *d)
+{
+	return (struct config_view){ .now = d->config, .first = d->first, .request = d->request };
+}
+
+static void daemon_on_show(struct server *s, msgpack_packer *pk)
+{
+	struct config_view v = daemon_view(daemon_of_server(s));
+
+	config_show_top(&v, pk);
+}
+
+static void daemon_on_show_pool(struct server *s, const struct pool *p, msgpack_packer *pk)
+{
+	struct config_view v = daemon_view(daemon_of_server(s));
+
+	config_show_pool(&v, p->given, p->settings, pk);
+}
+
 static const struct server_ops server_ops = {
 	.state = daemon_state,
 	.idle = daemon_on_idle,
 	.shutdown = daemon_on_shutdown,
 	.renew = daemon_on_renew,
+	.show = daemon_on_show,
+	.show_pool = daemon_on_show_pool,
 };
 
 static void daemon_on_settled(struct pool *p)

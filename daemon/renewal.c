@@ -5,6 +5,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/config_show.h"
 
 /* --- old ones --- */
 
@@ -41,21 +42,15 @@ static void drop_unused(struct daemon *d)
 
 static void name_what_needs_a_restart(const struct config *old, const struct config *new)
 {
-	const struct {
-		const char *option;
-		bool differs;
-	} all[] = {
-		{ "socket", strcmp(old->socket, new->socket) != 0 },
-		{ "socket_mode", old->socket_mode != new->socket_mode },
-		{ "socket_group", old->has_socket_group != new->has_socket_group || old->socket_group != new->socket_group },
-		{ "max_frame", old->max_frame != new->max_frame },
-		{ "frame_timeout", old->frame_timeout != new->frame_timeout },
-		{ "start_concurrency", old->start_concurrency != new->start_concurrency },
-	};
+	for (const struct option_spec *spec = config_top_options; spec->name; spec++) {
+		_cleanup_free_ char *was = NULL, *is = NULL;
 
-	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
-		if (all[i].differs)
-			LOG(WARN, "config.needs_restart", KV("option", all[i].option));
+		if (!config_option_is_fixed(spec->name))
+			continue;
+		was = config_show_text(old, spec);
+		is = config_show_text(new, spec);
+		if (strcmp(was, is) != 0)
+			LOG(WARN, "config.needs_restart", KV("option", spec->name));
 	}
 }
 

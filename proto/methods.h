@@ -53,6 +53,7 @@ enum role {
 	  "change how many workers a pool has, until its next reload")                                                    \
 	X(pool_recycle, "pool.recycle", ADMIN, K(POOL) | K(WORKER), "replace the workers of a pool, or one, between their calls") \
 	X(worker_kill, "worker.kill", ADMIN, K(WORKER), "kill a worker, whatever it runs")                                \
+	X(config_show, "config.show", ADMIN, K(POOL), "the configuration in force, and where each option is given")        \
 	X(shutdown, "shutdown", ADMIN, K(NOW), "end the daemon, as SIGTERM does")
 
 enum method {

@@ -24,6 +24,7 @@ static const struct command commands[] = {
 	{ "resize", "POOL [--min N] [--max N]", "other numbers of workers, until the next reload", command_resize },
 	{ "recycle", "[POOL...] [--wait]", "replace workers, each after its call", command_recycle },
 	{ "kill", "WORKER...", "kill workers, whatever they run", command_kill },
+	{ "config", "[POOL]", "the configuration in force, and where each option is given", command_config },
 	{ "shutdown", "[--now]", "end the daemon", command_shutdown },
 	{ "call",
 	  "TARGET [JSON...] [--kw KEY=VALUE]... [--pool POOL] [--session SESSION] [--timeout TIME] [--idempotent]",

@@ -1,6 +1,8 @@
 /* Everything that faces outside: the listeners and the connections. It borrows the pools. */
 #pragma once
 
+#include <msgpack.h>
+
 #include "daemon/front/access.h"
 #include "daemon/front/client.h"
 #include "daemon/front/listener.h"
@@ -25,6 +27,9 @@ struct server_ops {
 	/* Reads the configuration again; *to is what p is to be set to. dry: nothing else is taken over. False: everything stays
 	 * as it is, and *why, the caller's to free, says why. */
 	bool (*renew)(struct server *s, const struct pool *p, bool dry, const struct pool_settings **to, char **why);
+	/* The configuration in force: three pairs, "files", "options" and "access"; of a pool one map. */
+	void (*show)(struct server *s, msgpack_packer *pk);
+	void (*show_pool)(struct server *s, const struct pool *p, msgpack_packer *pk);
 };
 
 struct server {

@@ -5,6 +5,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
+#include "proto/pack.h"
 #include "tests/fuzz/must.h"
 #include "tests/fuzz/still_loop.h"
 
@@ -35,7 +36,30 @@ static bool world_renew(struct server *s, const struct pool *p, bool dry, const 
 	return true;
 }
 
-static const struct server_ops server_ops = { .state = world_state, .idle = world_on_idle, .renew = world_renew, .shutdown = world_shutdown };
+/* It has none that was read from a file. */
+static void world_show(struct server *s, msgpack_packer *pk)
+{
+	(void)s;
+	pack_kv_text(pk, "files", NULL);
+	pack_kv_text(pk, "options", NULL);
+	pack_kv_text(pk, "access", NULL);
+}
+
+static void world_show_pool(struct server *s, const struct pool *p, msgpack_packer *pk)
+{
+	(void)s;
+	msgpack_pack_map(pk, 1);
+	pack_kv_text(pk, "name", p->settings->name);
+}
+
+static const struct server_ops server_ops = {
+	.state = world_state,
+	.idle = world_on_idle,
+	.renew = world_renew,
+	.show = world_show,
+	.show_pool = world_show_pool,
+	.shutdown = world_shutdown,
+};
 
 static void world_on_settled(struct pool *p)
 {

@@ -6,6 +6,7 @@
 #include "daemon/front/method.h"
 #include "daemon/front/router.h"
 #include "daemon/front/server.h"
+#include "proto/pack.h"
 
 /* A server without pools, and one connection. */
 struct desk {
@@ -29,6 +30,15 @@ static bool on_renew(struct server *s, const struct pool *p, bool dry, const str
 	return true;
 }
 
+/* There is nothing to see. */
+static void on_show(struct server *s, msgpack_packer *pk)
+{
+	(void)s;
+	pack_kv_text(pk, "files", NULL);
+	pack_kv_text(pk, "options", NULL);
+	pack_kv_text(pk, "access", NULL);
+}
+
 static void on_idle(struct server *s)
 {
 	loop_stop(s->loop);
@@ -36,7 +46,7 @@ static void on_idle(struct server *s)
 
 static void desk_init(struct desk *d)
 {
-	static const struct server_ops ops = { .idle = on_idle, .renew = on_renew, .shutdown = on_shutdown };
+	static const struct server_ops ops = { .idle = on_idle, .renew = on_renew, .show = on_show, .shutdown = on_shutdown };
 	const struct server_limits limits = { .max_frame = 65536 };
 	const struct listener_peer peer = { .uid = geteuid() };
 	int fds[2];

@@ -8,6 +8,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
+#include "proto/pack.h"
 #include "tests/support/suite.h"
 #include "tests/unit/io_support.h"
 
@@ -39,6 +40,15 @@ static bool on_renew(struct server *s, const struct pool *p, bool dry, const str
 	return true;
 }
 
+/* There is nothing to see. */
+static void on_show(struct server *s, msgpack_packer *pk)
+{
+	(void)s;
+	pack_kv_text(pk, "files", NULL);
+	pack_kv_text(pk, "options", NULL);
+	pack_kv_text(pk, "access", NULL);
+}
+
 static void on_idle(struct server *s)
 {
 	(void)s;
@@ -46,7 +56,7 @@ static void on_idle(struct server *s)
 
 static void hall_open(struct hall *h)
 {
-	static const struct server_ops ops = { .idle = on_idle, .renew = on_renew, .shutdown = on_shutdown };
+	static const struct server_ops ops = { .idle = on_idle, .renew = on_renew, .show = on_show, .shutdown = on_shutdown };
 	const struct server_limits limits = { .max_frame = 65536 };
 
 	*h = (struct hall){ .loop = loop_new() };
