@@ -8,6 +8,7 @@
 #include "daemon/pool/account.h"
 #include "daemon/pool/caller.h"
 #include "daemon/pool/direct.h"
+#include "daemon/pool/event.h"
 #include "daemon/pool/news.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/request.h"
@@ -114,6 +115,7 @@ struct lease *lease_new(struct worker *w, struct caller *c, struct session *s, u
 	p->stats.leases++;
 	LOG(DEBUG, "lease.begin", KV("pool", p->settings->name), KV("lease", l->id), KV("worker", w->id),
 	    KV("client", c->id));
+	event_lease(l, NULL);
 	return l;
 }
 
@@ -147,6 +149,7 @@ void lease_end(struct lease *l, enum lease_end_how how)
 	registry_remove_lease(p->registry, l);
 	LOG(DEBUG, "lease.end", KV("pool", p->settings->name), KV("lease", l->id), KV("worker", w->id),
 	    KV("reason", ends[how].text));
+	event_lease(l, ends[how].text);
 	loop_bury(p->loop, &l->grave, lease_release);
 	if (running || l->direct)
 		slot_abandon(w, SLOT_CANCELLED);

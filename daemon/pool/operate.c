@@ -4,6 +4,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/pool/affinity.h"
+#include "daemon/pool/event.h"
 #include "daemon/pool/pool.h"
 
 void operate_pause(struct pool *p, bool paused)
@@ -14,6 +15,7 @@ void operate_pause(struct pool *p, bool paused)
 		return;
 	LOG(INFO, paused ? "pool.paused" : "pool.resumed", KV("pool", p->settings->name), KV("waiting", pool_waiting(p)));
 	p->paused = paused;
+	event_pool(p, paused ? "paused" : "resumed", NULL);
 	DL_FOREACH (p->workers, w) {
 		if (w->own.count)
 			affinity_call(w);
@@ -28,6 +30,7 @@ void operate_resize(struct pool *p, unsigned min, unsigned max)
 	p->resized.min_workers = min;
 	p->resized.max_workers = max;
 	p->settings = &p->resized;
+	event_pool_resized(p);
 	supply_shrink(p);
 }
 
@@ -40,6 +43,8 @@ unsigned operate_recycle(struct pool *p, struct worker *only)
 		if (!only || w == only)
 			supply_recycle(w);
 	}
+	if (!only)
+		event_pool(p, "recycled", NULL);
 	return p->supply.n_due - before;
 }
 

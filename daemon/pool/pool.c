@@ -9,6 +9,7 @@
 #include "daemon/pool/affinity.h"
 #include "daemon/pool/caller.h"
 #include "daemon/pool/direct.h"
+#include "daemon/pool/event.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/postmortem.h"
@@ -219,6 +220,7 @@ static void pool_advance_drain(struct pool *p)
 		pool_stop_workers(p);
 	if (p->state == POOL_STOPPING && pool_living(p) == 0 && !p->templates) {
 		p->state = POOL_STOPPED;
+		event_pool(p, "stopped", NULL);
 		p->ops->stopped(p);
 	}
 }
@@ -234,6 +236,7 @@ static void pool_check_settled(struct pool *p)
 	if (p->settled || (!p->supply.failure && (pool_serving(p) < p->settings->min_workers || pool_is_warming(p))))
 		return;
 	p->settled = true;
+	event_pool(p, "settled", NULL);
 	p->ops->settled(p);
 }
 
@@ -473,6 +476,7 @@ void pool_drain(struct pool *p)
 	if (p->state != POOL_RUNNING)
 		return;
 	p->state = POOL_DRAINING;
+	event_pool(p, "draining", NULL);
 	supply_stop(p);
 	reload_cut(p);
 	p->template = template_free(p->template);

@@ -1,6 +1,6 @@
 /*
  * What is shared by all pools of a daemon: numbers that are never reused, the tables that find a call by its caller's id, a
- * call by its number, a lease by its id, and the accounts of uids.
+ * call by its number, a lease by its id, the accounts of uids, and the feed of events.
  */
 #pragma once
 
@@ -8,6 +8,7 @@
 
 #include "daemon/pool/account.h"
 
+struct feed;
 struct lease;
 struct request;
 
@@ -22,6 +23,7 @@ struct registry {
 	struct account *accounts;     /* uthash; owns */
 	unsigned n_connected;         /* accounts with connections */
 	struct account_limits limits; /* of each account; none until the daemon sets them */
+	struct feed *feed;            /* borrows: where all of them tell what happens; NULL: nobody listens */
 };
 
 void registry_init(struct registry *g);

@@ -4,6 +4,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
+#include "daemon/pool/event.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/template.h"
@@ -46,6 +47,7 @@ static void reload_begin(struct pool *p)
 		rw->later = false;
 	LOG(INFO, "pool.reload", KV("pool", p->settings->name), KV("state", re->dry ? "begin (dry)" : "begin"),
 	    KV("generation", p->generation + 1));
+	event_reload(p, NULL);
 	pool_mark(p);
 }
 
@@ -112,6 +114,7 @@ static void reload_end(struct pool *p, bool cut)
 	LOG(INFO, "pool.reload", KV("pool", p->settings->name),
 	    KV("state", cut ? "given up" : re->failure ? "failed" : tried ? "would work" : "done"),
 	    KV("generation", p->generation), KV("replaced", re->replaced), KV("ms", r.ns / NS_PER_MS));
+	event_reload(p, &r);
 	re->state = RELOAD_NONE;
 	re->canary = NULL;
 	re->n_done += !cut && !re->failure && !re->dry;

@@ -9,6 +9,7 @@
 #include "daemon/pool/account.h"
 #include "daemon/pool/affinity.h"
 #include "daemon/pool/caller.h"
+#include "daemon/pool/event.h"
 #include "daemon/pool/launch.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
@@ -124,6 +125,8 @@ static void session_maybe_end(struct session *s)
 	loop_bury(p->loop, &s->grave, session_release);
 }
 
+static void session_leave(struct session *s, const char *what);
+
 static void session_on_timer(struct loop_timer *t)
 {
 	struct session *s = container_of(t, struct session, timer);
@@ -135,7 +138,7 @@ static void session_on_timer(struct loop_timer *t)
 		loop_timer_set(t, session_expires(s));
 	} else {
 		s->pool->stats.sessions_expired++;
-		session_close(s);
+		session_leave(s, "expired");
 	}
 }
 
@@ -183,6 +186,7 @@ static struct session *session_new(struct pool *p, struct caller *c, struct span
 	p->n_sessions++;
 	p->stats.sessions++;
 	LOG(DEBUG, "session.new", KV("pool", p->settings->name), KV("session", s->name), KV("uid", s->uid));
+	event_session(s, "opened", NULL);
 	return s;
 }
 
@@ -235,6 +239,8 @@ struct session *session_open(struct pool *p, struct caller *c, struct span name,
 		outcome_error(o, ERROR_SESSION_BUSY, "session \"%s\" has calls that wait or run: reset it after them", s->name);
 		return NULL;
 	}
+	if (s->lost)
+		event_session(s, "reopened", NULL);
 	s->lost = false;
 	if (reset) {
 		values_clear(&s->values);
@@ -244,12 +250,14 @@ struct session *session_open(struct pool *p, struct caller *c, struct span name,
 	return s;
 }
 
-void session_close(struct session *s)
+/* what: how that is told. */
+static void session_leave(struct session *s, const char *what)
 {
 	struct pool *p = s->pool;
 	struct request_spec spec = { .kind = REQUEST_CLOSE, .received = loop_now(p->loop), .session = s };
 
 	session_unlist(s);
+	event_session(s, what, NULL);
 	if (p->state == POOL_RUNNING && (session_is_used(s) || affinity_has_hook(s))) {
 		session_list_ending(s);
 		spec.id = ++p->last_own;
@@ -258,6 +266,11 @@ void session_close(struct session *s)
 		s->closed = true;
 	}
 	session_maybe_end(s);
+}
+
+void session_close(struct session *s)
+{
+	session_leave(s, "closed");
 }
 
 /* --- turns --- */
@@ -432,6 +445,8 @@ static void session_lose(struct session *s, const char *how)
 	p->stats.sessions_lost += s->listed;
 	LOG(INFO, "session.lost", KV("pool", p->settings->name), KV("session", s->name), KV("uid", s->uid),
 	    KV("reason", how), KV("waiting", s->n_waiting));
+	if (s->listed)
+		event_session(s, "lost", how);
 	if (s->head && s->head->state == REQUEST_QUEUED)
 		session_fail(s->head);
 	while (s->waiting)

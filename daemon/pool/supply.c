@@ -8,6 +8,7 @@
 #include "daemon/base/wall.h"
 #include "daemon/io/look.h"
 #include "daemon/pool/affinity.h"
+#include "daemon/pool/event.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
@@ -377,6 +378,7 @@ static void supply_note_failure(struct pool *p, const struct worker *w)
 	s->failure = failure_new(w);
 	LOG(WARN, "worker.init_failed", KV("pool", p->settings->name), KV("worker", w->id),
 	    KV("reason", s->failure->message), KV("n", s->failures_in_row));
+	event_pool(p, "init_failed", s->failure->message);
 }
 
 static void supply_tell_breaker(struct pool *p, const struct worker *w)
@@ -468,6 +470,7 @@ static void supply_on_breaker(struct breaker *b)
 
 	LOG(WARN, "pool.breaker", KV("pool", p->settings->name), KV("state", breaker_state_name(b->state)),
 	    KV("failures", breaker_failures(b)), KV("last", last ? last->text : "none"));
+	event_breaker(p);
 	pool_mark(p);
 }
 

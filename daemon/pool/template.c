@@ -7,6 +7,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/pool/event.h"
 #include "daemon/pool/failure.h"
 #include "daemon/pool/launch.h"
 #include "daemon/pool/pool.h"
@@ -162,6 +163,7 @@ static void template_become_unfit(struct template *t, char *why)
 	t->unfit = why;
 	t->state = TEMPLATE_UNFIT;
 	LOG(WARN, "template.unfit", KV("pool", t->pool->settings->name), KV("reason", t->unfit));
+	event_pool(t->pool, "template_unfit", t->unfit);
 	worker_stop(w, WORKER_WHY_SURPLUS);
 	pool_mark(t->pool);
 	template_fail_waiting(t);
@@ -252,6 +254,7 @@ static void template_note_ready(struct template *t, struct worker *w)
 		if (w->hs.fds)
 			LOG(WARN, "template.files", KV("pool", p->settings->name), KV("open", w->hs.fds));
 		t->state = TEMPLATE_WARM;
+		event_pool(p, "template_warm", NULL);
 		template_arm(t);
 		pool_mark(p);
 	}
@@ -296,6 +299,7 @@ static void template_lose(struct template *t, struct worker *w)
 	free(t->lost);
 	t->lost = template_describe_end(w);
 	LOG(WARN, "template.lost", KV("pool", p->settings->name), KV("reason", t->lost));
+	event_pool(p, "template_lost", t->lost);
 	if (p->state == POOL_RUNNING)
 		loop_timer_set(&t->timer, loop_now(p->loop) + template_backoff(t, w));
 	pool_mark(p);

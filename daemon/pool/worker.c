@@ -11,6 +11,7 @@
 #include "daemon/base/wall.h"
 #include "daemon/io/oom.h"
 #include "daemon/pool/affinity.h"
+#include "daemon/pool/event.h"
 #include "daemon/pool/launch.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
@@ -146,6 +147,7 @@ void worker_set_state(struct worker *w, enum worker_state to, enum worker_why wh
 		    KV("reason", worker_why_name(w->why)), KV("ms", (now - w->since) / NS_PER_MS));
 	worker_keep_move(w, to, why, now);
 	w->state = to;
+	event_worker_moved(w, from, (now - w->since) / NS_PER_MS);
 	w->since = now;
 	if (w->is_template)
 		template_note(w);
@@ -168,9 +170,12 @@ void worker_log_output(struct worker *w)
 			KV("call", w->slot.last_call),
 		};
 
-		if (line.number > w->logged_lines) /* more came at once than the tail keeps */
+		if (line.number > w->logged_lines) { /* more came at once than the tail keeps */
 			log_skip(LOG_LEVEL_INFO, "worker.output", line.number - w->logged_lines);
+			event_output_missed(w, line.number - w->logged_lines);
+		}
 		w->logged_lines = line.number + 1;
+		event_output(w, &line);
 		if (log_enabled(LOG_LEVEL_INFO)) /* without the last field where there is no call */
 			log_write(LOG_LEVEL_INFO, "worker.output", fields, ARRAY_SIZE(fields) - !w->slot.last_call);
 	}
@@ -544,6 +549,7 @@ struct worker *worker_new(struct pool *p, uint64_t generation, bool probe)
 	w->probe = probe;
 	p->in_state[WORKER_STARTING]++;
 	LOG(DEBUG, "worker.new", KV("pool", p->settings->name), KV("worker", w->id), KV("probe", probe));
+	event_worker_began(w);
 	gate_join(&w->ticket, launch_forks(w));
 	return w;
 }
@@ -555,6 +561,7 @@ struct worker *worker_new_template(struct template *t)
 
 	w->is_template = true;
 	w->template = t;
+	event_worker_began(w);
 	gate_join(&w->ticket, false);
 	return w;
 }
