@@ -6,6 +6,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/config_show.h"
+#include "daemon/pool/event.h"
 
 /* --- old ones --- */
 
@@ -73,7 +74,8 @@ static void renewal_take(struct daemon *d, struct config *new)
 	d->config = new;
 }
 
-const struct config *renewal_read(struct daemon *d, bool dry, char **why)
+/* NULL: refused, and *why says why. */
+static struct config *renewal_load(struct daemon *d, char **why)
 {
 	struct config *new;
 	size_t size;
@@ -94,6 +96,17 @@ const struct config *renewal_read(struct daemon *d, bool dry, char **why)
 		return NULL;
 	free(*why);
 	*why = NULL;
+	return new;
+}
+
+const struct config *renewal_read(struct daemon *d, bool dry, char **why)
+{
+	struct config *new = renewal_load(d, why);
+
+	if (!dry)
+		event_config(&d->server.feed, *why);
+	if (!new)
+		return NULL;
 	drop_unused(d);
 	if (dry) { /* kept for the pool that tries it */
 		new->older = d->config->older;

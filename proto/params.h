@@ -38,7 +38,9 @@
 	X(DRY_RUN, dry_run, BOOL)                                                                                        \
 	X(MIN_WORKERS, min_workers, UINT)                                                                                \
 	X(MAX_WORKERS, max_workers, UINT)                                                                                \
-	X(NOW, now, BOOL)
+	X(NOW, now, BOOL)                                                                                                \
+	X(KINDS, kinds, LIST)                                                                                            \
+	X(POOLS, pools, LIST)
 
 enum param {
 #define X(UPPER, field, kind) PARAM_##UPPER,

@@ -11,6 +11,7 @@
 #include "daemon/front/reply.h"
 #include "daemon/front/router.h"
 #include "daemon/front/server.h"
+#include "daemon/front/subscription.h"
 #include "daemon/pool/account.h"
 #include "daemon/pool/request.h"
 
@@ -28,6 +29,7 @@ static void client_release(struct loop_grave *g)
 /* Cancels what it has. */
 static void client_give_up(struct client *c)
 {
+	subscription_end(c);
 	caller_gone(&c->caller);
 	errand_drop_all(c);
 }
@@ -66,7 +68,7 @@ static void client_maybe_done(struct client *c)
 {
 	if (!c->half || c->caller.n_requests || c->errands || !stream_is_open(&c->stream))
 		return;
-	caller_gone(&c->caller);
+	client_give_up(c);
 	stream_close_flushed(&c->stream, LOOP_NEVER);
 }
 

@@ -10,6 +10,7 @@ struct account;
 struct pool;
 struct errand;
 struct server;
+struct subscription;
 struct worker;
 
 struct client {
@@ -28,6 +29,7 @@ struct client {
 	uint64_t since; /* ns */
 	struct errand *errands; /* list; owns: what it waits for beside its requests */
 	unsigned n_errands;
+	struct subscription *subscription; /* owns; NULL: it has none */
 	struct client *prev, *next;
 	struct loop_task settle;
 	struct loop_grave grave;

@@ -256,7 +256,7 @@ void method_clients(struct query *q)
 	view_begin(&v, q);
 	msgpack_pack_array(&v.pk, s->n_clients);
 	DL_FOREACH(s->clients, c) {
-		msgpack_pack_map(&v.pk, 11);
+		msgpack_pack_map(&v.pk, 12);
 		pack_kv_uint(&v.pk, "client", c->caller.id);
 		pack_kv_uint(&v.pk, "uid", c->peer.uid);
 		pack_kv_uint(&v.pk, "pid", (uint64_t)c->peer.pid);
@@ -268,6 +268,7 @@ void method_clients(struct query *q)
 		pack_kv_uint(&v.pk, "bytes_in", c->stream.bytes_in);
 		pack_kv_uint(&v.pk, "bytes_out", c->stream.bytes_out);
 		pack_kv_uint(&v.pk, "connected_ms", (v.now - c->since) / NS_PER_MS);
+		pack_kv_bool(&v.pk, "subscribed", c->subscription != NULL);
 	}
 	view_send(&v);
 }
@@ -312,10 +313,11 @@ void method_queue(struct query *q)
 
 static void pack_line(msgpack_packer *pk, const struct worker *w, const struct tail_line *line)
 {
-	msgpack_pack_map(pk, 6);
+	msgpack_pack_map(pk, 7);
 	pack_kv_text(pk, "pool", w->pool->settings->name);
 	pack_kv_uint(pk, "worker", w->id);
 	pack_kv_uint(pk, "number", line->number);
+	pack_kv_bool(pk, "partial", line->number >= tail_mark(w->proc.tail));
 	pack_kv_uint(pk, "time_ms", line->wall_ms);
 	pack_kv_text(pk, "source", line->source == TAIL_STDERR ? "stderr" : "stdout");
 	pack_text(pk, "text");

@@ -38,17 +38,22 @@ void query_fail(const struct query *q, enum error_code code, const char *format,
 	query_refuse(q, &o);
 }
 
-struct pool *query_find_pool(const struct query *q)
+struct pool *query_find_pool_named(const struct query *q, struct span name)
 {
 	const struct client *c = q->client;
-	struct pool *p = client_find_pool(c, q->params.pool);
+	struct pool *p = client_find_pool(c, name);
 	char list[512], quoted[300];
 
 	if (p)
 		return query_may(q, p) ? p : NULL;
 	query_fail(q, ERROR_UNKNOWN_POOL, "no pool \"%s\"; there are: %s",
-		   envelope_quote(q->params.pool, quoted, sizeof(quoted)), client_pool_list(c, list, sizeof(list)));
+		   envelope_quote(name, quoted, sizeof(quoted)), client_pool_list(c, list, sizeof(list)));
 	return NULL;
+}
+
+struct pool *query_find_pool(const struct query *q)
+{
+	return query_find_pool_named(q, q->params.pool);
 }
 
 bool query_may(const struct query *q, const struct pool *p)

@@ -30,6 +30,8 @@ void query_fail(const struct query *q, enum error_code code, const char *format,
 
 /* The pool that q's params name, and may use. */
 struct pool *query_find_pool(const struct query *q);
+/* The pool of that name. */
+struct pool *query_find_pool_named(const struct query *q, struct span name);
 /* Does the client have the role on p that q's method needs? */
 bool query_may(const struct query *q, const struct pool *p);
 /* The named pool, else "default", else the only one. */

@@ -14,7 +14,7 @@ static void (*const handlers[METHOD_N])(struct query *q) = {
 /* A method that may name one of these concerns a pool, and looks itself at the role on that one: query_may(),
  * client_role_on(). Any other needs its role on the daemon. */
 #define OF_ONE_POOL \
-	(PARAM_BIT(PARAM_POOL) | PARAM_BIT(PARAM_LEASE) | PARAM_BIT(PARAM_WORKER) | PARAM_BIT(PARAM_CALL))
+	(PARAM_BIT(PARAM_POOL) | PARAM_BIT(PARAM_POOLS) | PARAM_BIT(PARAM_LEASE) | PARAM_BIT(PARAM_WORKER) | PARAM_BIT(PARAM_CALL))
 
 static void router_refuse(struct client *c, const uint64_t *id, enum error_code code, const char *message)
 {

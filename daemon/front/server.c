@@ -8,6 +8,7 @@
 #include "daemon/base/packed.h"
 #include "daemon/base/wall.h"
 #include "daemon/front/reply.h"
+#include "daemon/front/subscription.h"
 #include "proto/envelope.h"
 #include "proto/pack.h"
 
@@ -65,6 +66,7 @@ void server_init(struct server *s, struct loop *l, struct blob_pool *blobs, stru
 		.started = loop_now(l),
 		.started_wall = wall_ms(),
 	};
+	subscription_init(s);
 }
 
 /* One string is all that fits in before hello; the socket's own buffer takes it. */
@@ -200,6 +202,7 @@ void server_deinit(struct server *s)
 	listener_close(&s->admin_listener);
 	while (s->clients)
 		client_close(s->clients);
+	s->registry->feed = NULL;
 }
 
 static struct worker *find_in(struct worker *list, uint64_t id)

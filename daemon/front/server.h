@@ -6,6 +6,7 @@
 #include "daemon/front/access.h"
 #include "daemon/front/client.h"
 #include "daemon/front/listener.h"
+#include "daemon/pool/feed.h"
 #include "daemon/pool/pool.h"
 
 #define SERVER_RESERVED 8 /* connections above each limit, for admins */
@@ -51,6 +52,8 @@ struct server {
 	struct listener admin_listener; /* perhaps: for admins only, whom no limit of connections stops there */
 	struct client *clients; /* list; owns */
 	unsigned n_clients;
+	struct feed feed; /* what happens */
+	struct subscription *subscriptions; /* list; borrows: clients own them */
 };
 
 /* The listeners are opened by the caller afterwards, with these ops. */

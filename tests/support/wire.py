@@ -33,6 +33,12 @@ class MethodLine(NamedTuple):
     doc: str
 
 
+class EventKindLine(NamedTuple):
+    name: str
+    usual: bool
+    doc: str
+
+
 class ParamLine(NamedTuple):
     name: str
     kind: str
@@ -89,6 +95,14 @@ def method_table() -> list[MethodLine]:
     for line in _lines_of_table("methods.h", "PROTO_METHODS"):
         _, name, role, keys, doc = (part.strip() for part in line.split(",", 4))
         found.append(MethodLine(_text(name), role.lower(), re.findall(r"k\((\w+)\)", keys.lower()), _text(doc)))
+    return found
+
+
+def event_kind_table() -> list[EventKindLine]:
+    found = []
+    for line in _lines_of_table("events.h", "PROTO_EVENT_KINDS"):
+        _, name, usual, doc = (part.strip() for part in line.split(",", 3))
+        found.append(EventKindLine(_text(name), usual == "true", _text(doc)))
     return found
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.support.wire import ROOT, all_vectors, error_table, method_table, param_table
+from tests.support.wire import ROOT, all_vectors, error_table, event_kind_table, method_table, param_table
 
 DOC = (ROOT / "docs" / "protocol.md").read_text()
 KINDS = {"NAME": "name", "MS": "ms", "UINT": "uint", "BOOL": "bool", "ANY": "any", "LIST": "array"}
@@ -46,6 +46,15 @@ def test_the_method_table_is_that_of_methods_h() -> None:
 def test_the_params_table_is_that_of_params_h() -> None:
     rows = table("Params", "| key | type | what |")
     assert [(key, kind) for key, kind, _ in rows] == [(f"`{p.name}`", KINDS[p.kind]) for p in param_table()]
+
+
+def test_the_table_of_events_is_that_of_events_h() -> None:
+    kinds = event_kind_table()
+    assert len(kinds) > 5
+    rows = table("event", "| kind | told | what such events are |")
+    assert rows == [[f"`{k.name}`", "always" if k.usual else "when asked for", k.doc] for k in kinds]
+    rows = table("event", "| kind | `what` | other keys |")
+    assert [row[0] for row in rows] == [f"`{k.name}`" for k in kinds]
 
 
 @pytest.mark.parametrize("method", [m.name for m in method_table()])
