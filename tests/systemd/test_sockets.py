@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import grp
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 
-from tests.support.client import CallError, Client, ConnectionEnded
+from tests.support.client import Client
 from tests.support.users import ALICE, BOB, acting_as
 from tests.support.waiting import eventually
 from tests.systemd.machine import must
 from tests.systemd.service import Service, installed_pool
+from tests.systemd.steady import calls_without_end
 
 
 def test_the_first_connection_starts_the_daemon(service: Service) -> None:
@@ -69,31 +68,6 @@ def test_the_socket_for_admins_can_be_switched_off_and_on(service: Service) -> N
     must("systemctl", "restart", service.unit)
     with Client(path) as root:
         assert root.execute("echo", 2) == 2
-
-
-@contextmanager
-def calls_without_end(service: Service) -> Iterator[list[object]]:
-    """One new connection after the other, with a call each. What went wrong is in the list: never that one is refused."""
-    ended = threading.Event()
-    trouble: list[object] = []
-
-    def work() -> None:
-        while not ended.is_set():
-            try:
-                assert service.execute("echo", 1) == 1
-            except CallError as e:
-                if (e.code, e.executed) != ("draining", "never"):
-                    trouble.append(e)
-            except (ConnectionEnded, BrokenPipeError):
-                pass  # the daemon that had accepted it was gone before it was asked
-            except Exception as e:
-                trouble.append(e)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield trouble
-    ended.set()
-    thread.join()
 
 
 def test_no_connection_is_refused_while_the_daemon_is_restarted(service: Service) -> None:
