@@ -83,8 +83,8 @@ PRODUCT := $(if $(wildcard daemon/main.c),$(BUILD)/pypoold) $(if $(wildcard clie
 # ---- how to compile: libraries are looked up once, by .ci/probe, into $(BUILD)/probe*.mk
 
 GOALS := $(or $(MAKECMDGOALS),all)
-FREE_GOALS := help deps demo bench seeded-bugs soak check check-full check-asan check-valgrind check-fuzz fuzz fuzz-corpus check-layers \
-	lint format clean uninstall
+FREE_GOALS := help deps demo deb bench seeded-bugs soak check check-full check-deb check-asan check-valgrind check-fuzz \
+	fuzz fuzz-corpus check-layers lint format clean uninstall
 ifneq ($(filter-out $(FREE_GOALS),$(GOALS)),)
 include $(BUILD)/probe.mk
 endif
@@ -256,7 +256,7 @@ check: ## install what is missing, build, and run all tests (10 minutes at most)
 check-full: ## check, then the long runs, the same under sanitizers, a round under valgrind, and lint (PYPOOL_SUITE_LIMIT=10800 s)
 	@+$(MAKE) check
 	@.ci/deps build check lint lint-all
-	@+PYPOOL_SUITE_LIMIT=$${PYPOOL_SUITE_LIMIT:-10800} .ci/check small-worlds allocations chaos-long kills-long faults asan valgrind
+	@+PYPOOL_SUITE_LIMIT=$${PYPOOL_SUITE_LIMIT:-10800} .ci/check small-worlds allocations chaos-long kills-long faults deb asan valgrind
 	@+$(MAKE) lint
 
 HEADER_OK := $(HEADERS:%=$(BUILD)/headers/%.ok)
@@ -412,6 +412,18 @@ $(BUILD)/tidy/%.c.ok: %.c $(HEADERS) .clang-tidy $(BUILD)/flags
 	@mv $@.log $@
 
 # ---- installation
+
+DEB := $(abspath $(BUILD)/deb)
+.PHONY: deb check-deb
+deb: ## build the Debian packages (systemd/debian) into build/deb
+	@.ci/deps build deb
+	@.ci/deb $(DEB)
+
+check-deb: ## the packages: lintian; install, use, upgrade, remove and purge them on a machine of its own (tests/packages)
+	@.ci/deps build check deb check-deb
+	@DEB_BUILD_OPTIONS=nocheck .ci/deb $(DEB)
+	@.ci/lintian $(DEB)
+	@tests/systemd/box $(PYTEST) tests/packages || { (($$? == 125)) && [[ -z $$PYPOOL_NEED_BOX || $$EUID != 0 ]]; }
 
 UNITS := $(foreach at,. @.,pypoold$(at)service pypoold$(at)socket pypoold-admin$(at)socket) \
 	pypoold-metrics.socket pypoold-metrics@.service
