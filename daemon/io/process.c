@@ -39,7 +39,35 @@
 
 /* --- output --- */
 
-static void process_read_pipe(struct process *p, struct loop_io *io, enum tail_source source, size_t limit)
+/* As much of the text as has so many lines. */
+static size_t piece_of(const uint8_t *text, size_t n, unsigned most)
+{
+	const uint8_t *at = text, *end = text + n;
+
+	for (unsigned lines = 0; at < end && lines < most; lines++) {
+		const uint8_t *newline = memchr(at, '\n', (size_t)(end - at));
+
+		at = newline ? newline + 1 : end;
+	}
+	return (size_t)(at - text);
+}
+
+/* Told piece by piece, so that no line is pushed out of the tail before its owner has seen it. */
+static void process_take_output(struct process *p, enum tail_source source, const uint8_t *text, size_t n)
+{
+	while (p->tail && n > 0) { /* without one its owner has taken it */
+		uint64_t before = tail_mark(p->tail);
+		size_t piece = piece_of(text, n, tail_capacity(p->tail) / 2 + 1); /* long lines are cut into more */
+
+		tail_add(p->tail, source, text, piece, wall_ms());
+		if (tail_mark(p->tail) != before)
+			p->ops->output(p);
+		text += piece;
+		n -= piece;
+	}
+}
+
+static void process_read_output(struct process *p, struct loop_io *io, enum tail_source source, size_t limit)
 {
 	uint8_t buf[READ_BYTES];
 
@@ -54,21 +82,11 @@ static void process_read_pipe(struct process *p, struct loop_io *io, enum tail_s
 			loop_io_close(io);
 			return;
 		}
-		if (p->tail) /* else its owner has taken it */
-			tail_add(p->tail, source, buf, (size_t)n, wall_ms());
+		process_take_output(p, source, buf, (size_t)n);
 		total += (size_t)n;
 		if ((size_t)n < sizeof(buf))
 			return; /* most likely empty; if not, the loop says so */
 	}
-}
-
-static void process_read_output(struct process *p, struct loop_io *io, enum tail_source source, size_t limit)
-{
-	uint64_t before = p->tail ? tail_mark(p->tail) : 0;
-
-	process_read_pipe(p, io, source, limit);
-	if (p->tail && tail_mark(p->tail) != before)
-		p->ops->output(p);
 }
 
 /* A last line without its newline is a line now. */

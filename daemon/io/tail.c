@@ -165,6 +165,11 @@ uint64_t tail_mark(const struct tail *t)
 	return t->added;
 }
 
+unsigned tail_capacity(const struct tail *t)
+{
+	return t->max_lines;
+}
+
 uint64_t tail_lost(const struct tail *t)
 {
 	return t->added - t->count;

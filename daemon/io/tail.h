@@ -35,6 +35,8 @@ void tail_add(struct tail *t, enum tail_source source, const void *data, size_t 
 void tail_finish(struct tail *t, uint64_t wall_ms);
 /* Lines ever added: the number that the next line will have. */
 uint64_t tail_mark(const struct tail *t);
+/* How many lines it keeps at the most. */
+unsigned tail_capacity(const struct tail *t);
 /* Lines that have been pushed out. */
 uint64_t tail_lost(const struct tail *t);
 /* The first kept line with number >= from; false when there is none. A line held back counts as the last. */

@@ -125,6 +125,37 @@ START_TEST(fault_40_ten_mebibytes_of_stderr_are_drained)
 	}
 END_TEST
 
+static uint64_t n_seen; /* lines */
+
+static void on_output_seen(struct process *p)
+{
+	struct tail_line line;
+
+	while (n_seen < tail_mark(p->tail)) {
+		ck_assert(tail_next(p->tail, n_seen, &line) && line.number == n_seen);
+		n_seen++;
+	}
+}
+
+START_TEST(no_line_is_pushed_out_before_it_is_seen)
+	{
+		static const struct process_ops ops = { .exited = child_on_exited,
+							.output = on_output_seen,
+							.control_closed = child_on_control_closed };
+		char *argv[] = { "/bin/sh", "-c", "yes | head -n 100000; yes $(seq 2000) | head -n 100", NULL };
+		struct process_spec spec = child_spec(argv);
+		struct child c;
+
+		n_seen = 0;
+		ck_assert_int_eq(child_start(&c, &spec), 0);
+		c.process.ops = &ops;
+		io_run(child_loop);
+		ck_assert_uint_eq(n_seen, tail_mark(c.process.tail));
+		ck_assert_uint_gt(n_seen, 100000);
+		child_deinit(&c);
+	}
+END_TEST
+
 static pid_t line_pid(const struct child *c, uint64_t number)
 {
 	char line[32];
@@ -224,7 +255,7 @@ int main(int argc, char **argv)
 	return SUITE_RUN("process", child_setup, child_teardown, process_tells_exit_code_and_last_lines,
 			 process_tells_the_signal_that_killed_it, process_can_be_started_again,
 			 fault_56_process_that_exits_before_it_is_watched_is_reaped,
-			 fault_40_ten_mebibytes_of_stderr_are_drained,
+			 fault_40_ten_mebibytes_of_stderr_are_drained, no_line_is_pushed_out_before_it_is_seen,
 			 fault_43_grandchild_that_keeps_the_pipes_does_not_delay_the_exit,
 			 process_takes_its_group_with_it, process_group_is_signalled_as_a_whole,
 			 fault_44_nonblocking_stdio_of_the_child_changes_nothing,
