@@ -44,27 +44,34 @@ static int grid_fill(struct libscols_table *table, struct span list, const struc
 }
 
 /* libsmartcols prints nothing at all for a table without rows, which looks like a failure. */
-static int grid_print_titles(const struct grid_column *columns)
+static int grid_write_titles(FILE *out, const struct grid_column *columns)
 {
 	for (size_t i = 0; columns[i].title; i++)
-		if (printf("%s%s", i ? " " : "", columns[i].title) < 0)
+		if (fprintf(out, "%s%s", i ? " " : "", columns[i].title) < 0)
 			return -1;
-	return putchar('\n') == EOF ? -1 : 0;
+	return fputc('\n', out) == EOF ? -1 : 0;
 }
 
-int grid_print(struct span list, const struct grid_column *columns)
+int grid_write(FILE *out, struct span list, const struct grid_column *columns)
 {
 	struct libscols_table *table = scols_new_table();
 	int r = CTL_FAILED;
 
-	if (table)
+	if (table) {
 		(void)scols_table_enable_noencoding(
 			table, 1); /* cells are escaped already; a second time they are hard to read */
+		(void)scols_table_set_stream(table, out);
+	}
 	if (table && grid_fill(table, list, columns) == 0 &&
-	    (scols_table_get_nlines(table) ? scols_print_table(table) : grid_print_titles(columns)) == 0)
+	    (scols_table_get_nlines(table) ? scols_print_table(table) : grid_write_titles(out, columns)) == 0)
 		r = CTL_OK;
 	scols_unref_table(table);
 	return r;
+}
+
+int grid_print(struct span list, const struct grid_column *columns)
+{
+	return grid_write(stdout, list, columns);
 }
 
 int grid_show(const struct ctl *ctl, struct span list, const struct grid_column *columns)

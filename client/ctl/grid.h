@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "client/ctl/cell.h"
 
@@ -16,6 +17,7 @@ struct grid_column {
 };
 
 /* columns end with a NULL title. An enum ctl_exit. */
+int grid_write(FILE *out, struct span list, const struct grid_column *columns);
 int grid_print(struct span list, const struct grid_column *columns);
 /* The same, or whole as JSON when that is wanted. */
 int grid_show(const struct ctl *ctl, struct span list, const struct grid_column *columns);

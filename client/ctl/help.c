@@ -18,6 +18,16 @@ static const char why_help[] =
 	"A number is that of a call, as queue shows it; POOL/N is worker N, as logs writes it; all else is a pool. A word\n"
 	"before it says so: why worker 3, why pool 17. Exit status 1: the call has ended, or there is no such thing.\n";
 
+static const char events_help[] =
+	"\n"
+	"Kinds: worker session lease breaker pool config output. Without any: all but output, the lines that workers print.\n"
+	"--json: one object a line. Goes on until it is stopped, by Ctrl-C; exit status 1: the connection was lost.\n";
+
+static const char logs_help[] =
+	"\n"
+	"N and POOL/N are a worker, all else is a pool. -f, --follow: go on with the lines that come, until Ctrl-C; with --json\n"
+	"one object a line.\n";
+
 static int help_command(struct ctl *ctl, const char *name)
 {
 	const struct command *c = command_find(name);
@@ -32,6 +42,10 @@ static int help_command(struct ctl *ctl, const char *name)
 		fputs(call_help, stdout);
 	if (c->run == command_why)
 		fputs(why_help, stdout);
+	if (c->run == command_events)
+		fputs(events_help, stdout);
+	if (c->run == command_logs)
+		fputs(logs_help, stdout);
 	return CTL_OK;
 }
 

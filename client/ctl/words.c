@@ -8,6 +8,7 @@
 #include "client/ctl/cell.h"
 #include "client/ctl/ctl.h"
 #include "proto/cursor.h"
+#include "proto/events.h"
 
 static void words_print_token(struct span token, const char *end)
 {
@@ -95,6 +96,13 @@ static int words_of_kind(struct ctl *ctl, const struct words_kind *k)
 	return CTL_OK;
 }
 
+static int words_event_kinds(void)
+{
+	for (int k = 0; k < EVENT_N_KINDS; k++)
+		puts(event_kind_name((enum event_kind)k));
+	return CTL_OK;
+}
+
 static int words_of(struct ctl *ctl, const char *name)
 {
 	const struct command *c = command_find(name);
@@ -105,6 +113,8 @@ static int words_of(struct ctl *ctl, const char *name)
 	}
 	if (strcmp(name, "COMMAND") == 0)
 		return words_commands();
+	if (strcmp(name, "KIND") == 0)
+		return words_event_kinds();
 	for (size_t i = 0; i < sizeof(words_kinds) / sizeof(words_kinds[0]); i++)
 		if (strcmp(name, words_kinds[i].name) == 0)
 			return words_of_kind(ctl, &words_kinds[i]);

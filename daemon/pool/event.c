@@ -128,13 +128,14 @@ void event_output(const struct worker *w, const struct tail_line *line)
 
 	if (!feed_wants(f, EVENT_OUTPUT))
 		return;
-	draft_start(&d, f, EVENT_OUTPUT, line->source == TAIL_STDERR ? "stderr" : "stdout", line->wall_ms);
+	draft_start(&d, f, EVENT_OUTPUT, "line", line->wall_ms);
 	d.event.pool = w->pool;
 	put_text(&d, "pool", w->pool->settings->name);
 	put_uint(&d, "worker", w->id);
 	put_uint(&d, "pid", (uint64_t)w->last_pid);
 	put_uint(&d, "call", w->slot.last_call);
 	put_uint(&d, "number", line->number);
+	put_text(&d, "source", line->source == TAIL_STDERR ? "stderr" : "stdout");
 	pack_text(&d.pk, "text");
 	text_pack_safe(&d.pk, line->text, TAIL_LINE_MAX);
 	d.event.n++;

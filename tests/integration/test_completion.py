@@ -51,12 +51,13 @@ def test_every_command_is_offered_and_no_hidden_one() -> None:
 
 def test_options_are_offered_after_a_dash() -> None:
     assert complete(NONE, "-") == sorted([*COMMON, "--version"])
-    assert complete(NONE, "logs", "-") == sorted([*COMMON, "--pool", "--worker", "-n"])
+    assert complete(NONE, "logs", "-") == sorted([*COMMON, "--pool", "--worker", "-f", "-n"])
     assert complete(NONE, "logs", "--p") == ["--pool"]
     assert complete(NONE, "metrics", "--h") == ["--help", "--http"]
     assert complete(NONE, "ping", "--w") == ["--wait"]
     assert complete(NONE, "help", "wh") == ["why"]
     assert complete(NONE, "ping", "") == []
+    assert complete(NONE, "events", "worker", "s") == ["session"]
 
 
 @pytest.mark.parametrize("command", sorted(set(commands()) - {"help"}))
@@ -74,7 +75,7 @@ def test_the_program_takes_every_option_that_it_names(command: str) -> None:
 def test_the_program_has_no_option_that_it_does_not_name() -> None:
     source = "".join(path.read_text() for path in (ROOT / "client" / "ctl").glob("*.c"))
     taken = {f"--{name}" for name in re.findall(r'\{ "(\w[\w-]*)", (?:no|required|optional)_argument', source)}
-    taken -= {"--lines"}  # -n, written out
+    taken -= {"--lines", "--follow"}  # -n and -f, written out
     named = {line.split()[0] for line in [*words_of(), *(line for c in commands() for line in words_of(c))]}
     assert len(taken) > 10 and taken <= named
 
@@ -93,6 +94,7 @@ def test_what_the_daemon_has_is_offered(start_daemon: Callable[..., Daemon]) -> 
         assert complete(at, "stack", "rep") == [w for w in named if w.startswith("rep")]
         assert complete(at, "reload", "default", "r") == ["reports"]
         assert complete(at, "call", "collect", "--session", "") == [r"cart\ of\ 5"]
+        assert complete(at, "logs", "-f", "rep") == ["reports", *[w for w in named if w.startswith("rep")]]
         assert complete(at, "why", "") == sorted(["call", "worker", "pool", "default", "reports", *named])
         assert complete(at, "why", "worker", "") == named
         assert complete(at, "why", "pool", "d") == ["default"]

@@ -131,7 +131,7 @@ def test_lines_of_output_are_told_only_when_they_are_asked_for(start_daemon: Sta
         listener.call("subscribe", kinds=["output"])
         assert c.execute("print_then", 1) == 1
         (first, second) = (next_event(listener), next_event(listener))
-        assert {(e["what"], e["text"]) for e in (first, second)} == {
+        assert {(e["source"], e["text"]) for e in (first, second)} == {
             ("stdout", "printed on stdout"), ("stderr", "printed on stderr")
         }
         assert {e["number"] for e in (first, second)} == {0, 1}

@@ -249,7 +249,7 @@ START_TEST(a_line_of_output_is_told_when_it_has_ended)
 		print(scene_worker(&sc), "a begin", 7);
 		ck_heard(&ear, "");
 		print(scene_worker(&sc), " and its end\nmore \xff\n", 20);
-		ck_heard(&ear, "output:stdout output:stdout");
+		ck_heard(&ear, "output:line output:line");
 		ck_assert_str_eq(ear.last, "more \xef\xbf\xbd");
 		ck_assert_uint_eq(ear.missed, 0);
 		scene_end(&sc);
