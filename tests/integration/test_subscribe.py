@@ -97,8 +97,8 @@ def test_what_operators_do_is_told(daemon: Daemon, client: Client) -> None:
 
 def test_a_pool_whose_code_breaks_tells_all_of_it(start_daemon: Start, place: Path) -> None:
     (place / "app.py").write_text("from pypool_worker import expose\n@expose\ndef f():\n    return 1\n")
-    settings = {"breaker_failures": 2, "breaker_reset": "60s"}
-    daemon = start_daemon({"default": {**pool("app", 1, **settings), "path": [str(place)]}})
+    settings = pool("app", 1, breaker_failures=2, breaker_reset="60s")
+    daemon = start_daemon({"default": {**settings, "path": [str(place)]}})
     with daemon.client() as c, daemon.client() as listener:
         listener.call("subscribe", kinds=["breaker", "pool"])
         (place / "app.py").write_text("import nothing_like_that\n")
@@ -190,7 +190,7 @@ def test_without_hello_there_is_nothing_to_subscribe_to(daemon: Daemon, framing:
         told(c, "pool", "paused")
 
 
-REFUSED = [
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"kinds": ["workers"]}, "bad_request", 'no kind of event "workers"; there are: worker session lease'),
     ({"kinds": ["worker", 5]}, "bad_request", "kinds must be names of kinds of events, got int; there are: worker"),
     ({"kinds": [["worker"]]}, "bad_request", "got array"),

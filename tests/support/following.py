@@ -53,7 +53,7 @@ class Following:
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             data = os.read(self.process.stdout.fileno(), 1 << 16) if ready else b""
-            assert data, f"no line but {self._buffer!r} of {self.process.args}"
+            assert data, f"no line but {self._buffer!r} of {self.process.args!r}"
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode()
