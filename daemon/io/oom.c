@@ -88,6 +88,12 @@ void oom_init(struct oom *o, const char *proc, const char *root)
 	}
 }
 
+void oom_watch(struct oom *o, int fd)
+{
+	*o = (struct oom){ .fd = fd < 0 ? -1 : fd };
+	(void)oom_count(o->fd, &o->taken); /* without a counter nothing is ever taken */
+}
+
 void oom_deinit(struct oom *o)
 {
 	cleanup_close(&o->fd);

@@ -21,6 +21,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/wall.h"
+#include "daemon/io/cgroup.h"
 #include "daemon/io/plumbing.h"
 #include "daemon/io/procfs.h"
 #include "daemon/io/rights.h"
@@ -460,6 +461,7 @@ static void process_close(struct process *p)
 	p->page = NULL;
 	cleanup_close(&p->page_fd);
 	p->page_fd = -1;
+	p->group = cgroup_end(p->group);
 }
 
 /* Ready means that it is dead and not reaped. */
@@ -478,6 +480,7 @@ static void process_on_exit(struct loop_io *io, int events)
 	process_drain_output(p);
 	process_finish_output(p);
 	process_read_last(p);
+	how.oom = cgroup_was_oom(p->group);
 	process_close(p);
 	p->pid = 0;
 	p->ops->exited(p, &how);
@@ -552,12 +555,14 @@ int process_start(struct process *p, struct spawner *sp, const struct process_sp
 	r = sp->start(sp, p, spec, calls_fd);
 	if (r == 0)
 		process_watch_all(p);
+	else
+		p->group = cgroup_end(p->group);
 	return r;
 }
 
 /* --- a fork by another process --- */
 
-int process_fork(struct process *p, struct process *parent, const void *message, size_t len, int *calls_fd)
+static int process_ask(struct process *p, struct process *parent, const void *message, size_t len, int *calls_fd)
 {
 	_cleanup_(plumbing_close) struct plumbing pl = PLUMBING_NONE;
 	struct iovec iov = { .iov_base = (void *)message, .iov_len = len };
@@ -565,7 +570,6 @@ int process_fork(struct process *p, struct process *parent, const void *message,
 	struct rights rights;
 	int r;
 
-	assert(!p->pid);
 	if (parent->control.fd < 0)
 		return -EPIPE;
 	r = plumbing_open(&pl);
@@ -577,6 +581,17 @@ int process_fork(struct process *p, struct process *parent, const void *message,
 	p->spawned_ns = loop_now(p->loop);
 	*calls_fd = plumbing_connect(&pl, p);
 	return 0;
+}
+
+int process_fork(struct process *p, struct process *parent, const void *message, size_t len, int *calls_fd)
+{
+	int r;
+
+	assert(!p->pid);
+	r = process_ask(p, parent, message, len, calls_fd);
+	if (r < 0)
+		p->group = cgroup_end(p->group);
+	return r;
 }
 
 /* A child of ours that is not reaped: nobody else has its number. */
@@ -594,16 +609,17 @@ static int process_open_child(pid_t pid)
 
 int process_born(struct process *p, pid_t pid)
 {
-	int fd = process_open_child(pid);
+	_cleanup_close_ int fd = process_open_child(pid);
+	int r = fd < 0 ? fd : cgroup_add(p->group, pid);
 
 	assert(!p->pid);
-	if (fd < 0) {
+	if (r < 0) {
 		process_unborn(p);
-		return fd;
+		return r;
 	}
 	(void)setpgid(pid, pid); /* as it does itself, but perhaps not yet: its parent's group may be killed any moment */
 	p->pid = pid;
-	p->pidfd.fd = fd;
+	p->pidfd.fd = TAKE_FD(fd);
 	p->exec_ns = loop_now(p->loop);
 	process_watch_all(p);
 	return 0;

@@ -30,15 +30,17 @@ struct process_exit {
 	int exit_code; /* -1 when killed by a signal */
 	int signal;    /* 0 when it exited */
 	bool core_dumped;
+	bool oom;        /* the kernel has killed a process of its own cgroup for want of memory */
 	uint64_t max_rss_kib; /* never below that of the daemon at the fork: the kernel counts it in */
 	uint64_t cpu_us;
 };
 
+struct cgroup;
 struct process;
 
 struct process_ops {
 	/* Reaped: the last news, once. Control, output and dump have been read to the end (or to EAGAIN) before. What
-	 * the process had started in its own process group has been killed. p may be started again or deinited. */
+	 * the process had started in its own process group or cgroup has been killed. p may be started again or deinited. */
 	void (*exited)(struct process *p, const struct process_exit *how);
 	/* One control packet. */
 	void (*control)(struct process *p, struct span message);
@@ -62,6 +64,7 @@ struct process {
 	uint64_t start_ticks; /* start time from /proc, tells a reused pid */
 	uint64_t spawned_ns;  /* when process_start() was called */
 	uint64_t exec_ns;     /* when exec had succeeded */
+	struct cgroup *group; /* owns: it and what it starts are in there; or NULL. Made by whoever starts it, before that */
 	struct loop_io pidfd, control, out, err, dump;
 	struct loop_timer dump_timer;
 	char *dump_text; /* owns */
@@ -102,8 +105,8 @@ bool process_is_running(const struct process *p);
  * for it; nothing of p is read until it is known that it lives. 0 or a negative errno; then p has nothing.
  */
 int process_fork(struct process *p, struct process *parent, const void *message, size_t len, int *calls_fd);
-/* The parent says that p lives as pid. 0 or a negative errno, -ECHILD: we have no such child; then p has nothing, as
- * after process_unborn(). */
+/* The parent says that p lives as pid: it enters p->group. 0 or a negative errno, -ECHILD: we have no such child; then p has
+ * nothing, as after process_unborn(). */
 int process_born(struct process *p, pid_t pid);
 /* The parent says that it could not, or is gone, or nobody wants p any more: its plumbing is closed. A child that there is
  * nevertheless finds its control channel at its end. */

@@ -19,6 +19,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/cgroup.h"
 #include "daemon/io/mark.h"
 #include "daemon/io/plumbing.h"
 
@@ -37,7 +38,14 @@ struct birth {
 	int report; /* the child's end; exec closes it, a failure is written there first */
 	pid_t parent;
 	uint64_t mark; /* 0: none */
+	int groups[CGROUP_N]; /* owns: see cgroup_open() */
 };
+
+static void birth_deinit(struct birth *b)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(b->groups); i++)
+		cleanup_close(&b->groups[i]);
+}
 
 /* --- identity --- */
 
@@ -111,6 +119,16 @@ static int child_place_files(const int *theirs, int *report)
 	return close_range(PLUMB_N, ~0U, CLOSE_RANGE_CLOEXEC) < 0 ? -errno : 0;
 }
 
+/* With all that it will do; as the daemon, who may. */
+static int child_enter_groups(const int *groups)
+{
+	for (unsigned i = 0; i < CGROUP_N; i++) {
+		if (groups[i] >= 0 && write(groups[i], "0", 1) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
 static int child_limit(int resource, uint64_t value)
 {
 	const struct rlimit limit = { .rlim_cur = value, .rlim_max = value };
@@ -147,7 +165,7 @@ static int child_prepare(const struct birth *b, int *report)
 
 	if (setpgid(0, 0) < 0)
 		return -errno;
-	if ((r = child_place_files(b->theirs, report)) < 0 ||
+	if ((r = child_enter_groups(b->groups)) < 0 || (r = child_place_files(b->theirs, report)) < 0 ||
 	    (r = child_limit(RLIMIT_NOFILE, spec->limit_nofile)) < 0 || (r = child_become(b->identity)) < 0)
 		return r;
 	if (spec->die_with_daemon && (r = child_die_with(b->parent)) < 0)
@@ -244,7 +262,7 @@ static int spawn_exec_start(struct spawner *sp, struct process *p, const struct 
 {
 	_cleanup_(plumbing_close) struct plumbing pl = PLUMBING_NONE;
 	_cleanup_(identity_deinit) struct identity id = { 0 };
-	struct birth b = { .spec = spec, .theirs = pl.theirs };
+	_cleanup_(birth_deinit) struct birth b = { .spec = spec, .theirs = pl.theirs, .groups = { -1, -1 } };
 	pid_t pid = 0;
 	int pidfd = -1, r;
 
@@ -254,6 +272,8 @@ static int spawn_exec_start(struct spawner *sp, struct process *p, const struct 
 		r = identity_load(&id, spec->uid, spec->gid);
 		b.identity = &id;
 	}
+	if (r == 0)
+		r = cgroup_open(p->group, b.groups);
 	if (r == 0)
 		r = birth_give(&b, &pid, &pidfd);
 	if (r < 0)
