@@ -94,6 +94,8 @@ const struct option_spec config_pool_options[] = {
 	  "the largest possible" },
 	{ "limit_nofile", OPTION_NUMBER, AT(pool_settings, limit_nofile), "1024", 16, 1 << 30, "the daemon's own" },
 	{ "limit_as", OPTION_SIZE, AT(pool_settings, limit_as), "0", MIB, BYTES_MAX, "no limit" },
+	{ "limit_memory", OPTION_SIZE, AT(pool_settings, limit_memory), "0", 16 * MIB, BYTES_MAX, "no limit" },
+	{ "limit_pids", OPTION_NUMBER, AT(pool_settings, limit_pids), "0", 4, 1 << 22, "no limit" },
 	{ "user", OPTION_SPECIAL, 0, "", 0, 0, NULL },
 	{ 0 },
 };

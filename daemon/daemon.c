@@ -8,6 +8,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
 #include "daemon/config_show.h"
+#include "daemon/confine.h"
 #include "daemon/pool/failure.h"
 #include "daemon/renewal.h"
 
@@ -343,6 +344,17 @@ static bool daemon_listen(struct daemon *d, struct systemd_sockets *passed)
 	return d->server.listener.loop || daemon_open(d);
 }
 
+static bool daemon_confine(struct daemon *d)
+{
+	char why[1024];
+
+	if (confine_prepare(d, d->config, why, sizeof(why)))
+		return true;
+	LOG(ERROR, "config.refused", KV("reason", why));
+	systemd_notify("STATUS=%s", why);
+	return false;
+}
+
 static void daemon_make_pools(struct daemon *d)
 {
 	struct pool_env env = {
@@ -353,6 +365,7 @@ static void daemon_make_pools(struct daemon *d)
 		.spawner = spawner_exec(),
 		.library = d->library,
 		.oom = &d->oom,
+		.groups = &d->groups,
 	};
 
 	d->pools = mem_new(d->config->n_pools * sizeof(struct pool *));
@@ -393,7 +406,8 @@ static int daemon_init(struct daemon *d)
 		return -ENOSYS;
 	}
 	gate_init(&d->gate, d->loop, d->config->start_concurrency);
-	oom_init(&d->oom, "/proc/self/cgroup", "/sys/fs/cgroup");
+	cgroups_init(&d->groups, d->loop, "/proc/self/cgroup", "/sys/fs/cgroup");
+	oom_init(&d->oom, d->groups.proc, d->groups.root);
 	loop_timer_init(&d->drain_timer, d->loop, daemon_on_drain_over);
 	loop_timer_init(&d->trim_timer, d->loop, daemon_on_trim);
 	d->blobs.kept_big = daemon_on_big_kept;
@@ -453,6 +467,7 @@ static void daemon_deinit(struct daemon *d)
 			d->pools[i] = pool_free(d->pools[i]);
 		free(d->pools);
 		gate_deinit(&d->gate);
+		cgroups_deinit(&d->groups);
 		d->blobs.kept_big = NULL;
 		loop_timer_stop(&d->trim_timer);
 		d->loop = loop_free(d->loop);
@@ -473,7 +488,11 @@ int daemon_run(struct config *config, const struct config_request *request, stru
 	struct daemon d = { .config = config, .first = config, .request = request, .library = request->library };
 
 	LOG(INFO, "daemon.start", KV("version", PYPOOL_VERSION), KV("pid", getpid()));
-	if (daemon_init(&d) < 0 || !daemon_listen(&d, passed)) {
+	if (daemon_init(&d) < 0) {
+		d.exit_code = 1;
+	} else if (!daemon_confine(&d)) {
+		d.exit_code = DAEMON_EXIT_CONFIG;
+	} else if (!daemon_listen(&d, passed)) {
 		d.exit_code = 1;
 	} else {
 		daemon_start(&d);

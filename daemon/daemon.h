@@ -4,10 +4,13 @@
 #include "daemon/base/blob.h"
 #include "daemon/config.h"
 #include "daemon/front/server.h"
+#include "daemon/io/cgroups.h"
 #include "daemon/io/oom.h"
 #include "daemon/io/strays.h"
 #include "daemon/io/systemd.h"
 #include "daemon/pool/pool.h"
+
+#define DAEMON_EXIT_CONFIG 78 /* another start would say the same */
 
 enum daemon_phase {
 	DAEMON_STARTING, /* not every pool has settled */
@@ -27,6 +30,7 @@ struct daemon {
 	struct gate gate;
 	struct strays strays;
 	struct oom oom;
+	struct cgroups groups;
 	struct systemd_watchdog watchdog;
 	struct loop_signal term, intr, hup;
 	struct loop_timer drain_timer;

@@ -13,7 +13,6 @@
 #include "daemon/daemon.h"
 
 #define EXIT_USAGE 64
-#define EXIT_CONFIG 78
 
 static const char usage[] = "usage: pypoold [--config FILE] [--socket PATH] [--check]\n"
 			    "       pypoold --app MODULE [--workers N] [--socket PATH]\n"
@@ -153,7 +152,7 @@ int main(int argc, char **argv)
 	cl.request.library = library;
 	config = config_load(&cl.request, stderr);
 	if (!config)
-		return EXIT_CONFIG;
+		return DAEMON_EXIT_CONFIG;
 	if (cl.check) {
 		config_free(config);
 		return EXIT_SUCCESS;

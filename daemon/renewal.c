@@ -6,6 +6,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/config_show.h"
+#include "daemon/confine.h"
 #include "daemon/pool/event.h"
 
 /* --- old ones --- */
@@ -74,6 +75,22 @@ static void renewal_take(struct daemon *d, struct config *new)
 	d->config = new;
 }
 
+/* *why, owned by the caller, is freed or takes the place of what was there. */
+static struct config *renewal_check(struct daemon *d, struct config *new, char **why)
+{
+	char limits[1024];
+
+	if (!new)
+		return NULL;
+	free(*why);
+	*why = NULL;
+	if (!config_has_same_pools(d->config, new))
+		*why = mem_strdup("pools were added, removed or moved: that needs a restart of pypoold");
+	else if (!confine_prepare(d, new, limits, sizeof(limits)))
+		*why = mem_strdup(limits);
+	return *why ? config_free(new) : new;
+}
+
 /* NULL: refused, and *why says why. */
 static struct config *renewal_load(struct daemon *d, char **why)
 {
@@ -87,16 +104,7 @@ static struct config *renewal_load(struct daemon *d, char **why)
 	}
 	new = config_load(d->request, complaints);
 	(void)fclose(complaints); /* makes *why, which is empty when there was no complaint */
-	if (new && !config_has_same_pools(d->config, new)) {
-		free(*why);
-		*why = mem_strdup("pools were added, removed or moved: that needs a restart of pypoold");
-		new = config_free(new);
-	}
-	if (!new)
-		return NULL;
-	free(*why);
-	*why = NULL;
-	return new;
+	return renewal_check(d, new, why);
 }
 
 const struct config *renewal_read(struct daemon *d, bool dry, char **why)

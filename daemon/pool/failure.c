@@ -109,6 +109,9 @@ static char *describe_spawn(const struct worker *w)
 {
 	bool forked = strcmp(handshake_last(&w->hs)->name, "fork") == 0;
 
+	if (w->unconfined)
+		return mem_printf("the cgroup that limit_memory and limit_pids need cannot be made: %s",
+				  strerror(-w->spawn_error));
 	return mem_printf("cannot %s %s: %s%s", forked ? "fork the template of" : "start",
 			  forked ? pool_settings_of(w)->app : pool_settings_of(w)->python, strerror(-w->spawn_error),
 			  spawn_hint(-w->spawn_error));

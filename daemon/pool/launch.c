@@ -1,9 +1,12 @@
 #include "daemon/pool/launch.h"
 
+#include <errno.h>
+
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/packed.h"
+#include "daemon/io/cgroup.h"
 #include "daemon/io/mark.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/template.h"
@@ -46,6 +49,28 @@ bool launch_forks(const struct worker *w)
 	return t && template_is_warm(t);
 }
 
+/* What a template forks is in its group until the daemon has heard of it: room for all of them, and for the middle ones of
+ * double forks. */
+static uint64_t launch_pids(const struct worker *w, const struct pool_settings *s)
+{
+	return s->limit_pids && w->is_template ? s->limit_pids + 4ull * s->max_workers : s->limit_pids;
+}
+
+/* Gives it a group of its own, when it has limits that need one. 0 or a negative errno. */
+static int launch_confine(struct worker *w)
+{
+	const struct pool_settings *s = pool_settings_of(w);
+	const struct cgroup_limits limits = { .memory = s->limit_memory, .pids = launch_pids(w, s) };
+
+	int r;
+
+	if (!limits.memory && !limits.pids)
+		return 0;
+	r = w->pool->groups ? cgroup_new(w->pool->groups, w->id, &limits, &w->proc.group) : -ENODEV;
+	w->unconfined = r < 0;
+	return r;
+}
+
 int launch_exec(struct worker *w, int *calls_fd)
 {
 	struct pool *p = w->pool;
@@ -65,8 +90,9 @@ int launch_exec(struct worker *w, int *calls_fd)
 		.die_with_daemon = true,
 		.worker = w->id,
 	};
+	int r = launch_confine(w);
 
-	return process_start(&w->proc, p->spawner, &spec, calls_fd);
+	return r < 0 ? r : process_start(&w->proc, p->spawner, &spec, calls_fd);
 }
 
 bool launch_asks(struct worker *w, int *calls_fd)
@@ -116,11 +142,12 @@ int launch_fork(struct worker *w, struct worker *process, int *calls_fd)
 {
 	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
 	msgpack_packer pk;
+	int r = launch_confine(w);
 
 	news_begin(&buf, &pk, "fork", 2);
 	pack_kv_uint(&pk, "worker", w->id);
 	pack_kv_uint(&pk, "mark", mark_make(w->id));
-	return process_fork(&w->proc, &process->proc, buf.data, buf.size, calls_fd);
+	return r < 0 ? r : process_fork(&w->proc, &process->proc, buf.data, buf.size, calls_fd);
 }
 
 int launch_send_stop(struct worker *w)

@@ -440,6 +440,7 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 		.spawner = env->spawner,
 		.library = env->library,
 		.oom = env->oom,
+		.groups = env->groups,
 		.generation = 1,
 		.dispatch = { .run = pool_dispatch },
 		.worker_limits = {

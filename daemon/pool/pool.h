@@ -47,6 +47,7 @@ struct pool_env {
 	struct spawner *spawner;
 	const char *library; /* directory that holds python_worker/ */
 	struct oom *oom;     /* NULL: nothing is known of the OOM killer */
+	struct cgroups *groups; /* as far as the settings of the pool have limits for them, they are prepared; NULL: never */
 	uint64_t seed;       /* of the jitter */
 };
 
@@ -60,6 +61,7 @@ struct pool {
 	struct spawner *spawner;
 	const char *library;
 	struct oom *oom;
+	struct cgroups *groups;
 	struct stream_limits worker_limits;
 	struct pool_settings resized; /* a copy of the settings with another size; their texts are not its own */
 	const struct pool_settings *given; /* borrows: the settings without that */

@@ -47,16 +47,28 @@ static const char *text_rss(uint64_t kib, char out[TEXT_DURATION])
 	return out;
 }
 
+/* ", limit_memory of the pool allows 2.0 GiB", or "" */
+static const char *text_memory_limit(const struct worker *w, char out[64])
+{
+	uint64_t limit = w->exit.oom ? pool_settings_of(w)->limit_memory : 0;
+	char size[TEXT_DURATION];
+
+	out[0] = '\0';
+	if (limit)
+		(void)snprintf(out, 64, ", limit_memory of the pool allows %s", text_rss(limit >> 10, size));
+	return out;
+}
+
 /* A signal that pypoold did not send. */
 static void describe_signal(const struct worker *w, char out[POSTMORTEM_TEXT])
 {
 	const struct process_exit *e = &w->exit;
-	char name[TEXT_DURATION], rss[TEXT_DURATION];
+	char name[TEXT_DURATION], rss[TEXT_DURATION], limit[64];
 
 	if (w->why == WORKER_WHY_OOM)
 		(void)snprintf(out, POSTMORTEM_TEXT,
-			       "was killed by the kernel for want of memory (OOM killer, SIGKILL; its peak was %s)",
-			       text_rss(e->max_rss_kib, rss));
+			       "was killed by the kernel for want of memory (OOM killer, SIGKILL; its peak was %s%s)",
+			       text_rss(e->max_rss_kib, rss), text_memory_limit(w, limit));
 	else
 		(void)snprintf(out, POSTMORTEM_TEXT, "was killed by signal %d (%s)%s%s", e->signal,
 			       text_signal(e->signal, name), e->signal == SIGKILL ? " from outside of pypoold" : "",

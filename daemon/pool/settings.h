@@ -42,6 +42,7 @@ struct pool_settings {
 	unsigned max_queue;
 	uint64_t max_reply;
 	uint64_t limit_nofile, limit_as;
+	uint64_t limit_memory, limit_pids; /* of a worker and all that it starts together */
 	bool has_user;
 	uid_t uid;
 	gid_t gid;

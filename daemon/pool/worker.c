@@ -265,7 +265,7 @@ static enum worker_why worker_cause_of_death(const struct worker *w)
 {
 	if (w->state == WORKER_STOPPING)
 		return w->why;
-	if (w->exit.signal == SIGKILL && w->pool->oom && oom_take(w->pool->oom))
+	if (w->exit.signal == SIGKILL && (w->exit.oom || (w->pool->oom && oom_take(w->pool->oom))))
 		return WORKER_WHY_OOM;
 	return worker_is_serving(w) ? WORKER_WHY_CRASHED : WORKER_WHY_INIT_FAILED;
 }
@@ -476,6 +476,12 @@ static void worker_await_ready(struct worker *w)
 	loop_timer_set(&w->timer, most ? loop_now(w->pool->loop) + most : LOOP_NEVER);
 }
 
+static void worker_send_init(struct worker *w)
+{
+	if (launch_send_init(w) < 0)
+		worker_stop(w, WORKER_WHY_INIT_FAILED);
+}
+
 static void worker_on_admitted(struct gate_ticket *ticket)
 {
 	struct worker *w = container_of(ticket, struct worker, ticket);
@@ -501,8 +507,9 @@ static void worker_on_admitted(struct gate_ticket *ticket)
 		handshake_begin(&w->hs, "interpreter", NULL, w->proc.exec_ns);
 	if (!w->fork)
 		worker_await_ready(w);
-	if (launch_send_init(w) < 0)
-		worker_stop(w, WORKER_WHY_INIT_FAILED);
+	/* a fork begins in its template's group and runs nothing of the application before its init: that waits for its birth */
+	if (!w->fork || !w->proc.group)
+		worker_send_init(w);
 }
 
 int worker_born(struct worker *w, pid_t pid)
@@ -513,6 +520,8 @@ int worker_born(struct worker *w, pid_t pid)
 		return r;
 	w->last_pid = pid;
 	worker_await_ready(w);
+	if (w->proc.group)
+		worker_send_init(w);
 	return 0;
 }
 

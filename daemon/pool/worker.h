@@ -119,6 +119,7 @@ struct worker {
 	bool died_busy;       /* DEAD: with a call that it had read */
 	uint64_t logged_lines; /* output lines up to this number are in the log */
 	int spawn_error;      /* negative errno of a failed start */
+	bool unconfined;      /* and that was because it could not be given its cgroup */
 	struct process_exit exit; /* DEAD */
 	pid_t last_pid;
 	enum worker_stop stage;

@@ -46,7 +46,7 @@ class Failure:
         """What helps against it, where its own words do not say. `own`: the pool's modules, searched for in `path`."""
         if isinstance(exc, OSError) and exc.errno == errno.EMFILE:
             self.hint = _files_hint()  # without a file that would have to be opened
-        elif isinstance(exc, (ImportError, MemoryError, NameError, AttributeError)):
+        elif isinstance(exc, (ImportError, MemoryError, NameError, AttributeError)) or is_refused_process(exc):
             try:
                 from pypool_worker.hint import hint_for  # here: most workers never need it
             except BaseException:  # no memory
@@ -155,6 +155,13 @@ def _causes(exc: BaseException) -> List[str]:
     except BaseException:
         pass  # an exception whose own attributes raise
     return told
+
+
+def is_refused_process(exc: BaseException) -> bool:
+    """It may be that the kernel allowed no further process or thread."""
+    if isinstance(exc, OSError):
+        return exc.errno == errno.EAGAIN
+    return isinstance(exc, RuntimeError) and exc.args == ("can't start new thread",)
 
 
 def _files_hint() -> str:

@@ -21,6 +21,8 @@ DISTRIBUTIONS = {
 
 DEBIAN = "/usr/lib/python3/dist-packages"
 VENVS = (".venv", "venv", "env")
+CGROUPS = "/sys/fs/cgroup"
+_FORK = re.compile(r"fork\w*\(")  # in the line of the call: other system calls fail with EAGAIN for other reasons
 
 
 def hint_for(exc: BaseException, traceback: str, own: Sequence[str], path: Sequence[str]) -> str:
@@ -30,6 +32,8 @@ def hint_for(exc: BaseException, traceback: str, own: Sequence[str], path: Seque
             return _missing(exc.name, own, path)
         if isinstance(exc, (NameError, AttributeError, ImportError)):
             return _suggested(traceback)
+        if isinstance(exc, (OSError, RuntimeError)):
+            return _processes() if isinstance(exc, RuntimeError) or _FORK.search(traceback) else ""
         return _memory() if isinstance(exc, MemoryError) else ""
     except BaseException:
         return ""
@@ -135,4 +139,31 @@ def _peak_bytes() -> Optional[int]:
         for line in status:
             if line.startswith("VmPeak:"):
                 return int(line.split()[1]) * 1024
+    return None
+
+
+def _processes() -> str:
+    """Of the cgroup that the daemon has made for this worker: its limit, when that was what refused."""
+    group = _own_group("pids")
+    if group is None or not os.path.basename(group).startswith("worker-"):
+        return ""
+    with open(f"{group}/pids.events", encoding="ascii") as events:
+        refused = re.search(r"^max (\d+)$", events.read(), re.MULTILINE)
+    with open(f"{group}/pids.max", encoding="ascii") as file:
+        limit = file.read().strip()
+    if not refused or refused[1] == "0" or limit == "max":
+        return ""
+    return f"limit_pids of the pool allows {limit} processes and threads, those that the worker has started included"
+
+
+def _own_group(controller: str) -> Optional[str]:
+    """Where the files of that controller are: in a hierarchy of its own (version 1), or in the one of version 2."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        lines = [line.split(":", 2) for line in file.read().splitlines()]
+    for _, controllers, path in lines:
+        if controller in controllers.split(","):
+            return f"{CGROUPS}/{controller}{path}"
+    for _, controllers, path in lines:
+        if not controllers:
+            return next((mount + path for mount in (CGROUPS, f"{CGROUPS}/unified") if os.path.isdir(mount + path)), None)
     return None

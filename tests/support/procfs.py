@@ -88,8 +88,8 @@ def fds(pid: int) -> dict[int, str]:
 
 
 def fd_kinds(pid: int) -> Counter[str]:
-    """How many of each kind are open, such as `socket`: 4."""
-    return Counter(re.sub(r":\[\d+\]$", "", what) for what in fds(pid).values())
+    """How many of each kind are open, such as `socket`: 4. Files of the cgroups of workers are of one kind."""
+    return Counter(re.sub(r":\[\d+\]$|/worker-[\d.]+", "", what) for what in fds(pid).values())
 
 
 def become_subreaper() -> None:
