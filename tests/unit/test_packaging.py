@@ -15,6 +15,7 @@ ASKED_AS = {
     "check": "check <!nocheck>",
     "debhelper": "debhelper-compat (= 13)",
     "dh-python": "dh-sequence-python3",
+    "procps": "procps <!nocheck>",
     "python3": "python3:any",
 }
 
