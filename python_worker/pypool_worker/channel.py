@@ -26,7 +26,7 @@ class BadLength(ProtocolError):
 
 
 class Channel:
-    """Reads and writes whole frames. Main thread only, except stop_reading().
+    """Reads and writes whole frames. Main thread only, except stop_reading() and cut().
 
     It keeps the number of the descriptor and no socket object: nothing of it is closed behind our back.
 
@@ -120,6 +120,27 @@ class Channel:
         finally:
             sock.detach()
             os.set_blocking(self._fd, True)  # after socket.setdefaulttimeout() a socket object has made it the contrary
+
+    def cut(self) -> None:
+        """Ends both ways, and keeps the descriptor: whoever reads or writes there wakes up. From any thread, while the
+        main thread neither replaces nor closes it."""
+        try:
+            sock = _socket.socket(fileno=self._fd)
+        except OSError:
+            return  # user code closed it, or put something else in its place
+        try:
+            sock.shutdown(_socket.SHUT_RDWR)
+        except OSError:
+            pass  # it was never connected
+        finally:
+            sock.detach()
+
+    def replace(self, fd: int) -> None:
+        """From now on what stands behind this one, which is closed here; nothing of what was read is left."""
+        os.set_blocking(fd, True)
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
+        self._start = self._end = self.filled_ns = 0
 
     def close(self) -> None:
         """Both ways, also for those who hold a copy of the descriptor; what was not read goes with it."""

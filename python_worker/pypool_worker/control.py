@@ -45,9 +45,11 @@ class Control:
     """
 
     def __init__(self, fd: int, codec: Codec, on_stop: Callable[[], None], on_forget: Callable[[int, int], None],
-                 on_channel: Callable[[int, int], None]) -> None:
+                 on_channel: Callable[[int, int], None],
+                 on_adopt: Callable[[int, int, Callable[[int], None]], None]) -> None:
         """All are called in the thread, `on_stop` once; `on_forget` with a session and how often it was sent,
-        `on_channel` with a lease and a descriptor, which is the callee's from then on."""
+        `on_channel` with a lease and a descriptor, which is the callee's from then on, as that of `on_adopt`, called
+        with a seq, a descriptor and what says hello with that seq."""
         self._socket = _socket.socket(fileno=fd)
         self._codec = codec
         self.packets = Packets(self._socket, codec)
@@ -55,6 +57,8 @@ class Control:
         self._on_stop = on_stop
         self._on_forget = on_forget
         self._on_channel = on_channel
+        self._on_adopt = on_adopt
+        self._hello: Dict[str, Any] = {}
         self._init: Optional[Init] = None
         self._signals = signal.valid_signals()
         self.stopping = False
@@ -74,25 +78,40 @@ class Control:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def hello(self, started_ns: int) -> None:
-        self.packets.send("hello", {"protocol": 1, "pid": os.getpid(), "python": "%d.%d.%d" % sys.version_info[:3],
-                                    "codec": self._codec.name, "t_ns": started_ns})
+        self._hello = {"protocol": 1, "pid": os.getpid(), "python": "%d.%d.%d" % sys.version_info[:3],
+                       "codec": self._codec.name, "t_ns": started_ns}
+        self._say("hello", self._hello)
 
     def phase(self, name: str, module: Optional[str] = None) -> None:
         fields: Dict[str, Any] = {"name": name, "t_ns": time.monotonic_ns()}
         if module is not None:
             fields["module"] = module
-        self.packets.send("phase", fields)
+        self._say("phase", fields)
 
     def failed(self, phase: str, failure: Dict[str, Any]) -> None:
-        self.packets.send("failed", {"phase": phase, **failure})
+        self._say("failed", {"phase": phase, **failure})
 
-    def ready(self, offer: Dict[str, bytes]) -> None:
-        """`offer`: what pack_offer() made."""
-        self.packets.send_raw("ready", {**offer, "t_ns": self._codec.pack(time.monotonic_ns())})
+    def ready(self, offer: Dict[str, bytes], adopted: Optional[int] = None) -> None:
+        """`offer`: what pack_offer() made. `adopted`: the seq of the daemon's successor that is told so."""
+        more = {} if adopted is None else {"adopted": self._codec.pack(adopted)}
+        try:
+            self.packets.send_raw("ready", {**offer, **more})
+        except OSError as exc:
+            die(exc)
 
     def abandon(self) -> None:
         """In a forked child: the channel belongs to the worker."""
         self._socket.detach()
+
+    def _say(self, name: str, fields: Dict[str, Any]) -> None:
+        try:
+            self.packets.send(name, fields)
+        except OSError as exc:
+            die(exc)  # here: the application's own code may stand around this, and wait for its threads
+
+    def _greet(self, seq: int) -> None:
+        """Of the thread: hello to the daemon's successor."""
+        self._thread_packets.send("hello", {**self._hello, "adopted": seq})
 
     def _run(self) -> None:
         while True:
@@ -118,6 +137,8 @@ class Control:
             self._init = Init(packet.fields)
         elif name == "channel":
             self._on_channel(packet.numbers("lease")[0], packet.take_fds(1)[0])
+        elif name == "adopt":
+            self._on_adopt(packet.numbers("seq")[0], packet.take_fds(1)[0], self._greet)
         elif name == "forget":
             self._on_forget(*packet.numbers("session", "send"))
         elif name == "stop" and not self.stopping:
@@ -138,6 +159,6 @@ def pack_offer(codec: Codec, targets: List[str], idempotent: List[str], session_
     they can be called nevertheless."""
     again = fitting(idempotent, PACKET_MAX // 2)
     told: Dict[str, Any] = {"idempotent": again, "session_close": session_close, **(audit or {})}
-    offer = {key: codec.pack(value) for key, value in told.items()}
+    offer = {key: codec.pack(value) for key, value in [*told.items(), ("t_ns", time.monotonic_ns())]}
     offer["targets"] = codec.pack(fitting(targets, PACKET_MAX - 200 - sum(map(len, offer.values()))))
     return offer

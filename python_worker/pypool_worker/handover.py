@@ -7,6 +7,7 @@ import threading
 from typing import Optional, Tuple
 
 from pypool_worker.channel import Channel
+from pypool_worker.errors import ProtocolError
 
 
 class Handover:
@@ -16,6 +17,7 @@ class Handover:
         self._arrival = threading.Condition()
         self._waiting: Optional[Tuple[int, int]] = None  # lease, descriptor
         self._served: Optional[Channel] = None
+        self._cut = False
 
     def put(self, lease: int, fd: int) -> None:
         """Of the control thread. Owns fd; one that nobody came for is closed."""
@@ -26,9 +28,11 @@ class Handover:
             self._arrival.notify()
 
     def take(self, lease: int) -> Channel:
-        """Blocks until the socket of this lease is there. close() ends it."""
+        """Blocks until the socket of this lease is there. close() ends it. Raises ProtocolError after cut()."""
         with self._arrival:
-            while self._waiting is None or self._waiting[0] != lease:
+            while self._cut or self._waiting is None or self._waiting[0] != lease:
+                if self._cut:
+                    raise ProtocolError(f"the daemon that granted lease {lease} has a successor")
                 self._arrival.wait()
             fd = self._waiting[1]
             os.set_blocking(fd, True)
@@ -38,9 +42,29 @@ class Handover:
 
     def close(self) -> None:
         """The lease is over; whoever still holds a copy of the socket is cut off too."""
-        channel, self._served = self._served, None
-        if channel is not None:
-            channel.close()
+        if self._served is None:
+            return  # also in a forked child, where the other thread may have held the lock
+        with self._arrival:  # cut() must not meet its number when that belongs to somebody else
+            channel, self._served = self._served, None
+            if channel is not None:
+                channel.close()
+
+    def cut(self) -> None:
+        """Of the control thread: there is another daemon, which knows of no lease. What is served ends, what waits is
+        closed, and nothing is taken until renew(); what comes meanwhile is kept."""
+        with self._arrival:
+            self._cut = True
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                os.close(waiting[1])
+            if self._served is not None:
+                self._served.cut()
+            self._arrival.notify()
+
+    def renew(self) -> None:
+        """The call channel is that of the other daemon."""
+        with self._arrival:
+            self._cut = False
 
     def abandon(self) -> None:
         """In a forked child: both belong to the worker. Without the lock, which the other thread may have held."""

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import List, Optional
+from functools import partial
+from typing import Dict, List, Optional
 
 from pypool_worker.bootstrap import Bootstrap, InitFailed, run_stop_hooks
 from pypool_worker.closing import close_all
@@ -52,19 +53,31 @@ class Worker:
             os._exit(1)  # not sys.exit: threads that the half-imported application started would be waited for
         if not control.stopping:
             hooks = registry.session_close_hooks
-            control.ready(pack_offer(self._parts.codec, targets.names(), targets.idempotent(), bool(hooks)))
+            offer = pack_offer(self._parts.codec, targets.names(), targets.idempotent(), bool(hooks))
             place = Place(self._parts.codec, targets, self._parts.interrupt, self._parts.dump, init)
-            self._serve(Runner(self._parts.channel, place, self._parts.copies, hooks, self._parts.handover))
+            self._serve(Runner(self._parts.channel, place, self._parts.copies, hooks, self._parts.handover), offer)
             close_all(hooks, self._parts.copies.bound(), self._parts.codec)
         run_stop_hooks(registry)
         release_output()
         return 0
 
-    def _serve(self, runner: Runner) -> None:
+    def _serve(self, runner: Runner, offer: Dict[str, bytes]) -> None:
+        """One daemon process after another, until there is no other."""
+        succession, ready = self._parts.succession, partial(self._parts.control.ready, offer)
         try:
-            runner.serve()
+            more = succession.begin(ready)
+            while more:
+                self._serve_one(runner)
+                more = succession.go_on(ready)
         except (OSError, ProtocolError) as exc:
             self._give_up(exc)
+
+    def _serve_one(self, runner: Runner) -> None:
+        try:
+            runner.serve()
+        except (OSError, ProtocolError):
+            if not self._parts.succession.cut:
+                raise
 
     def _give_up(self, exc: Exception) -> None:
         if os.getpid() != self._pid:

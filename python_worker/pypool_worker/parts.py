@@ -12,6 +12,7 @@ from pypool_worker.dump import Dump
 from pypool_worker.fork import ForkGuard
 from pypool_worker.handover import Handover
 from pypool_worker.interrupt import Interrupt, map_page
+from pypool_worker.succession import Succession
 
 CALLS, CONTROL, DUMP, PAGE = 3, 4, 5, 6
 FDS = (CALLS, CONTROL, DUMP, PAGE)
@@ -32,9 +33,11 @@ class Parts:
         self.channel = Channel(CALLS)
         self.copies = Copies()
         self.handover = Handover()
-        self.control = Control(CONTROL, codec, self.channel.stop_reading, self.copies.forget, self.handover.put)
-        self.guard = ForkGuard([self.channel.abandon, self.control.abandon, self.dump.abandon, self.handover.abandon],
-                               FDS)
+        self.succession = Succession(self.channel, self.handover)
+        self.control = Control(CONTROL, codec, self.succession.stop, self.copies.forget, self.handover.put,
+                               self.succession.adopt)
+        self.guard = ForkGuard([self.channel.abandon, self.control.abandon, self.dump.abandon, self.handover.abandon,
+                                self.succession.abandon], FDS)
 
     def install(self) -> None:
         """The handlers of signals and forks."""

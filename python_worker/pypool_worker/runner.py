@@ -6,7 +6,8 @@ a `try` of their own: none reaches the code that packs, reads or writes.
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, Optional, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from pypool_worker import context
 from pypool_worker.channel import Channel
@@ -42,9 +43,14 @@ class Runner:
         self._handover = handover
         self._max_reply = place.max_reply
         self._traceback_max = place.traceback_max
+        self._keep: Optional[Callable[[], None]] = None  # what the call has written, when it is answered
 
     def serve(self) -> None:
-        """Blocks until the channel ends. Raises ProtocolError and OSError when the daemon cannot be served any more."""
+        """Blocks until the channel ends. Raises ProtocolError and OSError when the daemon cannot be served any more.
+
+        Can be called again for another channel: nothing is kept of a call whose reply was not written.
+        """
+        self._keep = None
         while self._serve_one():
             pass
 
@@ -66,6 +72,9 @@ class Runner:
                 reply = (self._close_session if method == SESSION_CLOSE else self._serve_directly)(call, fields)
         flush_output()
         self._channel.send(*reply)
+        if self._keep is not None:
+            self._keep()
+            self._keep = None
         return True
 
     def _answer(self, call: int, fields: Dict[str, Any]) -> Reply:
@@ -156,7 +165,7 @@ class Runner:
         if size > self._max_reply:
             told = f"the result and what goes into session {session.name!r} take {self._over(size)}"
             return self._pack_fault(call, refused("too_large", told, handler), run_us)
-        session.keep(changed, deleted)
+        self._keep = partial(session.keep, changed, deleted)
         return reply
 
     def _close_session(self, call: int, fields: Dict[str, Any]) -> Reply:

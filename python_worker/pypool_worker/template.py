@@ -12,6 +12,7 @@ from pypool_worker.audit import (closed_descriptors, explain_threads, is_single_
                                  other_threads)
 from pypool_worker.bootstrap import Bootstrap, InitFailed
 from pypool_worker.control import Init, die, pack_offer
+from pypool_worker.errors import ProtocolError
 from pypool_worker.failure import safe_text
 from pypool_worker.forking import choose_fork, fork_once
 from pypool_worker.generator import Generator
@@ -146,6 +147,8 @@ class Template:
                 self._packets.send("pong", {"seq": packet.fields.get("seq")})
             elif packet.name == "stop":
                 _leave(0)
+            elif packet.name == "adopt":
+                raise ProtocolError("a template goes with its daemon, and is not adopted")
 
 
 def _cannot_fork() -> int:

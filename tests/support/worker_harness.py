@@ -108,6 +108,7 @@ class WorkerHarness:
         self._last_call = 0
         self._output: Dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         self.status: Optional[int] = None
+        self.former: List[socket.socket] = []  # our ends of the call channels before the last adoption
 
     def __enter__(self: H) -> H:
         self._calls, calls = socket.socketpair()
@@ -128,8 +129,8 @@ class WorkerHarness:
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
-        self._calls.close()
-        self.control.close()
+        for sock in (self._calls, self.control, *self.former):
+            sock.close()
         os.close(self._dump)
         os.close(self._pidfd)
 
@@ -144,8 +145,11 @@ class WorkerHarness:
     def init(self) -> Tuple[str, Dict[str, Any]]:
         """Sends init and returns ready or failed; what came before stands in `hello` and `phases`."""
         self.hello = self.expect("hello")
-        self.send_control("init", self._init)
+        self.send_init()
         return self.outcome()
+
+    def send_init(self) -> None:
+        self.send_control("init", self._init)
 
     def outcome(self) -> Tuple[str, Dict[str, Any]]:
         """Ready or failed, when init has been sent."""
@@ -153,6 +157,7 @@ class WorkerHarness:
         while True:
             name, fields = self.receive_control()
             if name != "phase":
+                self.told = fields
                 return name, fields
             self.phases.append(fields)
 
@@ -189,6 +194,9 @@ class WorkerHarness:
 
     def send_raw(self, payload: bytes) -> None:
         self._calls.sendall(len(payload).to_bytes(4, "big") + payload)
+
+    def send_part(self, stream: bytes) -> None:
+        self._calls.sendall(stream)
 
     def close_calls(self) -> None:
         self._calls.shutdown(socket.SHUT_RDWR)
@@ -244,6 +252,25 @@ class WorkerHarness:
         self._last_call += 1
         self.send_raw(msgpack.packb([0, self._last_call, "direct", [{"lease": lease}]]))
         return DirectClient(ours, self._last_call)
+
+    # Another daemon process
+
+    def adopt(self, seq: int = 1) -> None:
+        """Up to the worker's hello. Calls go to the new channel from now on; of the old one `former` has our end."""
+        self.offer_adoption(seq)
+        assert self.expect("hello") == {**self.hello, "adopted": seq}
+
+    def offer_adoption(self, seq: int) -> None:
+        ours, theirs = socket.socketpair()
+        self.send_fds("adopt", {"seq": seq}, [theirs.fileno()])
+        theirs.close()
+        ours.settimeout(PATIENCE)
+        self.former.append(self._calls)
+        self._calls = ours
+
+    def expect_ready(self, seq: int = 1) -> None:
+        """The worker has taken the new channel, and offers what it did."""
+        assert self.expect("ready") == {**self.told, "adopted": seq}
 
     # What the daemon does to a running call
 

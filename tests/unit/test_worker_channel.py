@@ -100,6 +100,44 @@ def test_stop_reading_delivers_what_came_before_and_leaves_the_way_out_open() ->
         assert theirs.recv(100) == framed(b"reply")
 
 
+def test_one_that_is_cut_ends_both_ways_and_keeps_its_descriptor() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        channel = Channel(ours.fileno())
+        channel.cut()
+        channel.cut()
+        assert channel.receive() is None and theirs.recv(1) == b""
+        with pytest.raises(BrokenPipeError):
+            channel.send(b"reply")
+        assert os.fstat(ours.fileno())
+    channel.cut()  # somebody has closed it
+
+
+@pytest.mark.parametrize("left", [framed(b"in hand") + framed(b"next"), framed(b"in hand") + b"\0", b"\0\0\0\7in h",
+                                  framed(b"in hand") + (1 << 20).to_bytes(4, "big") + b"x" * 100_000])
+def test_what_was_read_before_it_was_replaced_is_forgotten(left: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    other, others = socket.socketpair()
+    with ours, theirs, others:
+        theirs.sendall(left)
+        theirs.close()
+        channel = Channel(ours.fileno())
+        if len(left) > 9:
+            assert bytes(channel.receive() or b"") == b"in hand"
+        if len(left) != len(framed(b"in hand") + framed(b"next")):
+            with pytest.raises(ProtocolError):
+                channel.receive()
+        other.setblocking(False)
+        channel.replace(other.detach())
+        assert os.get_blocking(ours.fileno()) and not os.get_inheritable(ours.fileno())
+        others.sendall(framed(b"another"))
+        assert bytes(channel.receive() or b"") == b"another" and channel.filled_ns == 0
+        channel.send(b"reply")
+        assert others.recv(100) == framed(b"reply")
+        ours.close()
+        assert others.recv(1) == b"", "no other descriptor is left of it"
+
+
 def test_a_large_frame_shows_nothing_of_the_larger_one_before_it() -> None:
     frames = [bytes([n]) * size for n, size in enumerate((3 << 20, 1 << 20, 5 << 20, 2 << 20))]
     assert received([framed(frame) for frame in frames]) == frames

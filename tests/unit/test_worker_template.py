@@ -269,6 +269,19 @@ def test_garbage_on_control_ends_a_template(packet: Any, count: int, told: str) 
     os.close(reader)
 
 
+def test_a_template_is_not_adopted() -> None:
+    reader, writer = os.pipe()
+    for started in (False, True):
+        with TemplateHarness() as template:
+            if started:
+                template.start_template()
+            template.send_fds("adopt", {"seq": 1}, [writer])
+            assert template.wait() == 1 and "is not adopted" in template.stderr()
+    os.close(writer)
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
 def test_the_descriptors_of_other_packets_are_closed() -> None:
     reader, writer = os.pipe()
     with TemplateHarness() as template:
