@@ -34,6 +34,13 @@ class Packet:
             raise ProtocolError(f"a control packet without {' and '.join(keys)}")
         return found  # type: ignore[return-value]  # mypy does not see what any() has seen
 
+    def flag(self, key: str) -> bool:
+        """False when it is absent. Raises ProtocolError when it is no bool."""
+        found = self.fields.get(key, False)
+        if type(found) is not bool:
+            raise ProtocolError(f"a control packet whose {key} is neither true nor false")
+        return found
+
     def take_fds(self, count: int) -> List[int]:
         """They are the caller's from then on. Raises ProtocolError when there are not as many as that."""
         if len(self._fds) != count or self._cut:

@@ -42,13 +42,15 @@ class Rebirth:
         self._native = native
         self._sockets = [fd for fd, what in opened.items() if what.startswith(SOCKET)]
 
-    def become_worker(self, worker: int, mark: int, fds: List[int]) -> None:
-        """Of the child. Exits when that cannot be, or when the daemon is gone."""
+    def become_worker(self, worker: int, mark: int, outlive: bool, fds: List[int]) -> None:
+        """Of the child. Exits when that cannot be, or when the daemon is gone.
+
+        `outlive`: another daemon process may follow; the end of its control channel alone tells that none will.
+        """
         try:
             os.setpgid(0, 0)
-            self._native.die_with_parent()
-            if os.getppid() != self._daemon:
-                os._exit(ORPHANED)
+            if not outlive:
+                self._end_with_daemon()
             if mark:
                 self._set_mark(mark)
             self._parts.replace(*fds)
@@ -57,6 +59,11 @@ class Rebirth:
         except BaseException:
             complain(f"what was forked cannot become a worker: {traceback.format_exc()}")
             os._exit(1)
+
+    def _end_with_daemon(self) -> None:
+        self._native.die_with_parent()
+        if os.getppid() != self._daemon:
+            os._exit(ORPHANED)
 
     def _set_mark(self, mark: int) -> None:
         try:

@@ -105,12 +105,13 @@ class Template:
             packet = self._expect("fork")
             try:
                 worker, mark = packet.numbers("worker", "mark")
+                outlive = packet.flag("outlive")
                 fds = packet.take_fds(WORKER_FDS)
             finally:
                 packet.close()
             if self._give_birth(worker):
                 born_ns = time.monotonic_ns()
-                self._rebirth.become_worker(worker, mark, fds)
+                self._rebirth.become_worker(worker, mark, outlive, fds)
                 self._parts.guard.lifted = False
                 return born_ns
             for fd in fds:

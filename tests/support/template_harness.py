@@ -39,10 +39,10 @@ class TemplateHarness(WorkerHarness):
         assert name == "ready", (name, fields, self.stderr())
         return fields
 
-    def worker(self, mark: int = 0, answered: bool = True) -> ForkedWorker:
-        """A worker of it, forked when its context is entered. ForkFailed is raised then."""
+    def worker(self, mark: int = 0, answered: bool = True, **more: Any) -> ForkedWorker:
+        """A worker of it, forked when its context is entered. ForkFailed is raised then. `more`: keys of `fork`."""
         self.forked += 1
-        return ForkedWorker(self, self.forked, mark, answered)
+        return ForkedWorker(self, {"worker": self.forked, "mark": mark, **more}, answered)
 
     def ping(self) -> None:
         """It has done all that it was sent before."""
@@ -56,13 +56,13 @@ class TemplateHarness(WorkerHarness):
 class ForkedWorker(WorkerHarness):
     """As any other worker, from hello on."""
 
-    def __init__(self, template: TemplateHarness, number: int, mark: int, answered: bool) -> None:
+    def __init__(self, template: TemplateHarness, told: Dict[str, Any], answered: bool) -> None:
         """`answered`: the template will tell its pid; its own hello does it else."""
         super().__init__()
         self._template = template
-        self._told = {"worker": number, "mark": mark}
+        self._told = told
         self._answered = answered
-        self._init = template.told_init(number)
+        self._init = template.told_init(told["worker"])
 
     def _spawn(self, fds: Sequence[int]) -> None:
         self._template.send_fds("fork", self._told, fds)

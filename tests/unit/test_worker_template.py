@@ -254,6 +254,7 @@ def test_stop_before_init_and_eof_end_a_template() -> None:
     ({"worker": 1, "mark": 0}, 5, "5 descriptors in place of 6"),
     ({"worker": 1, "mark": 0}, 0, "0 descriptors in place of 6"),
     ({"worker": 1, "mark": 0}, 9, "and more descriptors in place of 6"), ({"worker": 1}, 6, "without worker and mark"),
+    ({"worker": 1, "mark": 0, "outlive": 1}, 6, "whose outlive is neither true nor false"),
 ], ids=str)
 def test_garbage_on_control_ends_a_template(packet: Any, count: int, told: str) -> None:
     reader, writer = os.pipe()
