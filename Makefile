@@ -307,6 +307,7 @@ check-diagnosis: $(PRODUCT) ## what callers are told in each scene of failure
 
 check-systemd: $(PRODUCT) ## the installed units under a real systemd, on a machine of its own (tests/systemd/box)
 	@tests/systemd/box $(PYTEST) tests/systemd || { (($$? == 125)) && [[ -z $$PYPOOL_NEED_BOX || $$EUID != 0 ]]; }
+	@tests/systemd/box --hybrid $(PYTEST) tests/systemd/test_limits.py || (($$? == 125))
 
 CHAOS := PYTHONPATH=.:client/python:python_worker $(PYTHON) -B -m tests.chaos.chaos
 check-chaos: $(PRODUCT) $(STUB_WORKER) ## many clients and dying workers, the invariants checked (CHAOS_ARGS="--seed 1")

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from tests.support.daemon import SLOW
 
-GROUPS = Path("/sys/fs/cgroup/system.slice")
+CGROUPS = Path("/sys/fs/cgroup")
+GROUPS = CGROUPS / ("system.slice" if (CGROUPS / "cgroup.controllers").exists() else "unified/system.slice")
 PATIENCE = 60.0 * SLOW
 
 

@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 
 #include "daemon/base/mem.h"
@@ -454,6 +456,49 @@ START_TEST(in_a_container_the_mounted_root_is_ours)
 	}
 END_TEST
 
+/* Of version 2, as this machine has it, without controllers: -1 when we may not make groups. */
+static int open_real(char *path, size_t size)
+{
+	static const char *const mounts[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(mounts); i++) {
+		_cleanup_free_ char *file = mem_printf("%s/cgroup.subtree_control", mounts[i]);
+
+		(void)snprintf(path, size, "%s/pypool-unit-%d", mounts[i], (int)getpid());
+		if (access(file, W_OK) == 0 && mkdir(path, 0755) == 0)
+			return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	return -1;
+}
+
+START_TEST(v2_a_real_process_is_killed_with_its_group)
+	{
+		const struct cgroup_limits none = { 0 };
+		struct cgroup *g = NULL;
+		char path[100];
+		int dir = open_real(path, sizeof(path)), status;
+		pid_t pid;
+
+		if (dir < 0)
+			return;
+		begin("");
+		groups.all[groups.n++] = (struct cgroup_hierarchy){ .dir = dir, .v2 = true };
+		ck_assert_int_eq(cgroup_new(&groups, 7, &none, &g), 0);
+		pid = fork();
+		if (pid == 0) {
+			setsid();
+			while (true)
+				pause();
+		}
+		ck_assert_int_eq(cgroup_add(g, pid), 0);
+		ck_assert_ptr_null(cgroup_end(g));
+		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+		ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+		cgroups_deinit(&groups);
+		ck_assert_int_eq(rmdir(path), 0); /* it is empty */
+	}
+END_TEST
+
 int main(void)
 {
 	return SUITE_RUN("cgroup", setup, teardown, v2_the_daemon_moves_into_a_leaf_and_hands_its_controllers_on,
@@ -465,5 +510,5 @@ int main(void)
 			 a_daemon_that_ends_waits_for_its_groups_but_not_for_ever,
 			 groups_of_a_daemon_that_is_gone_are_removed,
 			 a_unit_of_systemd_is_root_s_only_when_systemd_says_so, a_group_that_is_another_s_is_refused,
-			 a_machine_without_cgroups_is_told, in_a_container_the_mounted_root_is_ours);
+			 v2_a_real_process_is_killed_with_its_group, a_machine_without_cgroups_is_told, in_a_container_the_mounted_root_is_ours);
 }

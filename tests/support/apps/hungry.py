@@ -51,6 +51,17 @@ def start_processes(n: int) -> None:
 
 
 @expose
+def bomb() -> None:
+    """Processes that make processes, until nobody lets them, and then again."""
+    while True:
+        try:
+            if os.fork() == 0:
+                os.setsid()
+        except OSError:
+            pass
+
+
+@expose
 def start_threads(n: int) -> None:
     stop = threading.Event()
     try:
