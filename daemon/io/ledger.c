@@ -9,89 +9,22 @@
 #include <utlist.h>
 
 #include "daemon/base/cleanup.h"
-#include "daemon/base/hash.h"
 #include "daemon/base/mem.h"
 #include "daemon/io/ledger_half.h"
+#include "daemon/io/ledger_index.h"
 
 #define KEEP_BYTES ((size_t)1024 * 1024) /* of the half that is not current, so that small ledgers fault in no pages */
-
-struct entry_key {
-	uint64_t id, kind;
-};
-
-/* Where the record of a kind and id lies in the current half. */
-struct entry {
-	struct entry_key key;
-	size_t at;
-	size_t len;                /* of its bytes */
-	struct entry *prev, *next; /* of `order` */
-	UT_hash_handle hh;
-};
+#define STEP_BYTES                                                                                                     \
+	((size_t)1024 * 1024)       /* reserved ahead, or given back, in one put: it is done while the loop waits */
+#define MOVE_BYTES LEDGER_HALF_UNIT /* copied to the other half in one put, and thrice its own size */
 
 struct ledger {
 	struct ledger_half halves[2];
 	unsigned current; /* 0 or 1 */
 	uint32_t epoch;   /* of the current half */
 	bool is_void;
-	struct entry *index; /* by key; owns */
-	struct entry *order; /* the same, in the order of their last put */
-	size_t live_bytes;   /* of their records */
+	struct ledger_index index; /* its walk is the move to the other half */
 };
-
-/* --- the index --- */
-
-static struct entry *index_find(const struct ledger *l, uint32_t kind, uint64_t id)
-{
-	const struct entry_key key = { .id = id, .kind = kind };
-	struct entry *e;
-
-	HASH_FIND(hh, l->index, &key, sizeof(key), e);
-	return e;
-}
-
-static struct entry *index_add(struct ledger *l, uint32_t kind, uint64_t id)
-{
-	struct entry *e = MEM_NEW(struct entry);
-
-	e->key = (struct entry_key){ .id = id, .kind = kind };
-	HASH_ADD(hh, l->index, key, sizeof(e->key), e);
-	return e;
-}
-
-static void index_put(struct ledger *l, uint32_t kind, uint64_t id, size_t at, size_t len)
-{
-	struct entry *e = index_find(l, kind, id);
-
-	if (e) {
-		l->live_bytes -= ledger_record_size(e->len);
-		DL_DELETE(l->order, e);
-	} else {
-		e = index_add(l, kind, id);
-	}
-	e->at = at;
-	e->len = len;
-	l->live_bytes += ledger_record_size(len);
-	DL_APPEND(l->order, e);
-}
-
-static void index_remove(struct ledger *l, struct entry *e)
-{
-	l->live_bytes -= ledger_record_size(e->len);
-	DL_DELETE(l->order, e);
-	HASH_DEL(l->index, e);
-	free(e);
-}
-
-static void index_clear(struct ledger *l)
-{
-	struct entry *e, *tmp;
-
-	HASH_CLEAR(hh, l->index);
-	DL_FOREACH_SAFE(l->order, e, tmp)
-		free(e);
-	l->order = NULL;
-	l->live_bytes = 0;
-}
 
 /* --- a new one --- */
 
@@ -119,7 +52,7 @@ struct ledger *ledger_free(struct ledger *l)
 {
 	if (!l)
 		return NULL;
-	index_clear(l);
+	ledger_index_clear(&l->index);
 	ledger_half_close(&l->halves[0]);
 	ledger_half_close(&l->halves[1]);
 	free(l);
@@ -198,18 +131,18 @@ static const char *choose_current(struct ledger *l, const struct ledger_half_sta
 	return NULL;
 }
 
-static bool index_replay(struct ledger *l, const struct ledger_record *r, size_t at)
+static bool replay(struct ledger *l, const struct ledger_record *r, size_t at)
 {
-	struct entry *e;
+	struct ledger_item *item;
 
 	if (!r->removes) {
-		index_put(l, r->kind, r->id, at, r->bytes.len);
+		ledger_index_put(&l->index, r->kind, r->id, r->bytes.len)->at[l->current] = at;
 		return true;
 	}
-	e = index_find(l, r->kind, r->id);
-	if (e)
-		index_remove(l, e);
-	return e; /* nobody writes down that there is nothing to remove */
+	item = ledger_index_find(&l->index, r->kind, r->id);
+	if (item)
+		ledger_index_remove(&l->index, item);
+	return item; /* nobody writes down that there is nothing to remove */
 }
 
 static const char *take_records(struct ledger *l, size_t committed)
@@ -219,7 +152,7 @@ static const char *take_records(struct ledger *l, size_t committed)
 	struct ledger_record r;
 
 	for (size_t at = LEDGER_HALF_HEADER; !wrong && at < committed; at += r.size) {
-		if (!ledger_half_read(h, at, &r) || !index_replay(l, &r, at))
+		if (!ledger_half_read(h, at, &r) || !replay(l, &r, at))
 			wrong = "a record of it is damaged";
 	}
 	return wrong;
@@ -256,7 +189,7 @@ int ledger_fd(const struct ledger *l, unsigned which)
 static void ledger_void(struct ledger *l, enum ledger_void why)
 {
 	l->is_void = true;
-	index_clear(l);
+	ledger_index_clear(&l->index);
 	ledger_half_set_void(&l->halves[0], why);
 	ledger_half_set_void(&l->halves[1], why);
 }
@@ -274,47 +207,103 @@ bool ledger_is_void(const struct ledger *l)
 
 /* --- writing --- */
 
-/* Reserved ahead: in proportion, so that growing costs each put the same however large it is. */
-static size_t with_slack(size_t bytes)
+/* Reserves ahead, in proportion, so that growing costs small ledgers as little for each put as large ones. */
+static int reserve_ahead(struct ledger_half *h, size_t bytes)
 {
-	return bytes + (bytes / 4 > LEDGER_HALF_UNIT ? bytes / 4 : LEDGER_HALF_UNIT);
+	size_t ahead = bytes / 4;
+
+	if (bytes <= h->reserved)
+		return 0;
+	if (ahead < LEDGER_HALF_UNIT)
+		ahead = LEDGER_HALF_UNIT;
+	return ledger_half_reserve(h, bytes + (ahead < STEP_BYTES ? ahead : STEP_BYTES));
 }
 
-/* Writes the live records to the other half and makes it current. An epoch may still stand there, after a take: it is the elder
- * one, so nobody looks at what it covers. */
-static int ledger_compact(struct ledger *l, size_t room)
+/* Begins to copy the live records to the other half, a part with each put: together they may be many megabytes. Until all are
+ * there the current half goes on to be written, and it alone counts. An epoch may still stand in the other one, after a take: it
+ * is the elder one, so nobody looks at what it covers. */
+static void move_begin(struct ledger *l)
+{
+	struct ledger_half *to = &l->halves[!l->current];
+
+	to->used = LEDGER_HALF_HEADER;
+	ledger_half_release(to, to->reserved); /* what another process has left reserved */
+	ledger_index_walk(&l->index);
+}
+
+static void move_end(struct ledger *l)
 {
 	struct ledger_half *from = &l->halves[l->current], *to = &l->halves[!l->current];
-	int r = ledger_half_reserve(to, with_slack(LEDGER_HALF_HEADER + l->live_bytes + room));
-	struct entry *e;
 
-	if (r < 0)
-		return r;
-	to->used = LEDGER_HALF_HEADER;
-	DL_FOREACH(l->order, e)
-		e->at = ledger_half_copy(to, from, e->at, ledger_record_size(e->len));
 	ledger_half_commit(to);
 	l->epoch = epoch_after(l->epoch);
 	ledger_half_set_epoch(to, l->epoch); /* from here on it is current, by being the younger one */
 	ledger_half_set_epoch(from, 0);
-	ledger_half_release(from, from->mapped < KEEP_BYTES ? from->mapped : KEEP_BYTES);
 	l->current = !l->current;
+}
+
+/* Copies so many bytes or a little more; more than are put meanwhile, so that it comes to an end. */
+static int move_on(struct ledger *l, size_t bytes)
+{
+	struct ledger_half *from = &l->halves[l->current], *to = &l->halves[!l->current];
+	struct ledger_item *item;
+
+	for (size_t end = to->used + bytes; to->used < end;) {
+		size_t size;
+		int r;
+
+		item = ledger_index_step(&l->index);
+		if (!item) {
+			move_end(l);
+			return 0;
+		}
+		size = ledger_record_size(item->len);
+		r = reserve_ahead(to, to->used + size);
+		if (r < 0)
+			return r;
+		item->at[!l->current] = ledger_half_copy(to, from, item->at[l->current], size);
+		item->copied = epoch_after(l->epoch);
+	}
 	return 0;
 }
 
-/* For a record of that size; false: it is void now. */
-static bool ledger_make_room(struct ledger *l, size_t room)
+/* It was copied in this move, or an earlier put of it was: the other half must learn of its removal. */
+static int move_removal(struct ledger *l, const struct ledger_item *item)
 {
-	struct ledger_half *h = &l->halves[l->current];
-	size_t superseded = h->used - LEDGER_HALF_HEADER - l->live_bytes;
-	int r;
+	struct ledger_half *to = &l->halves[!l->current];
+	int r = 0;
 
-	if (room <= h->mapped - h->used)
-		return true;
-	if (superseded > l->live_bytes)
-		r = ledger_compact(l, room);
+	if (l->index.walking && item->copied == epoch_after(l->epoch)) {
+		r = reserve_ahead(to, to->used + ledger_record_size(0));
+		if (r == 0)
+			ledger_half_append_removal(to, (uint32_t)item->key.kind, item->key.id);
+	}
+	return r;
+}
+
+static void give_back(struct ledger_half *h)
+{
+	if (h->reserved > KEEP_BYTES + STEP_BYTES)
+		ledger_half_release(h, h->reserved - STEP_BYTES);
+	else if (h->reserved > KEEP_BYTES)
+		ledger_half_release(h, KEEP_BYTES);
+}
+
+/* For a record of that size in what is then the current half; false: it is void now. */
+static bool ledger_make_room(struct ledger *l, size_t size)
+{
+	const struct ledger_half *h = &l->halves[l->current];
+	size_t superseded = h->used - LEDGER_HALF_HEADER - l->index.live_bytes;
+	int r = 0;
+
+	if (!l->index.walking && superseded > l->index.live_bytes && superseded > LEDGER_HALF_UNIT / 2)
+		move_begin(l);
+	if (l->index.walking)
+		r = move_on(l, MOVE_BYTES + 3 * size);
 	else
-		r = ledger_half_reserve(h, with_slack(h->used + room));
+		give_back(&l->halves[!l->current]);
+	if (r == 0)
+		r = reserve_ahead(&l->halves[l->current], l->halves[l->current].used + size);
 	if (r < 0)
 		ledger_void(l, LEDGER_VOID_NO_MEMORY);
 	return r == 0;
@@ -336,48 +325,52 @@ bool ledger_put(struct ledger *l, uint32_t kind, uint64_t id, struct span bytes)
 	h = &l->halves[l->current];
 	at = ledger_half_append(h, kind, id, bytes);
 	ledger_half_commit(h);
-	index_put(l, kind, id, at, bytes.len);
+	ledger_index_put(&l->index, kind, id, bytes.len)->at[l->current] = at;
 	return true;
 }
 
 void ledger_remove(struct ledger *l, uint32_t kind, uint64_t id)
 {
-	struct entry *e = index_find(l, kind, id);
+	struct ledger_item *item = ledger_index_find(&l->index, kind, id);
 	struct ledger_half *h;
 
-	if (!e || !ledger_make_room(l, ledger_record_size(0)))
+	if (!item || !ledger_make_room(l, ledger_record_size(0)))
 		return;
+	if (move_removal(l, item) < 0) {
+		ledger_void(l, LEDGER_VOID_NO_MEMORY);
+		return;
+	}
 	h = &l->halves[l->current];
 	ledger_half_append_removal(h, kind, id);
 	ledger_half_commit(h);
-	index_remove(l, e);
+	ledger_index_remove(&l->index, item);
 }
 
 /* --- reading --- */
 
-static struct span entry_bytes(const struct ledger *l, const struct entry *e)
+static struct span item_bytes(const struct ledger *l, const struct ledger_item *item)
 {
-	return ledger_half_bytes(&l->halves[l->current], e->at, e->len);
+	return ledger_half_bytes(&l->halves[l->current], item->at[l->current], item->len);
 }
 
 bool ledger_find(const struct ledger *l, uint32_t kind, uint64_t id, struct span *bytes)
 {
-	const struct entry *e = index_find(l, kind, id);
+	const struct ledger_item *item = ledger_index_find(&l->index, kind, id);
 
-	if (e)
-		*bytes = entry_bytes(l, e);
-	return e;
+	if (item)
+		*bytes = item_bytes(l, item);
+	return item;
 }
 
 void ledger_each(const struct ledger *l, uint32_t kind, void (*each)(void *user, const struct ledger_entry *e),
 		 void *user)
 {
-	const struct entry *e;
+	const struct ledger_item *item;
 
-	DL_FOREACH(l->order, e) {
-		if (e->key.kind != kind)
+	DL_FOREACH(l->index.order, item) {
+		if (item->key.kind != kind)
 			continue;
-		each(user, &(struct ledger_entry){ .kind = kind, .id = e->key.id, .bytes = entry_bytes(l, e) });
+		each(user, &(struct ledger_entry){ .kind = kind, .id = item->key.id, .bytes = item_bytes(l, item) });
 	}
 }
 

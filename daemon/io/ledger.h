@@ -1,8 +1,8 @@
 /*
  * Records that outlive this process: each has a kind, an id and bytes, and a later put of the same kind and id takes the place
- * of the one before. They lie in two memfds, of which one is current: records are appended to it, and when it is full and more
- * of it is superseded than live, the live ones are written to the other one, which is made current by one last store. Whoever
- * dies at any instruction leaves the state before or after a put or remove, never a part of it.
+ * of the one before. They lie in two memfds, of which one is current: records are appended to it, and when more of it is
+ * superseded than live, the live ones are copied to the other one, a part with each put, and then it is made current by one
+ * store. Whoever dies at any instruction leaves the state before or after a put or remove, never a part of it.
  *
  * There is one writer. Nothing here knows what the bytes are, nor who keeps the memfds: who has both has the ledger.
  */

@@ -72,17 +72,14 @@ static size_t rounded(size_t bytes)
 	return (bytes + LEDGER_HALF_UNIT - 1) / LEDGER_HALF_UNIT * LEDGER_HALF_UNIT;
 }
 
-/* Reserves and maps. A signal that interrupts fallocate() makes it give back all that it had. */
+/* More than is asked for when it has to grow: page tables are moved then, one by one. There is nothing behind the end of the file,
+ * and nothing is touched there. */
 static int half_map(struct ledger_half *h, size_t bytes)
 {
 	void *map;
-	int r;
 
-	do {
-		r = fallocate(h->fd, 0, 0, (off_t)bytes) < 0 ? -errno : 0;
-	} while (r == -EINTR);
-	if (r < 0)
-		return r;
+	if (h->map && bytes < 2 * h->mapped)
+		bytes = 2 * h->mapped;
 	if (h->map)
 		map = mremap(h->map, h->mapped, bytes, MREMAP_MAYMOVE);
 	else
@@ -94,6 +91,21 @@ static int half_map(struct ledger_half *h, size_t bytes)
 	return 0;
 }
 
+/* A signal that interrupts fallocate() makes it give back all that it had. */
+static int half_reserve(struct ledger_half *h, size_t bytes)
+{
+	int r;
+
+	do {
+		r = fallocate(h->fd, 0, (off_t)h->reserved, (off_t)(bytes - h->reserved)) < 0 ? -errno : 0;
+	} while (r == -EINTR);
+	if (r == 0 && bytes > h->mapped)
+		r = half_map(h, bytes);
+	if (r == 0)
+		h->reserved = bytes;
+	return r;
+}
+
 static int half_make(struct ledger_half *h, uint32_t which, uint64_t identity)
 {
 	struct header *head;
@@ -102,7 +114,7 @@ static int half_make(struct ledger_half *h, uint32_t which, uint64_t identity)
 	h->fd = memfd_create("pypoold-ledger", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (h->fd < 0)
 		return -errno;
-	r = half_map(h, LEDGER_HALF_UNIT);
+	r = half_reserve(h, LEDGER_HALF_UNIT);
 	if (r < 0)
 		return r;
 	if (fcntl(h->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
@@ -150,7 +162,7 @@ static const char *half_map_first(struct ledger_half *h)
 		return "it is not sealed against being cut";
 	if (fstat(h->fd, &st) < 0 || st.st_size < (off_t)LEDGER_HALF_UNIT)
 		return "it is too short";
-	if (fcntl(h->fd, F_SETFD, FD_CLOEXEC) < 0 || half_map(h, LEDGER_HALF_UNIT) < 0)
+	if (fcntl(h->fd, F_SETFD, FD_CLOEXEC) < 0 || half_reserve(h, LEDGER_HALF_UNIT) < 0)
 		return "it cannot be mapped";
 	return NULL;
 }
@@ -196,7 +208,7 @@ const char *ledger_half_take_records(struct ledger_half *h, size_t committed)
 
 	if (fstat(h->fd, &st) < 0 || (size_t)st.st_size < bytes || (size_t)st.st_blocks * 512 < committed)
 		return "it is shorter than what it says to hold";
-	if (bytes > h->mapped && half_map(h, bytes) < 0)
+	if (bytes > h->reserved && half_reserve(h, bytes) < 0)
 		return "it cannot be mapped";
 	h->used = committed;
 	return NULL;
@@ -204,25 +216,16 @@ const char *ledger_half_take_records(struct ledger_half *h, size_t committed)
 
 int ledger_half_reserve(struct ledger_half *h, size_t bytes)
 {
-	if (bytes <= h->mapped)
+	if (bytes <= h->reserved)
 		return 0;
-	return bytes > LEDGER_HALF_MOST - LEDGER_HALF_UNIT ? -EFBIG : half_map(h, rounded(bytes));
+	return bytes > LEDGER_HALF_MOST - LEDGER_HALF_UNIT ? -EFBIG : half_reserve(h, rounded(bytes));
 }
 
+/* To the end, wherever that is. What cannot be given back is reserved once more later. */
 void ledger_half_release(struct ledger_half *h, size_t keep)
 {
-	void *map;
-
-	keep = rounded(keep);
-	if (h->mapped > keep) {
-		map = mremap(h->map, h->mapped, keep, 0);
-		if (map == MAP_FAILED)
-			return; /* it keeps what it has */
-		h->map = map;
-		h->mapped = keep;
-	}
-	/* To the end, wherever that is; what cannot be given back is reserved once more later. */
-	(void)fallocate(h->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)h->mapped, (off_t)LEDGER_HALF_MOST);
+	h->reserved = rounded(keep);
+	(void)fallocate(h->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)h->reserved, (off_t)LEDGER_HALF_MOST);
 }
 
 size_t ledger_half_allocated(const struct ledger_half *h)
@@ -308,6 +311,6 @@ void ledger_half_set_void(struct ledger_half *h, enum ledger_void why)
 {
 	word_store(&half_header(h)->why_void, why);
 	ledger_half_release(h, LEDGER_HALF_UNIT);
-	explicit_bzero(h->map + LEDGER_HALF_HEADER, h->mapped - LEDGER_HALF_HEADER);
+	explicit_bzero(h->map + LEDGER_HALF_HEADER, h->reserved - LEDGER_HALF_HEADER);
 	h->used = LEDGER_HALF_HEADER;
 }

@@ -3,7 +3,7 @@
  * stored after its bytes, covers it; what lies behind that is of no meaning. The words of the header that change carry a check of
  * their own and each record carries one, so that no damage passes for a state.
  *
- * All that is mapped is reserved before, because a store to a page that cannot be had is a SIGBUS; and the memfd is sealed
+ * All that is used is reserved before, because a store to a page that cannot be had is a SIGBUS; and the memfd is sealed
  * against being cut, for the same reason.
  */
 #pragma once
@@ -27,10 +27,10 @@ enum ledger_void {
 };
 
 struct ledger_half {
-	int fd;        /* owns; -1: none */
-	uint8_t *map;  /* owns: `mapped` bytes from its begin, all of them reserved; NULL: none */
-	size_t mapped; /* a multiple of the unit */
-	size_t used;   /* header and records, also those that are not committed yet */
+	int fd;                  /* owns; -1: none */
+	uint8_t *map;            /* owns: `mapped` bytes of address space from its begin; NULL: none */
+	size_t mapped, reserved; /* multiples of the unit; what is reserved is mapped, and only that may be used */
+	size_t used;             /* header and records, also those that are not committed yet */
 };
 
 /* What stands in the header. */
@@ -61,9 +61,9 @@ void ledger_half_close(struct ledger_half *h);
 
 /* So that `bytes` in all can be used. What spans point to may move. 0 or a negative errno. */
 int ledger_half_reserve(struct ledger_half *h, size_t bytes);
-/* Gives back to the system what is mapped over `keep` bytes. */
+/* Gives back to the system what is reserved over `keep` bytes, by this process or another. */
 void ledger_half_release(struct ledger_half *h, size_t keep);
-/* Of its memory, also of what is not mapped. */
+/* Of its memory, also of what others have reserved. */
 size_t ledger_half_allocated(const struct ledger_half *h);
 
 size_t ledger_record_size(size_t bytes);

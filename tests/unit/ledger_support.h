@@ -12,7 +12,8 @@
 
 #define MODEL_KINDS 3
 #define MODEL_IDS 24
-#define MODEL_BYTES 700 /* of one record, at most */
+#define MODEL_BYTES                                                                                                    \
+	30000 /* of one record, at most: some hundred kilobytes in all, which move to the other half bit by bit */
 
 struct model_op {
 	uint32_t kind;
@@ -34,17 +35,17 @@ static inline uint64_t mix(uint64_t z)
 	return z ^ (z >> 31);
 }
 
-/* Records are small and removed now and then; some stretches of the sequence remove more than they put. */
+/* Records are small and removed now and then; in some stretches of the sequence they are large, in others most are removed. */
 static inline struct model_op model_op(uint64_t seed, uint64_t n)
 {
 	uint64_t r = mix(seed * UINT64_C(0x9e3779b97f4a7c15) + n + 1);
-	unsigned removes_of_16 = n / 500 % 4 == 3 ? 12 : 2;
+	unsigned stretch = n / 300 % 4;
 
 	return (struct model_op){
 		.kind = (uint32_t)(r % MODEL_KINDS),
 		.id = (r >> 8) % MODEL_IDS,
-		.removes = (r >> 20) % 16 < removes_of_16,
-		.len = (r >> 32) % ((r >> 24) % 8 ? 80 : MODEL_BYTES),
+		.removes = (r >> 20) % 16 < (stretch == 3 ? 12 : 2),
+		.len = (r >> 32) % (stretch == 1 ? MODEL_BYTES : 90),
 		.stamp = n + 1,
 	};
 }

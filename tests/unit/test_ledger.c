@@ -17,7 +17,7 @@ static char why[200];
 
 static struct span text_of(const struct ledger *l, uint32_t kind, uint64_t id)
 {
-	struct span s = { 0 };
+	struct span s = SPAN_LIT("");
 
 	(void)ledger_find(l, kind, id, &s);
 	return s;
@@ -241,26 +241,65 @@ START_TEST(one_that_finds_no_memory_is_void_and_is_refused)
 	}
 END_TEST
 
-START_TEST(no_memory_for_a_compaction_or_a_removal_voids_it_as_well)
+START_TEST(no_memory_for_the_other_half_or_a_removal_voids_it_as_well)
 	{
-		static const uint8_t bytes[1000];
-		struct ledger *l = ledger_new();
-		unsigned n = 0;
+		static const uint8_t bytes[20000];
+		struct ledger *l = ledger_new(), *full = ledger_new();
 
+		for (unsigned i = 0; i < 4; i++)
+			ck_assert(ledger_put(l, 1, i, (struct span){ .p = bytes, .len = sizeof(bytes) }));
+		for (unsigned i = 0; i < 1920; i++) /* of 32 bytes each: with the header they are 64 KiB */
+			ck_assert(ledger_put(full, 1, i, SPAN_LIT("12345678")));
 		limit_file_size(65536);
-		while (n < 1000 && ledger_put(l, 1, n % 2, (struct span){ .p = bytes, .len = sizeof(bytes) }))
-			n++;
-		ck_assert_uint_lt(n, 64);
+		for (unsigned i = 0; i < 5; i++) /* is reserved already */
+			ck_assert(ledger_put(l, 1, i % 4, (struct span){ .p = bytes, .len = sizeof(bytes) }));
+		ck_assert(!ledger_put(l, 1, 5, SPAN_LIT("there is room, but now the live ones move")));
 		ck_void(l, "it was given up for want of memory");
+		ledger_remove(full, 2, 0);
+		ck_assert(!ledger_is_void(full));
+		ledger_remove(full, 1, 0);
+		ck_void(full, "it was given up for want of memory");
+		ledger_free(full);
 		ledger_free(l);
+	}
+END_TEST
 
-		l = ledger_new();
-		for (n = 0; n < 1400; n++) /* the header, and 32 bytes each */
-			ck_assert(ledger_put(l, 1, n, SPAN_LIT("12345678")));
-		for (n = 0; n < 1400 && !ledger_is_void(l); n++)
-			ledger_remove(l, 1, n);
-		ck_void(l, "it was given up for want of memory");
+/* 8 MB move with some hundred puts; many of them are of records that have moved already, or remove some. */
+START_TEST(what_changes_while_records_move_is_as_it_was_put)
+	{
+		enum { N = 1000, LARGE = 8000 };
+		uint8_t *bytes = malloc(LARGE);
+		struct ledger *l = ledger_new(), *taken;
+
+		for (unsigned i = 0; i < 2 * N + 2; i++) {
+			fill(bytes, LARGE, i % N);
+			ck_assert(ledger_put(l, 1, i % N, (struct span){ .p = bytes, .len = LARGE }));
+		}
+		for (uint64_t id = 0; id < N; id += 10) {
+			ledger_remove(l, 1, id);
+			ck_assert(ledger_put(l, 1, id + 1, SPAN_LIT("small")));
+			if (id % 20 == 0)
+				ck_assert(ledger_put(l, 1, id, SPAN_LIT("back")));
+		}
+		for (unsigned i = 0; i < 2; i++) { /* before and after a take */
+			taken = ledger_retake(l, why, sizeof(why));
+			ck_assert_msg(taken != NULL, "%s", why);
+			ledger_free(l);
+			l = taken;
+			for (uint64_t id = 0; id < N; id++) {
+				struct span s = text_of(l, 1, id);
+
+				fill(bytes, LARGE, id);
+				if (id % 10 < 2)
+					ck_assert(span_equals(s, id % 10 ? "small" : id % 20 ? "" : "back"));
+				else
+					ck_assert(s.len == LARGE && memcmp(s.p, bytes, LARGE) == 0);
+			}
+			for (unsigned n = 0; n < 100000; n++)
+				ck_assert(ledger_put(l, 2, n % 5, (struct span){ .p = bytes, .len = 250 }));
+		}
 		ledger_free(l);
+		free(bytes);
 	}
 END_TEST
 
@@ -313,6 +352,7 @@ RUN_SUITE("ledger", records_are_put_replaced_removed_and_found,
 	  who_takes_it_has_all_of_it_and_goes_on_in_the_same_memfds, an_empty_one_is_taken,
 	  large_records_are_kept_and_the_memory_of_what_is_gone_is_given_back,
 	  what_is_replaced_for_ever_takes_no_more_memory, a_wiped_one_holds_nothing_and_is_refused,
-	  one_that_finds_no_memory_is_void_and_is_refused, no_memory_for_a_compaction_or_a_removal_voids_it_as_well,
-	  a_record_of_more_than_4_gib_voids_it, where_there_is_no_memory_or_descriptor_none_is_made,
+	  one_that_finds_no_memory_is_void_and_is_refused, no_memory_for_the_other_half_or_a_removal_voids_it_as_well,
+	  what_changes_while_records_move_is_as_it_was_put, a_record_of_more_than_4_gib_voids_it,
+	  where_there_is_no_memory_or_descriptor_none_is_made,
 	  its_memfds_can_be_neither_cut_nor_sealed_further_by_whoever_holds_them)
