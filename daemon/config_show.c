@@ -4,6 +4,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/packed.h"
 #include "daemon/config_text.h"
 #include "daemon/pool/text.h"
 #include "proto/pack.h"
@@ -234,4 +235,18 @@ void config_show_pool(const struct config_view *v, const struct pool_settings *g
 		else
 			pack_kv_text(pk, "source", source_of_argument(v, spec->name));
 	}
+}
+
+void config_show_all(const struct config *c, const struct config_request *request, msgpack_sbuffer *buf)
+{
+	const struct config_view v = { .now = c, .first = c, .request = request };
+	msgpack_packer pk;
+
+	packed_begin(buf, &pk);
+	msgpack_pack_map(&pk, 4);
+	config_show_top(&v, &pk);
+	pack_text(&pk, "pools");
+	msgpack_pack_array(&pk, c->n_pools);
+	for (unsigned i = 0; i < c->n_pools; i++)
+		config_show_pool(&v, &c->pools[i], &c->pools[i], &pk);
 }

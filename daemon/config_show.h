@@ -21,3 +21,5 @@ void config_show_pool(const struct config_view *v, const struct pool_settings *g
 		      msgpack_packer *pk);
 /* An option of config_top_options as a file would write it; the caller frees it. */
 char *config_show_text(const struct config *c, const struct option_spec *spec);
+/* All of it, as config.show answers it to an admin. buf is made; the caller destroys it. */
+void config_show_all(const struct config *c, const struct config_request *request, msgpack_sbuffer *buf);

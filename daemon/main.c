@@ -10,6 +10,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/config_show.h"
 #include "daemon/daemon.h"
 
 #define EXIT_USAGE 64
@@ -22,12 +23,14 @@ static const char usage[] = "usage: pypoold [--config FILE] [--socket PATH] [--c
 			    "  -a, --app MODULE    without a configuration: one pool \"default\" of this module\n"
 			    "  -w, --workers N     with --app: how many workers (default 2)\n"
 			    "      --check         validate the configuration; exit 0 or 78\n"
+			    "      --show          the same, and print it as config.show answers it (MessagePack)\n"
 			    "  -V, --version\n"
 			    "  -h, --help\n";
 
 struct command_line {
 	struct config_request request;
 	bool check;
+	bool show; /* what is checked */
 };
 
 /* 0: go on; else the exit code plus one. */
@@ -59,6 +62,9 @@ static int read_option(int opt, struct command_line *cl)
 	case 'C':
 		cl->check = true;
 		return 0;
+	case 'S':
+		cl->check = cl->show = true;
+		return 0;
 	case 'V':
 		(void)puts("pypoold " PYPOOL_VERSION);
 		return 1;
@@ -76,8 +82,9 @@ static int read_command_line(int argc, char **argv, struct command_line *cl)
 	static const struct option options[] = {
 		{ "config", required_argument, NULL, 'c' }, { "socket", required_argument, NULL, 's' },
 		{ "app", required_argument, NULL, 'a' },    { "workers", required_argument, NULL, 'w' },
-		{ "check", no_argument, NULL, 'C' },        { "version", no_argument, NULL, 'V' },
-		{ "help", no_argument, NULL, 'h' },         { 0 },
+		{ "check", no_argument, NULL, 'C' },        { "show", no_argument, NULL, 'S' },
+		{ "version", no_argument, NULL, 'V' },      { "help", no_argument, NULL, 'h' },
+		{ 0 },
 	};
 	int opt, r;
 
@@ -128,6 +135,18 @@ static void open_standard_fds(void)
 	cleanup_close(&fd);
 }
 
+/* An exit code. */
+static int show_config(const struct config *c, const struct config_request *request)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
+
+	config_show_all(c, request, &buf);
+	if (fwrite(buf.data, 1, buf.size, stdout) == buf.size && fflush(stdout) == 0)
+		return EXIT_SUCCESS;
+	(void)fprintf(stderr, "pypoold: cannot write the configuration\n");
+	return EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
 	_cleanup_(systemd_sockets_deinit) struct systemd_sockets passed = { 0 };
@@ -154,8 +173,9 @@ int main(int argc, char **argv)
 	if (!config)
 		return DAEMON_EXIT_CONFIG;
 	if (cl.check) {
+		r = cl.show ? show_config(config, &cl.request) : EXIT_SUCCESS;
 		config_free(config);
-		return EXIT_SUCCESS;
+		return r;
 	}
 	(void)signal(SIGPIPE, SIG_IGN); /* cannot fail for a valid signal */
 	log_open(config->log_format, config->log_level);

@@ -18,6 +18,7 @@ static const struct command commands[] = {
 	  command_why },
 	{ "stack", "WORKER", "where a worker is now: its Python stack, and what its process does", command_stack },
 	{ "metrics", "[--openmetrics|--http]", "the numbers of status and pools for Prometheus", command_metrics },
+	{ "doctor", "[--imports] [--config PATH] [--unit UNIT]", "what is wrong, or will be, and what to do about it", command_doctor },
 	{ "reload", "[POOL...] [--wait] [--dry-run]", "new workers with code and configuration as they are now", command_reload },
 	{ "pause", "[POOL...] [--wait]", "start no more calls; those that come wait", command_pause },
 	{ "resume", "[POOL...]", "go on after pause or drain", command_resume },

@@ -84,6 +84,7 @@ int command_events(struct ctl *ctl, int argc, char **argv);
 int command_why(struct ctl *ctl, int argc, char **argv);
 int command_stack(struct ctl *ctl, int argc, char **argv);
 int command_metrics(struct ctl *ctl, int argc, char **argv);
+int command_doctor(struct ctl *ctl, int argc, char **argv);
 int command_reload(struct ctl *ctl, int argc, char **argv);
 int command_pause(struct ctl *ctl, int argc, char **argv);
 int command_resume(struct ctl *ctl, int argc, char **argv);

@@ -7,7 +7,7 @@
 #include "proto/pack.h"
 
 /* In the page tables of the process, hence slow: a millisecond for each 100 MiB. The daemon does not wait for that. */
-static bool pss_read(uint64_t pid, uint64_t *kib)
+bool pss_read(uint64_t pid, uint64_t *kib)
 {
 	char path[64], line[256];
 	unsigned long long value;
