@@ -24,7 +24,7 @@
 #define PATH_SIZE 128
 #define TEXT_MAX 4096
 #define TRIES_PAUSE (20 * NS_PER_MS)
-#define TRIES_MAX 500 /* 10 s: whoever is then still there cannot be killed, and the group stays behind */
+#define TRIES_MAX 500              /* 10 s: whoever is then still there cannot be killed, and the group stays behind */
 #define LAST_PAUSE (5 * NS_PER_MS) /* when the daemon ends and nobody is kept waiting */
 #define LAST_TRIES 100
 
@@ -173,8 +173,7 @@ void cgroup_bury(struct cgroups *c)
 {
 	struct cgroup *g, *next;
 
-	DL_FOREACH_SAFE(c->dying, g, next)
-	{
+	DL_FOREACH_SAFE(c->dying, g, next) {
 		if (try_remove(g)) {
 			DL_DELETE(c->dying, g);
 			cgroup_free(g);
@@ -238,6 +237,54 @@ int cgroup_new(struct cgroups *c, uint64_t worker, const struct cgroup_limits *l
 	}
 	*out = g;
 	return 0;
+}
+
+/* The last part of the first path that is one of a worker's. False: there is none. */
+static bool find_name(const char *text, char *name, size_t size)
+{
+	const char *at = strstr(text, "/" CGROUPS_WORKER);
+	size_t len = at ? strcspn(at + 1, "/\n") : 0;
+
+	if (!at || len >= size)
+		return false;
+	memcpy(name, at + 1, len);
+	name[len] = '\0';
+	return true;
+}
+
+static int take(struct cgroup *g, unsigned i, const struct cgroup_limits *limits)
+{
+	const struct cgroup_hierarchy *h = &g->all->all[i];
+	int r;
+
+	if (faccessat(h->dir, g->name, F_OK, 0) < 0)
+		return 0;
+	g->made |= BIT(i);
+	r = set_limits(h, g, limits);
+	watch_oom(h, g);
+	return r;
+}
+
+int cgroup_adopt(struct cgroups *c, pid_t pid, const struct cgroup_limits *limits, struct cgroup **out)
+{
+	struct cgroup *g = MEM_NEW(struct cgroup);
+	char text[TEXT_MAX];
+	int r = 0;
+
+	g->all = c;
+	g->oom.fd = -1;
+	(void)procfs_read_of(pid, "cgroup", text, sizeof(text)); /* "" when it cannot be read */
+	if (find_name(text, g->name, sizeof(g->name))) {
+		for (unsigned i = 0; r == 0 && i < c->n; i++)
+			r = take(g, i, limits);
+	}
+	if (r < 0)
+		LOG(WARN, "cgroup.failed", KV("name", g->name), KV("pid", pid), KV("errno", -r));
+	if (r < 0 || !g->made)
+		g = cgroup_free(g);
+	if (r == 0)
+		*out = g;
+	return r;
 }
 
 int cgroup_open(const struct cgroup *g, int fds[CGROUP_N])

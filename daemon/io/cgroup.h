@@ -21,12 +21,15 @@ struct cgroup {
 	char name[64];       /* in each hierarchy */
 	unsigned made;       /* BIT(i): it is there in all->all[i] */
 	struct oom oom;
-	unsigned tries;      /* to remove it */
+	unsigned tries;             /* to remove it */
 	struct cgroup *prev, *next; /* all->dying */
 };
 
 /* An empty one for worker number `worker`, into *out. 0 or a negative errno; then nothing of it is left. */
 int cgroup_new(struct cgroups *c, uint64_t worker, const struct cgroup_limits *limits, struct cgroup **out);
+/* That of a worker which another daemon, or we before an exec, had put into one: into *out, NULL when it is in none that we know.
+ * Its limits are set again, since a restart by systemd may have taken them off. 0 or a negative errno. */
+int cgroup_adopt(struct cgroups *c, pid_t pid, const struct cgroup_limits *limits, struct cgroup **out);
 /* Kills what is in it and removes it, when that takes time in the background. Returns NULL, takes NULL. */
 struct cgroup *cgroup_end(struct cgroup *g);
 

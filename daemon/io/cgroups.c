@@ -63,8 +63,8 @@ static char *find_line(const char *text, const char *controller)
 		const char *list = memchr(line, ':', len);
 		const char *path = list ? memchr(list + 1, ':', len - (size_t)(list + 1 - line)) : NULL;
 
-		if (path && (controller ? has_word(list + 1, (size_t)(path - list - 1), controller, ",:") :
-					  path == list + 1 && *line == '0'))
+		if (path && (controller ? has_word(list + 1, (size_t)(path - list - 1), controller, ",:")
+					: path == list + 1 && *line == '0'))
 			return mem_strndup(path + 1, len - (size_t)(path + 1 - line));
 		line += len + (line[len] == '\n');
 	}
@@ -153,7 +153,7 @@ static bool is_given(const struct cgroups *c, const char *text, const char *path
 }
 
 #define DELEGATE                                                                                                       \
-	"under systemd give it to pypoold by Delegate=memory pids and ProtectControlGroups=no in a drop-in of its "      \
+	"under systemd give it to pypoold by Delegate=memory pids and ProtectControlGroups=no in a drop-in of its "    \
 	"unit (docs/operations.md, Limits of a worker)"
 
 static int refuse(int r, char *why, size_t why_size, const char *path, const char *what)
@@ -169,9 +169,9 @@ static int check_given(const struct cgroups *c, const char *text, const struct p
 
 	if (geteuid() == 0 && !is_given(c, text, p->path))
 		return refuse(-EPERM, why, why_size, p->path, "is systemd's");
-	r = faccessat(AT_FDCWD, p->path, W_OK, AT_EACCESS) < 0 || faccessat(AT_FDCWD, file, W_OK, AT_EACCESS) < 0 ?
-		    -errno :
-		    0;
+	r = faccessat(AT_FDCWD, p->path, W_OK, AT_EACCESS) < 0 || faccessat(AT_FDCWD, file, W_OK, AT_EACCESS) < 0
+		    ? -errno
+		    : 0;
 	if (r == -EROFS)
 		return refuse(r, why, why_size, p->path, "is read-only here");
 	return r < 0 ? refuse(r, why, why_size, p->path, "is not pypoold's to write to") : 0;
@@ -233,8 +233,8 @@ static int prepare_v2(struct cgroup_hierarchy *h, unsigned controllers, const ch
 	h->controllers = available(h->dir);
 	if (controllers & ~h->controllers)
 		return refuse(-ENOENT, why, why_size, path,
-			      controllers & ~h->controllers & BIT(CGROUP_MEMORY) ? "has no memory controller" :
-										   "has no pids controller");
+			      controllers & ~h->controllers & BIT(CGROUP_MEMORY) ? "has no memory controller"
+										 : "has no pids controller");
 	if (mkdirat(h->dir, CGROUPS_LEAF, 0755) < 0 && errno != EEXIST)
 		return refuse(-errno, why, why_size, path, "takes no groups below it");
 	move_to_leaf(h);
@@ -281,8 +281,8 @@ static int hierarchy_open(struct cgroup_hierarchy *h, const struct place *p, uns
 	return 0;
 }
 
-static int prepare_one(struct cgroups *c, const char *text, enum cgroup_controller controller, unsigned wanted, char *why,
-		       size_t why_size)
+static int prepare_one(struct cgroups *c, const char *text, enum cgroup_controller controller, unsigned wanted,
+		       char *why, size_t why_size)
 {
 	_cleanup_(place_deinit) struct place p = { 0 };
 	int r;

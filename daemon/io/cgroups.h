@@ -19,7 +19,7 @@ enum cgroup_controller {
 };
 
 struct cgroup_hierarchy {
-	int dir;              /* owns: the group that was given to us */
+	int dir; /* owns: the group that was given to us */
 	bool v2;
 	unsigned controllers; /* BIT(enum cgroup_controller): which of them are limited here */
 };

@@ -136,8 +136,10 @@ def test_each_worker_has_cgroups_of_its_own_and_none_is_left(start_daemon: Start
     daemon = start_daemon({"default": hungry(3, start=start, limit_memory="256M", limit_pids=64), "free": hungry()})
     with daemon.client() as c:
         assert c.execute("groups", pool="free") == []
+        at_start = {c.execute("groups_at_start")[0] for _ in range(20)}
         seen = {c.execute("groups")[0] for _ in range(20)}
         names = {f"worker-{daemon.pid}.{w['worker']}" for w in workers(c, pool="default")}
+        assert at_start <= names, "it is there before it runs anything of the application, but for imports of the template"
         assert seen <= names and {group.name for group in cgroups.of_daemon(daemon.pid)} >= names
         c.call("pool.recycle")
         eventually(lambda: not names & {group.name for group in cgroups.of_daemon(daemon.pid)}, "the old ones are removed")

@@ -20,7 +20,7 @@ static char root[64];
 static struct loop *loop;
 static struct cgroups groups;
 static char why[600];
-static unsigned busy; /* removals that the kernel refuses, since there is a process in the group */
+static unsigned busy;  /* removals that the kernel refuses, since there is a process in the group */
 static bool no_events; /* a kernel without them */
 
 static char *path_of(const char *name)
@@ -88,10 +88,12 @@ int mkdirat(int dir, const char *name, mode_t mode)
 		return -1;
 	for (const char *const *file = files_of(dir); *file; file++) {
 		_cleanup_free_ char *path = mem_printf("%s/%s", name, *file);
-		int fd = no_events && strncmp(*file, "memory.", 7) == 0 ? -1 : openat(dir, path, O_CREAT | O_WRONLY, 0644);
+		int fd = no_events && strncmp(*file, "memory.", 7) == 0 ? -1
+									: openat(dir, path, O_CREAT | O_WRONLY, 0644);
 
 		if (fd >= 0) {
-			(void)!write(fd, "oom_kill 0\n", strstr(*file, "events") || strstr(*file, "oom_control") ? 11 : 0);
+			(void)!write(fd, "oom_kill 0\n",
+				     strstr(*file, "events") || strstr(*file, "oom_control") ? 11 : 0);
 			close(fd);
 		}
 	}
@@ -144,7 +146,8 @@ static void machine_v2(const char *app, const char *controllers)
 {
 	_cleanup_free_ char *procs = mem_printf("%s/cgroup.procs", app);
 	_cleanup_free_ char *list = mem_printf("%s/cgroup.controllers", app);
-	_cleanup_free_ char *subtree = mem_printf("%s/cgroup.subtree_control", app), *self = mem_printf("0::/%s\n", app);
+	_cleanup_free_ char *subtree = mem_printf("%s/cgroup.subtree_control", app),
+			    *self = mem_printf("0::/%s\n", app);
 
 	put("cgroup.controllers", "cpu memory pids\n");
 	make_dir(app);
@@ -238,7 +241,8 @@ START_TEST(v2_a_controller_that_was_not_given_is_named)
 		machine_v2("app", "cpu pids\n");
 		ck_assert_int_eq(prepare(BIT(CGROUP_PIDS)), 0);
 		ck_assert_int_eq(prepare(BOTH), -ENOENT);
-		ck_assert_ptr_nonnull(strstr(why, "has no memory controller; under systemd give it to pypoold by Delegate="));
+		ck_assert_ptr_nonnull(
+			strstr(why, "has no memory controller; under systemd give it to pypoold by Delegate="));
 	}
 END_TEST
 
@@ -410,7 +414,8 @@ START_TEST(a_unit_of_systemd_is_root_s_only_when_systemd_says_so)
 			return;
 		}
 		ck_assert_int_eq(prepare(BOTH), -EPERM);
-		ck_assert_ptr_nonnull(strstr(why, "x.service is systemd's; under systemd give it to pypoold by Delegate="));
+		ck_assert_ptr_nonnull(
+			strstr(why, "x.service is systemd's; under systemd give it to pypoold by Delegate="));
 		ck_assert(!exists("x.service/daemon"));
 		unit = path_of("x.service");
 		if (setxattr(unit, "trusted.delegate", "1", 1, 0) < 0) /* tmpfs has it, other file systems may not */
@@ -456,46 +461,118 @@ START_TEST(in_a_container_the_mounted_root_is_ours)
 	}
 END_TEST
 
-/* Of version 2, as this machine has it, without controllers: -1 when we may not make groups. */
-static int open_real(char *path, size_t size)
+/* A group of our own in one of this machine's hierarchies, as if it had been given to us. False when there is none that we may
+ * write to. */
+static bool use_real(const char *mount, bool v2, unsigned controllers, char *path, size_t size)
 {
-	static const char *const mounts[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
+	int dir;
 
-	for (size_t i = 0; i < ARRAY_SIZE(mounts); i++) {
-		_cleanup_free_ char *file = mem_printf("%s/cgroup.subtree_control", mounts[i]);
+	(void)snprintf(path, size, "%s/pypool-unit-%d", mount, (int)getpid());
+	if (geteuid() != 0 || mkdir(path, 0755) < 0)
+		return false;
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ck_assert_int_ge(dir, 0);
+	begin("");
+	groups.all[groups.n++] = (struct cgroup_hierarchy){ .dir = dir, .v2 = v2, .controllers = controllers };
+	groups.controllers = controllers;
+	return true;
+}
 
-		(void)snprintf(path, size, "%s/pypool-unit-%d", mounts[i], (int)getpid());
-		if (access(file, W_OK) == 0 && mkdir(path, 0755) == 0)
-			return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+static pid_t start_sleeper(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		setsid();
+		while (true)
+			pause();
 	}
-	return -1;
+	ck_assert_int_gt(pid, 0);
+	return pid;
+}
+
+static void ck_ends_with(struct cgroup *g, pid_t pid, const char *path)
+{
+	int status;
+
+	ck_assert_ptr_null(cgroup_end(g));
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	cgroups_deinit(&groups);
+	ck_assert_int_eq(rmdir(path), 0); /* it is empty */
+}
+
+static const char *real_v2(void)
+{
+	return access("/sys/fs/cgroup/cgroup.procs", F_OK) == 0 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/unified";
 }
 
 START_TEST(v2_a_real_process_is_killed_with_its_group)
 	{
-		const struct cgroup_limits none = { 0 };
-		struct cgroup *g = NULL;
+		struct cgroup *g;
 		char path[100];
-		int dir = open_real(path, sizeof(path)), status;
 		pid_t pid;
 
-		if (dir < 0)
+		if (!use_real(real_v2(), true, 0, path, sizeof(path)))
 			return;
-		begin("");
-		groups.all[groups.n++] = (struct cgroup_hierarchy){ .dir = dir, .v2 = true };
-		ck_assert_int_eq(cgroup_new(&groups, 7, &none, &g), 0);
-		pid = fork();
-		if (pid == 0) {
-			setsid();
-			while (true)
-				pause();
-		}
+		g = new_group(7, 0, 0);
+		pid = start_sleeper();
 		ck_assert_int_eq(cgroup_add(g, pid), 0);
+		ck_ends_with(g, pid, path);
+	}
+END_TEST
+
+START_TEST(v1_a_real_process_is_killed_with_its_group_and_nobody_else)
+	{
+		struct cgroup *g, *other;
+		char path[100];
+		pid_t pid, lives;
+
+		if (!use_real("/sys/fs/cgroup/pids", false, BIT(CGROUP_PIDS), path, sizeof(path)))
+			return;
+		g = new_group(7, 0, 8);
+		other = new_group(77, 0, 8);
+		pid = start_sleeper();
+		lives = start_sleeper();
+		ck_assert_int_eq(cgroup_add(g, pid), 0);
+		ck_assert_int_eq(cgroup_add(other, lives), 0);
 		ck_assert_ptr_null(cgroup_end(g));
-		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-		ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-		cgroups_deinit(&groups);
-		ck_assert_int_eq(rmdir(path), 0); /* it is empty */
+		ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+		ck_assert_int_eq(waitpid(lives, NULL, WNOHANG), 0);
+		ck_ends_with(other, lives, path);
+	}
+END_TEST
+
+static void ck_limit_is(const struct cgroup *g, const char *text)
+{
+	_cleanup_free_ char *name = mem_printf("%s/pids.max", g->name);
+	_cleanup_close_ int fd = openat(groups.all[0].dir, name, O_RDONLY);
+	char buf[32] = "";
+
+	ck_assert_int_gt(read(fd, buf, sizeof(buf) - 1), 0);
+	ck_assert_str_eq(buf, text);
+}
+
+START_TEST(a_worker_of_an_earlier_daemon_is_found_where_it_is_and_limited_again)
+	{
+		const struct cgroup_limits limits = { .pids = 8 };
+		struct cgroup *g, *found = NULL;
+		char path[100];
+		pid_t pid;
+
+		if (!use_real("/sys/fs/cgroup/pids", false, BIT(CGROUP_PIDS), path, sizeof(path)))
+			return;
+		g = new_group(7, 0, 8);
+		pid = start_sleeper();
+		ck_assert_int_eq(cgroup_adopt(&groups, pid, &limits, &found), 0);
+		ck_assert_ptr_null(found); /* not in a group yet */
+		ck_assert_int_eq(cgroup_add(g, pid), 0);
+		ck_assert_int_eq(cgroup_write(&groups.all[0], g->name, "pids.max", "max"), 0);
+		ck_assert_int_eq(cgroup_adopt(&groups, pid, &limits, &found), 0);
+		ck_assert_str_eq(found->name, g->name);
+		ck_limit_is(g, "8\n");
+		free(g);
+		ck_ends_with(found, pid, path);
 	}
 END_TEST
 
@@ -510,5 +587,8 @@ int main(void)
 			 a_daemon_that_ends_waits_for_its_groups_but_not_for_ever,
 			 groups_of_a_daemon_that_is_gone_are_removed,
 			 a_unit_of_systemd_is_root_s_only_when_systemd_says_so, a_group_that_is_another_s_is_refused,
-			 v2_a_real_process_is_killed_with_its_group, a_machine_without_cgroups_is_told, in_a_container_the_mounted_root_is_ours);
+			 v2_a_real_process_is_killed_with_its_group,
+			 v1_a_real_process_is_killed_with_its_group_and_nobody_else,
+			 a_worker_of_an_earlier_daemon_is_found_where_it_is_and_limited_again,
+			 a_machine_without_cgroups_is_told, in_a_container_the_mounted_root_is_ours);
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "daemon/pool/failure.h"
 #include "tests/unit/pool_support.h"
 
 /* A spawner that looks at what it is asked for. */
@@ -113,6 +114,25 @@ START_TEST(nothing_can_be_sent_to_a_worker_that_is_gone)
 	}
 END_TEST
 
-RUN_SUITE("launch", fault_58_a_worker_is_started_with_what_its_pool_says_and_nothing_else,
+/* Nothing was prepared: the worker must not run without its limits. */
+START_TEST(a_worker_that_cannot_be_limited_is_not_started)
+	{
+		struct pool_settings s = sim_settings();
+		struct scene sc;
+
+		s.limit_memory = 64 << 20;
+		scene_prepare(&sc, &s);
+		pool_start(sc.stage.pool);
+		scene_pass(&sc, 0);
+		ck_assert_uint_eq(sc.stage.machine.n_attempts, 0);
+		ck_assert_int_eq(sc.stage.pool->dead->why, WORKER_WHY_SPAWN_FAILED);
+		ck_assert_str_eq(sc.stage.pool->supply.failure->message,
+				 "the cgroup that limit_memory and limit_pids need cannot be made: No such device");
+		scene_end(&sc);
+	}
+END_TEST
+
+RUN_SUITE("launch", a_worker_that_cannot_be_limited_is_not_started,
+	  fault_58_a_worker_is_started_with_what_its_pool_says_and_nothing_else,
 	  init_says_what_to_import_and_who_the_worker_is, stop_is_sent_to_a_worker_that_is_asked_to_leave,
 	  nothing_can_be_sent_to_a_worker_that_is_gone)

@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import Dict, List
 
-from pypool_worker import expose
+from pypool_worker import expose, on_start
 
 # in a session of its own, with nothing that tells whose it is
 LEAVE = ("import resource, subprocess; "
@@ -31,6 +31,20 @@ def groups() -> List[str]:
     """The names of its cgroups that a daemon has made."""
     with open("/proc/self/cgroup", encoding="ascii") as file:
         return sorted({os.path.basename(line.rstrip()) for line in file if "/worker-" in line})
+
+
+_AT_START: List[str] = []
+
+
+@on_start
+def look() -> None:
+    _AT_START.extend(groups())
+
+
+@expose
+def groups_at_start() -> List[str]:
+    """What groups() said before it was ready."""
+    return _AT_START
 
 
 @expose
