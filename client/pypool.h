@@ -112,8 +112,8 @@ PYPOOL_API struct pypool *pypool_free(struct pypool *p);
 
 /* What `pypoolctl clients` shows; 1..255 bytes of UTF-8, copied. Takes effect with the next connect. */
 PYPOOL_API int pypool_set_name(struct pypool *p, const char *name);
-/* What the daemon says unasked: method "lease_lost" with params {lease, worker, reason, message, cause?}, a map. Called from
- * where pypool_done is. params are valid during the call. May submit, cancel and disconnect. NULL: not wanted. */
+/* What the daemon says unasked: method "lease_lost" with params {lease, worker, reason, message, cause?}, a map; after the
+ * method subscribe also "event" with {kind, what, time_ms, pool?, dropped?, ...}. Called from where pypool_done is. params are valid during the call. May submit, cancel and disconnect. NULL: not wanted. */
 typedef void pypool_notify(struct pypool *p, const char *method, struct pypool_span params, void *data);
 PYPOOL_API void pypool_set_notify(struct pypool *p, pypool_notify *notify, void *data);
 /* The timeout of every call that names none. */

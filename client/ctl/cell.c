@@ -105,6 +105,15 @@ char *cell_us(struct span value)
 	return cell_printf("%.1fs", (double)us / 1000000);
 }
 
+char *cell_rate(struct span value)
+{
+	double v;
+
+	if (pypool_get_double((struct pypool_span){ .data = value.p, .size = value.len }, &v) < 0)
+		return NULL;
+	return cell_printf(v < 100 ? "%.1f" : "%.0f", v);
+}
+
 static char *cell_scaled(double v, int unit)
 {
 	static const char units[] = " KMGTPE";

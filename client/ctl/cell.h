@@ -10,6 +10,7 @@ char *cell_any(struct span value);   /* text as it is, all else as JSON */
 char *cell_id(struct span value);    /* a number, where 0 is none */
 char *cell_ms(struct span value);    /* 1.2s, 3m04s, 2h05m, 3d04h */
 char *cell_us(struct span value);    /* 85us, 1.25ms, 3.4s */
+char *cell_rate(struct span value);  /* a float: 1234, 12.3 */
 char *cell_bytes(struct span value); /* 812, 4.0K, 1.5M */
 char *cell_kib(struct span value);
 char *cell_init(struct span value); /* init phases: "exec 12, imports numpy 80" (ms) */

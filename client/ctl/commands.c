@@ -13,6 +13,7 @@ static const struct command commands[] = {
 	{ "queue", "[--pool POOL]", "calls that wait or run", command_queue },
 	{ "logs", "[--pool POOL] [--worker WORKER] [-n LINES] [-f] [WORKER|POOL]", "last output lines of workers, also of dead ones",
 	  command_logs },
+	{ "top", "[--pool POOL] [-d SECONDS] [-n N] [--once]", "pools, workers and what waits, again and again", command_top },
 	{ "events", "[--pool POOL] [KIND...]", "what happens, as it happens", command_events },
 	{ "why", "[call|worker|pool] CALL|WORKER|POOL", "what a call, a worker or a pool is doing, and why",
 	  command_why },

@@ -80,6 +80,7 @@ int command_leases(struct ctl *ctl, int argc, char **argv);
 int command_clients(struct ctl *ctl, int argc, char **argv);
 int command_queue(struct ctl *ctl, int argc, char **argv);
 int command_logs(struct ctl *ctl, int argc, char **argv);
+int command_top(struct ctl *ctl, int argc, char **argv);
 int command_events(struct ctl *ctl, int argc, char **argv);
 int command_why(struct ctl *ctl, int argc, char **argv);
 int command_stack(struct ctl *ctl, int argc, char **argv);

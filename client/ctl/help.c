@@ -18,6 +18,11 @@ static const char why_help[] =
 	"A number is that of a call, as queue shows it; POOL/N is worker N, as logs writes it; all else is a pool. A word\n"
 	"before it says so: why worker 3, why pool 17. Exit status 1: the call has ended, or there is no such thing.\n";
 
+static const char top_help[] =
+	"\n"
+	"On a terminal it is drawn in place: q ends it, a blank looks at once. Elsewhere, and with -n or --once, tables are printed\n"
+	"one after the other, the first when SECONDS (2) have gone by: rates need two looks. --json: one object a line.\n";
+
 static const char events_help[] =
 	"\n"
 	"Kinds: worker session lease breaker pool config output. Without any: all but output, the lines that workers print.\n"
@@ -42,6 +47,8 @@ static int help_command(struct ctl *ctl, const char *name)
 		fputs(call_help, stdout);
 	if (c->run == command_why)
 		fputs(why_help, stdout);
+	if (c->run == command_top)
+		fputs(top_help, stdout);
 	if (c->run == command_events)
 		fputs(events_help, stdout);
 	if (c->run == command_logs)

@@ -17,7 +17,7 @@ SCRIPT = ROOT / "client" / "ctl" / "pypoolctl.bash"
 CTL = str(BUILD / "pypoolctl")
 COMMON = ["--help", "--json", "--socket"]
 NONE = Path("/nonexistent/socket")
-VALUES = {"N": "1", "LINES": "1", "WORKER": "1", "TIME": "1s"}  # that are taken; others may be anything
+VALUES = {"N": "1", "LINES": "1", "WORKER": "1", "TIME": "1s", "SECONDS": "1"}  # that are taken; others may be anything
 RUN = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _pypoolctl; printf "%s\\n" "${COMPREPLY[@]}"'
 
 
