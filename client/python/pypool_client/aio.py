@@ -7,13 +7,14 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 from . import params
 from .address import attempts, default_path
+from .aio_events import AsyncEventQueue, AsyncEvents
 from .aio_session import AsyncSession
 from .daemon_link import DaemonLink
 from .direct import DirectLink
@@ -40,6 +41,7 @@ class AsyncClient:
         self.on_lease_lost: Callable[[dict[str, Any]], None] | None = None
         self._link: DaemonLink | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._events: AsyncEventQueue | None = None
 
     # ---- the connection
 
@@ -175,6 +177,34 @@ class AsyncClient:
         """A session by its name. Asks the daemon nothing: the first call opens it."""
         return AsyncSession(self, name, pool)
 
+    # ---- events
+
+    def events(self, *kinds: str, pools: Sequence[str] | None = None) -> AsyncEvents:
+        """What happens in the daemon, for `async with` and `async for`. kinds: none for all but "output", the lines that workers
+        print; pools: of these. There is one at a time: another takes its place."""
+        return AsyncEvents(self, kinds, pools)
+
+    async def _begin_events(self, queue: AsyncEventQueue, sent: dict[str, Any]) -> None:
+        def note(answer: Any) -> None:  # at once: what comes behind the answer is of this subscription
+            self._take_events(queue)
+            queue.begin(answer)
+
+        await self._ask(self._usable(), "subscribe", sent, self.timeout, note)
+
+    def _take_events(self, queue: AsyncEventQueue | None) -> None:
+        if self._events is not None:
+            self._events.over = True
+            self._events.news.set()
+        self._events = queue
+
+    async def _end_events(self, queue: AsyncEventQueue) -> None:
+        if queue.over:
+            return
+        self._take_events(None)
+        if self.connected:
+            with contextlib.suppress(ConnectionLost):
+                await self.call("subscribe", kinds=[])
+
     # ---- how
 
     def _usable(self) -> DaemonLink:
@@ -207,6 +237,8 @@ class AsyncClient:
 
     def _unwatch(self, link: Link) -> None:
         assert self._loop is not None
+        if self._events is not None and link is self._link:
+            self._events.news.set()
         # a child shares the epoll with its parent: removing there would remove here
         if os.getpid() == link.pid and not self._loop.is_closed():
             self._loop.remove_reader(link.sock)
@@ -216,6 +248,8 @@ class AsyncClient:
         if method == "lease_lost" and self.on_lease_lost is not None:
             assert self._loop is not None
             self._loop.call_soon(self.on_lease_lost, news)
+        elif method == "event" and self._events is not None:
+            self._events.add(news)
 
     def _on_readable(self, link: Link) -> None:
         link.read()
@@ -249,13 +283,18 @@ class AsyncClient:
     async def _request(self, method: str, sent: dict[str, Any], patience: float | None) -> Any:
         return await self._ask(self._usable(), method, sent, patience)
 
-    async def _ask(self, link: Link, method: str, sent: dict[str, Any], patience: float | None) -> Any:
+    async def _ask(
+        self, link: Link, method: str, sent: dict[str, Any], patience: float | None, note: Callable[[Any], None] | None = None
+    ) -> Any:
+        """note: called with the result when it is read, before anything that comes after it."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 
         def finish(error: PypoolError | None, value: Any) -> None:
             if future.done():
                 return
+            if error is None and note is not None:
+                note(value)
             if error is not None:
                 future.set_exception(error)
             else:

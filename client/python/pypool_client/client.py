@@ -9,8 +9,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +18,8 @@ from .address import attempts, default_path
 from .daemon_link import DaemonLink
 from .direct import DirectLink
 from .errors import ConnectionLost, PypoolError
+from .events import Events, wanted
+from .lease import Lease
 from .link import Call, Link
 from .session import Session
 
@@ -99,6 +100,7 @@ class Client:
         self._link: DaemonLink | None = None
         self._lock = threading.Lock()
         self._news: deque[dict[str, Any]] = deque()
+        self._events: Events | None = None
 
     # ---- the connection
 
@@ -261,11 +263,22 @@ class Client:
         """A session by its name. Asks the daemon nothing: the first call opens it."""
         return Session(self, name, pool)
 
+    # ---- events
+
+    def events(self, *kinds: str, pools: Sequence[str] | None = None, timeout: float | None = None) -> Events:
+        """What happens in the daemon from now on. kinds: none for all but "output", the lines that workers print; pools: of
+        these. There is one at a time: another takes its place. Raises PypoolError."""
+        limit = self.timeout if timeout is None else timeout
+        params.milliseconds("timeout", limit)
+        return Events(self, wanted(kinds, pools), limit)
+
     # ---- how
 
     def _note_news(self, method: str, news: dict[str, Any]) -> None:
         if method == "lease_lost" and self.on_lease_lost is not None:
             self._news.append(news)
+        elif method == "event" and self._events is not None:
+            self._events._queue.add(news)
 
     def _tell_news(self) -> None:
         """Outside of any turn: who is told may call."""
@@ -366,34 +379,3 @@ class Client:
             one.write()
         if isinstance(link, DirectLink) and link.home.lost is None:
             link.home.write()
-
-
-@dataclass(frozen=True)
-class Lease:
-    """A leased worker."""
-
-    client: Client = field(repr=False)
-    id: int
-    worker: int  # its number
-    pid: int
-    generation: int  # of the pool's code
-    expires_ms: int | None  # from the checkout; None: no limit
-    direct: bool = False  # calls go straight to the worker
-
-    def execute(
-        self,
-        target: str,
-        /,
-        *args: Any,
-        timeout: float | None = None,
-        queue_timeout: float | None = None,
-        meta: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """Client.execute() on this worker."""
-        limit = self.client.timeout if timeout is None else timeout
-        sent = params.execute(target, args, kwargs, None, limit, queue_timeout, self.id, meta, False)
-        return self.client._execute(sent, params.patience(limit))
-
-    def checkin(self) -> None:
-        self.client.checkin(self)
