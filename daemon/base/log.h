@@ -28,7 +28,7 @@ enum log_format {
 
 struct log_field {
 	const char *key;
-	enum { LOG_TEXT, LOG_UINT, LOG_INT, LOG_BYTES } kind;
+	enum { LOG_TEXT, LOG_UINT, LOG_INT, LOG_BYTES, LOG_ABSENT } kind;
 	const char *text; /* LOG_TEXT (NULL is written as "-"), LOG_BYTES */
 	size_t len;       /* LOG_BYTES */
 	uint64_t number;  /* LOG_UINT, LOG_INT (as int64_t) */
@@ -50,6 +50,10 @@ static inline struct log_field log_kv_bytes(const char *key, const void *p, size
 {
 	return (struct log_field){ .key = key, .kind = LOG_BYTES, .text = p, .len = n };
 }
+static inline struct log_field log_kv_if_any(const char *key, const char *v)
+{
+	return (struct log_field){ .key = key, .kind = v && *v ? LOG_TEXT : LOG_ABSENT, .text = v };
+}
 
 #define KV(key, v)                                                                                                       \
 	_Generic((v), char *                                                                                             \
@@ -65,6 +69,7 @@ static inline struct log_field log_kv_bytes(const char *key, const void *p, size
 		 : log_kv_int, long long                                                                                 \
 		 : log_kv_int)(key, v)
 #define KV_BYTES(key, p, n) log_kv_bytes(key, p, n)
+#define KV_IF_ANY(key, v) log_kv_if_any(key, v) /* text; without it the record has no such field */
 
 #define LOG(level, event, ...)                                                                                           \
 	do {                                                                                                             \

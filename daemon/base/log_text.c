@@ -217,7 +217,7 @@ static void line_put_record(struct log_line *line, const char *event, const stru
 	for (size_t i = 0; i < n && !line->cut; i++) {
 		size_t start = line->len;
 
-		if (!line_put_text_field(line, &fields[i]))
+		if (fields[i].kind != LOG_ABSENT && !line_put_text_field(line, &fields[i]))
 			line->len = start;
 	}
 	if (line->cut)
@@ -262,7 +262,7 @@ void log_line_json(struct log_line *line, bool torn, enum log_level level, const
 	for (size_t i = 0; i < n && !line->cut; i++) {
 		size_t start = line->len;
 
-		if (!line_put_json_field(line, &fields[i]))
+		if (fields[i].kind != LOG_ABSENT && !line_put_json_field(line, &fields[i]))
 			line->len = start;
 	}
 	line_close(line, line->cut ? ",\"cut\":true}\n" : "}\n");
@@ -308,6 +308,8 @@ void log_line_journal(struct log_line *line, enum log_level level, const char *e
 	line->limit = LOG_JOURNAL_MAX - LINE_RESERVE;
 	line_puts(line, event);
 	line_close(line, "\n");
-	for (size_t i = 0; i < n && !line->cut; i++)
-		line_put_variable(line, &fields[i]);
+	for (size_t i = 0; i < n && !line->cut; i++) {
+		if (fields[i].kind != LOG_ABSENT)
+			line_put_variable(line, &fields[i]);
+	}
 }

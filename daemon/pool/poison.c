@@ -263,7 +263,8 @@ void poison_note_death(struct worker *w, enum worker_why why)
 	e->due = po->due = true;
 	poison_count(e, w);
 	LOG(WARN, "call.killed", KV("pool", p->settings->name), KV("worker", w->id), KV("call", w->slot.call),
-	    KV("target", w->slot.target), KV("kills", e->kills), KV("refused", e->kills >= po->limit));
+	    KV("target", w->slot.target), KV("kills", e->kills), KV("refused", e->kills >= po->limit),
+	    KV_IF_ANY("traceparent", w->slot.traceparent));
 	pool_mark(p);
 }
 

@@ -139,15 +139,13 @@ static void pack_place(msgpack_packer *pk, const struct pool_settings *s)
 	pack_limits(pk, s);
 }
 
-static void pack_span_or_nil(msgpack_packer *pk, const char *key, struct span s, bool is_text)
+static void pack_value_or_nil(msgpack_packer *pk, const char *key, struct span value)
 {
 	pack_text(pk, key);
-	if (!s.len)
-		msgpack_pack_nil(pk);
-	else if (is_text)
-		pack_text_n(pk, (const char *)s.p, s.len);
+	if (value.len)
+		pack_raw(pk, value);
 	else
-		pack_raw(pk, s);
+		msgpack_pack_nil(pk);
 }
 
 /* How it ended. */
@@ -160,7 +158,7 @@ static void pack_end(msgpack_packer *pk, const struct request *r, const struct o
 	pack_kv_text(pk, "code", error_name(o->code));
 	pack_kv_text(pk, "message", o->message);
 	pack_kv_text(pk, "executed", executed_name(o->executed));
-	pack_span_or_nil(pk, "cause", o->cause, false);
+	pack_value_or_nil(pk, "cause", o->cause);
 }
 
 /* The map up to the value of args, which comes last and is not copied. */
@@ -173,7 +171,7 @@ static void recorder_pack(msgpack_packer *pk, const struct request *r, const str
 	pack_place(pk, r->pool->settings);
 	pack_end(pk, r, o);
 	pack_kv_text(pk, "target", r->target);
-	pack_span_or_nil(pk, "traceparent", r->traceparent, true);
+	pack_kv_text(pk, "traceparent", r->traceparent);
 	pack_text(pk, "args");
 }
 
@@ -196,5 +194,5 @@ void recorder_note(const struct request *r, const struct outcome *o)
 	if (archive_keep(&rec->archive, now, r->call, parts, 2) == 0)
 		LOG(INFO, "call.recorded", KV("pool", r->pool->settings->name), KV("call", r->call),
 		    KV("worker", o->worker), KV("result", error_name(o->code)),
-		    KV("bytes", parts[0].len + parts[1].len));
+		    KV("bytes", parts[0].len + parts[1].len), KV_IF_ANY("traceparent", r->traceparent));
 }

@@ -148,9 +148,12 @@ static struct span request_target(const struct request_spec *spec)
 struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec)
 {
 	struct span target = request_target(spec);
-	struct request *r = mem_new(sizeof(*r) + target.len + 1);
+	struct span trace = spec->traceparent;
+	struct request *r = mem_new(sizeof(*r) + target.len + 1 + trace.len + 1);
 
 	memcpy(r->target, target.p, target.len);
+	if (trace.len)
+		r->traceparent = memcpy(r->target + target.len + 1, trace.p, trace.len);
 	r->key = (struct request_key){ .caller = c->id, .id = spec->id };
 	r->call = ++p->registry->last_call;
 	r->kind = spec->kind;
@@ -164,7 +167,6 @@ struct request *request_new(struct pool *p, struct caller *c, const struct reque
 		r->session->n_requests++;
 	r->body = slice_ref(spec->body.blob, spec->body.span);
 	r->args = spec->args;
-	r->traceparent = spec->traceparent;
 	r->body_bytes = spec->body.span.len;
 	loop_timer_init(&r->timer, p->loop, request_on_timer);
 	request_set_times(r, spec);
@@ -197,7 +199,6 @@ static void request_shrink_body(struct request *r)
 	if (!copy)
 		return; /* no memory to save memory: it stays where it is */
 	r->args = span_move(r->args, old.p, copy->data);
-	r->traceparent = span_move(r->traceparent, old.p, copy->data);
 	slice_clear(&r->body);
 	r->body = (struct slice){ .blob = copy, .span = { .p = copy->data, .len = old.len } };
 }
@@ -304,14 +305,31 @@ static const char *request_result(const struct outcome *o)
 	return o->code == ERROR_NONE ? "ok" : error_name(o->code);
 }
 
+/* Of what its caller follows through a trace, a failure that is not the handler's own can be found at the usual level. */
+static bool request_is_told(const struct request *r, const struct outcome *o)
+{
+	return r->traceparent && !o->abandoned && o->code != ERROR_NONE && o->code != ERROR_APP_ERROR && o->code != ERROR_CANCELLED &&
+	       o->code != ERROR_UNSERIALIZABLE;
+}
+
 static void request_log(const struct request *r, const struct outcome *o)
 {
-	uint64_t now = loop_now(r->pool->loop);
+	enum log_level level = request_is_told(r, o) ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG;
+	const struct log_field fields[] = {
+		KV("pool", r->pool->settings->name),
+		KV("call", r->call),
+		KV("client", r->key.caller),
+		KV("req", r->key.id),
+		KV("target", r->target),
+		KV("result", request_result(o)),
+		KV("executed", executed_name(o->executed)),
+		KV("ms", (loop_now(r->pool->loop) - r->received) / NS_PER_MS),
+		KV("worker", o->worker),
+		KV_IF_ANY("traceparent", r->traceparent),
+	};
 
-	LOG(DEBUG, "call.done", KV("pool", r->pool->settings->name), KV("call", r->call), KV("client", r->key.caller),
-	    KV("req", r->key.id), KV("target", r->target), KV("result", request_result(o)),
-	    KV("executed", executed_name(o->executed)), KV("ms", (now - r->received) / NS_PER_MS),
-	    KV("worker", o->worker));
+	if (log_enabled(level))
+		log_write(level, "call.done", fields, ARRAY_SIZE(fields));
 }
 
 static void request_release(struct loop_grave *g)

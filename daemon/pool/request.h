@@ -67,7 +67,7 @@ struct request {
 	struct session *session; /* borrows: it goes on until its requests have ended */
 	bool in_session;       /* it waits there for its turn */
 	struct slice body;     /* ref; a large one until it is sent, a small one until the end: see request_requeue() */
-	struct span args, traceparent; /* in body */
+	struct span args;      /* in body */
 	size_t body_bytes;     /* charged to the caller */
 	uint64_t received, started, queue_deadline, deadline, ttl; /* ns, absolute but for ttl */
 	unsigned ahead;        /* requests that waited when it came */
@@ -84,6 +84,7 @@ struct request {
 	struct request *pool_prev, *pool_next;
 	UT_hash_handle hh_id, hh_call;
 	struct loop_grave grave;
+	const char *traceparent; /* behind target; NULL: none was given */
 	char target[]; /* NUL-terminated; "checkout" for a checkout */
 };
 

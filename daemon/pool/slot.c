@@ -56,7 +56,7 @@ static int head_write(void *data, const char *bytes, size_t len)
 static void slot_pack_head(struct head *h, struct worker *w, const struct request *r, struct slice *values)
 {
 	msgpack_packer pk;
-	unsigned keys = 1 + (r->deadline != LOOP_NEVER) + (r->traceparent.len != 0) + (r->session != NULL) +
+	unsigned keys = 1 + (r->deadline != LOOP_NEVER) + (r->traceparent != NULL) + (r->session != NULL) +
 			(r->args.len != 0);
 
 	h->used = 0;
@@ -71,10 +71,8 @@ static void slot_pack_head(struct head *h, struct worker *w, const struct reques
 	pack_kv_text(&pk, "target", r->target);
 	if (r->deadline != LOOP_NEVER)
 		pack_kv_uint(&pk, "deadline_ns", r->deadline);
-	if (r->traceparent.len) {
-		pack_text(&pk, "traceparent");
-		pack_text_n(&pk, (const char *)r->traceparent.p, r->traceparent.len);
-	}
+	if (r->traceparent)
+		pack_kv_text(&pk, "traceparent", r->traceparent);
 	if (r->session)
 		session_pack_head(r->session, w, &pk, values);
 	if (r->args.len && !values->span.len)
@@ -117,6 +115,7 @@ void slot_end_output(struct worker *w)
 	process_drain_output(&w->proc);
 	slot_cut_output(w);
 	w->slot.last_call = 0;
+	w->slot.traceparent[0] = '\0';
 }
 
 /* When it is lost its call goes to another worker, but not before it is dead: two must not run it at once. */
@@ -128,7 +127,7 @@ static bool slot_awaits_retry(const struct worker *w)
 	       pool_may_rerun(w->pool, r->target);
 }
 
-static void slot_take(struct worker *w, uint64_t call, const char *target)
+static void slot_take(struct worker *w, uint64_t call, const char *target, const char *traceparent)
 {
 	w->slot.call = w->slot.last_call = call;
 	w->slot.request = NULL;
@@ -136,6 +135,7 @@ static void slot_take(struct worker *w, uint64_t call, const char *target)
 	w->slot.started = loop_now(w->pool->loop);
 	w->slot.direct = w->slot.broken = w->slot.digested = false;
 	(void)snprintf(w->slot.target, sizeof(w->slot.target), "%s", target); /* cut: for people only */
+	(void)snprintf(w->slot.traceparent, sizeof(w->slot.traceparent), "%s", traceparent ? traceparent : ""); /* fits */
 }
 
 void slot_start(struct worker *w, struct request *r)
@@ -143,7 +143,7 @@ void slot_start(struct worker *w, struct request *r)
 	slot_cut_output(w);
 	glance_cut(w, true); /* it was of a worker that waits */
 	request_start(r, w);
-	slot_take(w, r->call, r->target);
+	slot_take(w, r->call, r->target, r->traceparent);
 	w->slot.request = r;
 	w->slot.digested = r->digested;
 	w->slot.digest = r->digest;
@@ -156,7 +156,7 @@ void slot_start(struct worker *w, struct request *r)
 	slot_send(w, r);
 	if (r->body.span.len > RESEND_MAX && !recorder_is_on(w->pool) && !slot_awaits_retry(w)) {
 		poison_note_kept(w); /* the last moment at which its arguments are known */
-		r->args = r->traceparent = (struct span){ 0 };
+		r->args = (struct span){ 0 };
 		slice_clear(&r->body);
 	}
 }
@@ -169,7 +169,7 @@ void slot_start_direct(struct worker *w, const struct lease *l)
 
 	slot_cut_output(w);
 	glance_cut(w, true);
-	slot_take(w, ++w->pool->registry->last_call, "direct lease"); /* no name of a handler has a space */
+	slot_take(w, ++w->pool->registry->last_call, "direct lease", NULL); /* no name of a handler has a space */
 	w->slot.direct = true;
 	msgpack_packer_init(&pk, &head, head_write);
 	msgpack_pack_array(&pk, 4);
@@ -378,7 +378,7 @@ static void slot_on_slow(struct glance_waiter *gw, const struct glance *g)
 	LOG(WARN, "call.slow", KV("pool", w->pool->settings->name), KV("worker", w->id), KV("pid", w->last_pid),
 	    KV("call", w->slot.call), KV("target", w->slot.target),
 	    KV("ms", (loop_now(w->pool->loop) - w->slot.started) / NS_PER_MS), KV("place", stack_place(stack, place)),
-	    KV("activity", glance_activity(g, activity)), KV("stack", text));
+	    KV("activity", glance_activity(g, activity)), KV_IF_ANY("traceparent", w->slot.traceparent), KV("stack", text));
 }
 
 static void slot_on_slow_timer(struct loop_timer *t)

@@ -34,6 +34,7 @@ struct slot {
 	uint64_t slow_call;           /* number of the call that the log has */
 	uint64_t run_us;              /* as the worker told with its last reply */
 	char target[64];              /* of the call, for people; cut */
+	char traceparent[256];        /* of last_call; empty: none was given */
 	uint64_t started;             /* ns */
 	bool digested;                /* digest is known: see poison.h */
 	bool direct;                  /* the call is that of a direct lease, which may have ended */

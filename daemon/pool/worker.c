@@ -167,6 +167,7 @@ void worker_log_output(struct worker *w)
 			KV("pid", w->last_pid),
 			KV("source", line.source == TAIL_STDERR ? "stderr" : "stdout"),
 			KV_BYTES("text", line.text.p, line.text.len),
+			KV_IF_ANY("traceparent", w->slot.traceparent),
 			KV("call", w->slot.last_call),
 		};
 
@@ -282,12 +283,14 @@ static void worker_end_call(struct worker *w)
 	struct postmortem pm;
 
 	if (w->calls.unread && request_requeue(r)) {
-		LOG(INFO, "call.requeued", KV("pool", w->pool->settings->name), KV("call", r->call), KV("worker", w->id));
+		LOG(INFO, "call.requeued", KV("pool", w->pool->settings->name), KV("call", r->call), KV("worker", w->id),
+		    KV_IF_ANY("traceparent", r->traceparent));
 		return;
 	}
 	if (worker_was_lost(w) && pool_may_rerun(w->pool, r->target) && poison_judge(r) != POISON_REFUSE &&
 	    request_retry(r)) {
-		LOG(INFO, "call.retried", KV("pool", w->pool->settings->name), KV("call", r->call), KV("worker", w->id));
+		LOG(INFO, "call.retried", KV("pool", w->pool->settings->name), KV("call", r->call), KV("worker", w->id),
+		    KV_IF_ANY("traceparent", r->traceparent));
 		return;
 	}
 	postmortem_died(&pm, r, w);

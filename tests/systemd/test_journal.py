@@ -43,3 +43,17 @@ def test_each_line_of_a_worker_is_a_record_with_its_call(service: Service) -> No
         assert (record["PYPOOL_POOL"], record["PRIORITY"]) == ("default", "6")
         assert record["PYPOOL_WORKER"] == str(worker["worker"])
         assert record["PYPOOL_TEXT"] in record["MESSAGE"]
+
+
+def test_a_trace_selects_all_that_belongs_to_a_call(service: Service) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    service.configure({"default": installed_pool("nasty")})
+    service.start()
+    with service.client() as c:
+        c.execute("context", traceparent=trace)
+        assert c.fail("execute", target="sleep", args=[60], timeout_ms=100, traceparent=trace).code == "deadline_exceeded"
+    service.stop()
+    found = service.journal.records(f"PYPOOL_TRACEPARENT={trace}")
+    assert [r["PYPOOL_EVENT"] for r in found][:2] == ["worker.output", "call.done"]
+    assert "seen in the log" in found[0]["PYPOOL_TEXT"] and found[1]["PYPOOL_RESULT"] == "deadline_exceeded"
+    assert len({r["PYPOOL_CALL"] for r in found[:2]}) == 2

@@ -113,6 +113,21 @@ START_TEST(log_writes_a_missing_text_as_a_dash_and_an_empty_one_as_quotes)
 }
 END_TEST
 
+START_TEST(log_leaves_out_a_field_that_is_there_only_if_it_has_a_value)
+{
+	const char *none = NULL;
+
+	sink_pipe(&the_sink);
+	log_open(LOG_FORMAT_TEXT, LOG_LEVEL_INFO);
+	LOG(INFO, "x", KV_IF_ANY("a", none), KV_IF_ANY("b", ""), KV_IF_ANY("c", "d e"), KV("f", 1));
+	ck_assert_str_eq(after_time(sink_read(&the_sink)), "info x c=\"d e\" f=1\n");
+	log_open(LOG_FORMAT_JSON, LOG_LEVEL_INFO);
+	LOG(INFO, "x", KV_IF_ANY("a", none), KV_IF_ANY("c", "d"));
+	ck_assert_ptr_nonnull(strstr(sink_read(&the_sink), "\"event\":\"x\",\"c\":\"d\"}"));
+	log_close();
+}
+END_TEST
+
 START_TEST(fault_119_newline_and_ansi_in_log_data_stay_one_plain_line)
 {
 	static const char data[] = "a\nb\r\x1b[31m\0\x7f\xc2\x9b\xff\xc3(\xc3\xa9\xe2\x80\xae\"\\=\xed\xa0\x80";
@@ -401,7 +416,7 @@ START_TEST(log_speaks_to_the_journal_when_stderr_is_its_stream)
 	journal_stream_is_stderr();
 	log_set_journal_socket(path);
 	log_open(LOG_FORMAT_AUTO, LOG_LEVEL_INFO);
-	LOG(WARN, "worker.exit", KV("pool", "a b"), KV("ms", 3), KV("text", "x\ny"));
+	LOG(WARN, "worker.exit", KV("pool", "a b"), KV("ms", 3), KV("text", "x\ny"), KV_IF_ANY("absent", ""));
 	n = read(fd, got, sizeof(got) - 1);
 	ck_assert_int_gt(n, 0);
 	got[n] = '\0';
@@ -467,6 +482,7 @@ int main(void)
 	tcase_add_test(t, log_below_the_level_writes_nothing);
 	tcase_add_test(t, log_writes_numbers_at_their_limits);
 	tcase_add_test(t, log_writes_a_missing_text_as_a_dash_and_an_empty_one_as_quotes);
+	tcase_add_test(t, log_leaves_out_a_field_that_is_there_only_if_it_has_a_value);
 	tcase_add_test(t, fault_119_newline_and_ansi_in_log_data_stay_one_plain_line);
 	tcase_add_test(t, fault_119_json_escapes_what_json_must_escape);
 	tcase_add_test(t, log_text_line_is_cut_below_pipe_buf_and_says_so);
