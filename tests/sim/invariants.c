@@ -506,8 +506,17 @@ static void check_progress(struct world *w)
 	      "requests wait and no worker is on its way", p->queue.count);
 }
 
+static void check_events(struct world *w)
+{
+	const char *complaint = w->deaf ? NULL : listener_complaint(&w->listener, w->stage.pool);
+
+	if (complaint)
+		world_violate(w, complaint, 0);
+}
+
 void invariants_check(struct world *w)
 {
+	check_events(w);
 	check_workers(w);
 	check_children(w);
 	invariants_check_templates(w);

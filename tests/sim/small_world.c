@@ -53,6 +53,7 @@ void small_world_init(struct small_world *s, const struct small_size *size)
 	struct pool_settings settings = sim_settings();
 
 	*s = (struct small_world){ .size = size, .world = world_new(1), .checks = true };
+	s->world->deaf = true;
 	settings.min_workers = settings.max_workers = size->workers;
 	settings.start_fork = size->forks;
 	settings.affinity_prefer = size->prefer;

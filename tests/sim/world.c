@@ -544,6 +544,8 @@ struct world *world_new(uint64_t seed)
 void world_begin(struct world *w, const struct pool_settings *settings, unsigned gate)
 {
 	sim_stage_init(&w->stage, settings, gate, w->seed, &machine_ops);
+	if (!w->deaf)
+		listener_init(&w->listener, &w->stage.registry);
 	w->max_workers = settings->max_workers;
 	pool_start(w->stage.pool);
 }
@@ -597,6 +599,7 @@ void world_end(struct world *w, bool politely)
 struct world *world_free(struct world *w)
 {
 	ledger_deinit(&w->ledger);
+	listener_deinit(&w->listener);
 	free(w);
 	return NULL;
 }

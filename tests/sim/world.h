@@ -6,6 +6,7 @@
 
 #include "daemon/pool/lease.h"
 #include "tests/sim/ledger.h"
+#include "tests/sim/listener.h"
 #include "tests/sim/sim_stage.h"
 #include "tests/sim/temper.h"
 #include "tests/sim/trace.h"
@@ -49,6 +50,8 @@ struct world {
 	struct temper temper;
 	struct sim_stage stage;
 	struct ledger ledger;
+	struct listener listener;
+	bool deaf; /* nobody listens to its events: where there are millions of worlds */
 	struct record nobody; /* stands for a request that the ledger does not have */
 	struct trace trace;
 	struct world_caller *callers[WORLD_CALLERS]; /* owns; NULL: a free place */
