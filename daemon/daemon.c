@@ -300,7 +300,7 @@ static bool daemon_has_worker(struct strays *s, uint64_t id)
 }
 
 /* The name is FileDescriptorName= of its socket unit: "admin", or any other for the ordinary one. */
-static bool daemon_adopt(struct daemon *d, struct systemd_socket *passed)
+static bool daemon_adopt(struct daemon *d, struct named_fd *passed)
 {
 	struct server *s = &d->server;
 	bool is_admin = strcmp(passed->name, "admin") == 0;
@@ -335,7 +335,7 @@ static bool daemon_open(struct daemon *d)
 	return true;
 }
 
-static bool daemon_listen(struct daemon *d, struct systemd_sockets *passed)
+static bool daemon_listen(struct daemon *d, struct named_fds *passed)
 {
 	for (size_t i = 0; i < passed->n; i++) {
 		if (!daemon_adopt(d, &passed->all[i]))
@@ -373,6 +373,7 @@ static void daemon_make_pools(struct daemon *d)
 	for (unsigned i = 0; i < d->n_pools; i++) {
 		if (getrandom(&env.seed, sizeof(env.seed), GRND_NONBLOCK) < 0)
 			env.seed = loop_now(d->loop); /* it only spreads retries */
+		env.place = i;
 		d->pools[i] = pool_new(&d->config->pools[i], &env, &pool_ops);
 	}
 }
@@ -483,7 +484,8 @@ static void daemon_deinit(struct daemon *d)
 	}
 }
 
-int daemon_run(struct config *config, const struct config_request *request, struct systemd_sockets *passed)
+int daemon_run(struct config *config, const struct config_request *request, struct named_fds *passed,
+	       struct named_fds *left)
 {
 	struct daemon d = { .config = config, .first = config, .request = request, .library = request->library };
 
@@ -495,9 +497,12 @@ int daemon_run(struct config *config, const struct config_request *request, stru
 	} else if (!daemon_listen(&d, passed)) {
 		d.exit_code = 1;
 	} else {
+		keeping_begin(&d.keeping, &d, left);
 		daemon_start(&d);
 		loop_run(d.loop);
 		daemon_stop_watching(&d);
+		d.registry.keeper = NULL; /* sessions end with their pools, and nobody shall take them up */
+		keeping_end(&d.keeping);
 	}
 	daemon_deinit(&d);
 	LOG(INFO, "daemon.stop", KV("code", d.exit_code), KV("bugs", log_bugs()));

@@ -8,6 +8,7 @@
 #include "daemon/io/oom.h"
 #include "daemon/io/strays.h"
 #include "daemon/io/systemd.h"
+#include "daemon/keeping.h"
 #include "daemon/pool/pool.h"
 
 #define DAEMON_EXIT_CONFIG 78 /* another start would say the same */
@@ -40,10 +41,12 @@ struct daemon {
 	unsigned n_pools;
 	unsigned n_settled, n_stopped;
 	struct server server;
+	struct keeping keeping;
 	enum daemon_phase phase;
 	int exit_code;
 };
 
-/* Runs until it is told to stop. Takes config, which `request` made and will make again at a reload, and the socket out of passed if there is one: then no other is opened.
- * Returns the exit code; errors are on stderr. */
-int daemon_run(struct config *config, const struct config_request *request, struct systemd_sockets *passed);
+/* Runs until it is told to stop. Takes config, which `request` made and will make again at a reload, and the socket
+ * out of passed if there is one: then no other is opened. left: what a daemon before this one has left, see keeping.h. Returns the exit
+ * code; errors are on stderr. */
+int daemon_run(struct config *config, const struct config_request *request, struct named_fds *passed, struct named_fds *left);

@@ -12,6 +12,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/config_show.h"
 #include "daemon/daemon.h"
+#include "daemon/io/leftovers.h"
 
 #define EXIT_USAGE 64
 
@@ -24,12 +25,13 @@ static const char usage[] = "usage: pypoold [--config FILE] [--socket PATH] [--c
 			    "  -w, --workers N     with --app: how many workers (default 2)\n"
 			    "      --check         validate the configuration; exit 0 or 78\n"
 			    "      --show          the same, and print it as config.show answers it (MessagePack)\n"
+			    "      --sweep         for ExecStopPost=: kill what is left of the unit, unless it is to be started again\n"
 			    "  -V, --version\n"
 			    "  -h, --help\n";
 
 struct command_line {
 	struct config_request request;
-	bool check;
+	bool check, sweep;
 	bool show; /* what is checked */
 };
 
@@ -65,6 +67,9 @@ static int read_option(int opt, struct command_line *cl)
 	case 'S':
 		cl->check = cl->show = true;
 		return 0;
+	case 'X':
+		cl->sweep = true;
+		return 0;
 	case 'V':
 		(void)puts("pypoold " PYPOOL_VERSION);
 		return 1;
@@ -84,6 +89,7 @@ static int read_command_line(int argc, char **argv, struct command_line *cl)
 		{ "app", required_argument, NULL, 'a' },    { "workers", required_argument, NULL, 'w' },
 		{ "check", no_argument, NULL, 'C' },        { "show", no_argument, NULL, 'S' },
 		{ "version", no_argument, NULL, 'V' },      { "help", no_argument, NULL, 'h' },
+		{ "sweep", no_argument, NULL, 'X' },
 		{ 0 },
 	};
 	int opt, r;
@@ -147,9 +153,30 @@ static int show_config(const struct config *c, const struct config_request *requ
 	return EXIT_FAILURE;
 }
 
+static bool spares_nobody(void *user, pid_t pid)
+{
+	(void)user, (void)pid;
+	return false;
+}
+
+/* A daemon that crashed is started again, and goes on with its workers. */
+static int sweep(void)
+{
+	static const char *const crashed[] = { "signal", "core-dump", "watchdog", "oom-kill" };
+	const char *result = getenv("SERVICE_RESULT");
+
+	for (size_t i = 0; result && i < ARRAY_SIZE(crashed); i++) {
+		if (strcmp(result, crashed[i]) == 0)
+			return EXIT_SUCCESS;
+	}
+	if (result) /* else nobody has said which unit ends */
+		(void)leftovers_kill(spares_nobody, NULL);
+	return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
-	_cleanup_(systemd_sockets_deinit) struct systemd_sockets passed = { 0 };
+	_cleanup_(named_fds_deinit) struct named_fds passed = { 0 }, stored = { 0 };
 	struct command_line cl = { 0 };
 	char why[512];
 	_cleanup_free_ char *library = NULL;
@@ -157,11 +184,13 @@ int main(int argc, char **argv)
 	int taken, r;
 
 	/* first of all: they are known by their numbers, which must not be those of something that we opened */
-	taken = systemd_take_sockets(&passed, why, sizeof(why));
+	taken = systemd_take_fds(&passed, &stored, why, sizeof(why));
 	open_standard_fds();
 	r = read_command_line(argc, argv, &cl);
 	if (r)
 		return r - 1;
+	if (cl.sweep)
+		return sweep();
 	library = find_library();
 	if (!library) {
 		(void)fprintf(stderr, "pypoold: python_worker/run_worker.py is neither beside this program nor in %s\n",
@@ -184,7 +213,7 @@ int main(int argc, char **argv)
 		config_free(config);
 		r = EXIT_FAILURE;
 	} else {
-		r = daemon_run(config, &cl.request, &passed);
+		r = daemon_run(config, &cl.request, &passed, &stored);
 	}
 	log_close();
 	return r;

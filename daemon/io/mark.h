@@ -8,6 +8,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Says which daemon has made a mark: its pid, or that of the daemon whose workers it has taken up. Not 0. */
+uint64_t mark_of_daemon(void);
+/* That one's marks are ours from now on, and ours are like its. Before any other is made. */
+void mark_go_on(uint64_t daemon);
 /* The limit for worker number `worker` of this daemon; 0: it cannot be marked. */
 uint64_t mark_make(uint64_t worker);
 /* Of the calling process, which is a child before its exec. Only system calls; when it fails there is no mark. */

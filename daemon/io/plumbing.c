@@ -50,6 +50,13 @@ static int plumbing_socket(struct plumbing *pl, enum plumb which, int type)
 	return fd_set_nonblocking(fds[0]);
 }
 
+void *plumbing_map(int page_fd)
+{
+	void *page = mmap(NULL, PLUMBING_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0);
+
+	return page == MAP_FAILED ? NULL : page;
+}
+
 /* The page can be neither cut, which would kill the daemon on its next write, nor grown. */
 static int plumbing_page(struct plumbing *pl)
 {
@@ -63,30 +70,38 @@ static int plumbing_page(struct plumbing *pl)
 		return -errno;
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return -errno;
-	page = mmap(NULL, PLUMBING_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (page == MAP_FAILED)
+	page = plumbing_map(fd);
+	if (!page)
 		return -errno;
 	pl->page = page;
 	return 0;
 }
 
-int plumbing_open(struct plumbing *pl)
+int plumbing_open_calls(struct plumbing *pl)
 {
 	const int size = CALLS_BUFFER;
+	int r = plumbing_socket(pl, PLUMB_CALLS, SOCK_STREAM);
+
+	if (r < 0)
+		return r;
+	/* a wish: the kernel may allow less */
+	(void)setsockopt(pl->ours[PLUMB_CALLS], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	(void)setsockopt(pl->theirs[PLUMB_CALLS], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	return 0;
+}
+
+int plumbing_open(struct plumbing *pl)
+{
 	int r;
 
 	pl->theirs[PLUMB_STDIN] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (pl->theirs[PLUMB_STDIN] < 0)
 		return -errno;
 	if ((r = plumbing_pipe(pl, PLUMB_STDOUT, 0)) < 0 || (r = plumbing_pipe(pl, PLUMB_STDERR, 0)) < 0 ||
-	    (r = plumbing_socket(pl, PLUMB_CALLS, SOCK_STREAM)) < 0 ||
-	    (r = plumbing_socket(pl, PLUMB_CONTROL, SOCK_SEQPACKET)) < 0 ||
-	    (r = plumbing_pipe(pl, PLUMB_DUMP, O_NONBLOCK)) < 0 || (r = plumbing_page(pl)) < 0)
+	    (r = plumbing_open_calls(pl)) < 0 || (r = plumbing_socket(pl, PLUMB_CONTROL, SOCK_SEQPACKET)) < 0 ||
+	    (r = plumbing_pipe(pl, PLUMB_DUMP, O_NONBLOCK)) < 0)
 		return r;
-	/* a wish: the kernel may allow less */
-	(void)setsockopt(pl->ours[PLUMB_CALLS], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	(void)setsockopt(pl->theirs[PLUMB_CALLS], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	return 0;
+	return plumbing_page(pl);
 }
 
 int plumbing_connect(struct plumbing *pl, struct process *p)

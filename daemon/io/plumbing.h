@@ -31,3 +31,7 @@ int plumbing_open(struct plumbing *pl);
 void plumbing_close(struct plumbing *pl);
 /* Hands our ends and the page over to *p, which closes them. Returns our end of the call socket, the caller's. */
 int plumbing_connect(struct plumbing *pl, struct process *p);
+/* A call socket alone. Into PLUMBING_NONE. 0 or a negative errno; then plumbing_close() is still due. */
+int plumbing_open_calls(struct plumbing *pl);
+/* The page of a process that has it already. NULL and errno. */
+void *plumbing_map(int page_fd);

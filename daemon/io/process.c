@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/resource.h>
@@ -23,6 +25,7 @@
 #include "daemon/base/wall.h"
 #include "daemon/io/cgroup.h"
 #include "daemon/io/plumbing.h"
+#include "daemon/io/process_parts.h"
 #include "daemon/io/procfs.h"
 #include "daemon/io/rights.h"
 
@@ -445,7 +448,7 @@ static void process_drain_control(struct process *p)
 	}
 }
 
-static void process_close(struct process *p)
+void process_close(struct process *p)
 {
 	loop_io_close(&p->pidfd);
 	loop_io_close(&p->control);
@@ -464,6 +467,14 @@ static void process_close(struct process *p)
 	p->group = cgroup_end(p->group);
 }
 
+/* Its group, while the number is still its own; there may be nobody in it. That of another's child may be somebody else's by
+ * now: its owner finds what it has left by its mark. */
+static void process_kill_group(struct process *p)
+{
+	if (!p->foreign)
+		(void)kill(-p->pid, SIGKILL);
+}
+
 /* Ready means that it is dead and not reaped. */
 static void process_on_exit(struct loop_io *io, int events)
 {
@@ -472,7 +483,7 @@ static void process_on_exit(struct loop_io *io, int events)
 
 	if (events & LOOP_BROKEN) /* it could live on unseen otherwise */
 		(void)process_signal(p, SIGKILL);
-	(void)kill(-p->pid, SIGKILL); /* its group, while the number is still its own; there may be nobody in it */
+	process_kill_group(p);
 	if (!process_reap(p, &how, events & LOOP_BROKEN ? 0 : WNOHANG))
 		return;
 	loop_io_close(&p->pidfd);
@@ -535,7 +546,7 @@ static void process_watch(struct process *p, struct loop_io *io, enum loop_prior
 		loop_io_watch(io, LOOP_READ);
 }
 
-static void process_watch_all(struct process *p)
+void process_watch_all(struct process *p)
 {
 	p->start_ticks = process_read_start_ticks(p->pid);
 	process_watch(p, &p->pidfd, LOOP_PRIO_NORMAL, true);

@@ -54,7 +54,18 @@ struct process_ops {
 };
 
 #define PROCESS_CONTROL_MAX (64 * 1024) /* bytes of one control packet */
-#define PROCESS_PAGE_WORDS 2            /* uint64: the call to interrupt, the reason */
+#define PROCESS_PAGE_WORDS 4 /* uint64: the call to interrupt, the reason; the call that it has been given, its deadline */
+
+/* Beside the call socket, which is its owner's. Without those before OUT nobody can go on with a process; the others it may have closed. */
+enum process_fd {
+	PROCESS_FD_PIDFD,
+	PROCESS_FD_CONTROL,
+	PROCESS_FD_PAGE,
+	PROCESS_FD_OUT,
+	PROCESS_FD_ERR,
+	PROCESS_FD_DUMP,
+	PROCESS_FDS,
+};
 
 struct process {
 	const struct process_ops *ops;
@@ -73,6 +84,7 @@ struct process {
 	unsigned dumps_again; /* how often the dump that is on was asked for again */
 	bool dumping;
 	bool oversized; /* it has sent a control packet over PROCESS_CONTROL_MAX */
+	bool foreign;   /* another daemon's child: how it exits nobody can tell */
 	char *fatal; /* owns: what was written to the dump pipe when a fatal signal came; once it has exited, or NULL */
 	volatile uint64_t *page; /* owns: mapping */
 	int page_fd;
@@ -111,6 +123,26 @@ int process_born(struct process *p, pid_t pid);
 /* The parent says that it could not, or is gone, or nobody wants p any more: its plumbing is closed. A child that there is
  * nevertheless finds its control channel at its end. */
 void process_unborn(struct process *p);
+
+/* Borrowed; -1 where there is none. */
+void process_fds(const struct process *p, int fds[PROCESS_FDS]);
+/*
+ * Goes on with a process that lives as pid already, where another daemon (or this one, before it executed another program) has left it.
+ * Takes fds, in any case. Control messages that lie there are thrown away. The two ends of a new call socket are the caller's: nobody
+ * knows what lies in the old one, which must be held open until the process has heard of the new one. 0 or a negative errno; then p
+ * has nothing, and the process finds its channels at their end.
+ */
+int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int *our_calls, int *their_calls);
+/* What process_note_call() noted for it last; 0: nothing. */
+uint64_t process_noted_call(const struct process *p, uint64_t *deadline);
+/* For whoever goes on with p: the call that it has been given (0: none), and when that ends (ns, LOOP_NEVER). */
+static inline void process_note_call(struct process *p, uint64_t call, uint64_t deadline)
+{
+	if (p->page) {
+		p->page[3] = deadline;
+		p->page[2] = call;
+	}
+}
 
 /* One control packet. 0 or a negative errno (-EAGAIN: its buffer is full). */
 int process_control_send(struct process *p, const void *message, size_t len);

@@ -38,23 +38,13 @@ bool systemd_is_our_parent(void)
 	return getenv("INVOCATION_ID") && getppid() == 1;
 }
 
-/* --- sockets --- */
+/* --- files --- */
 
 static void names_free(char ***names)
 {
 	for (char **at = *names; at && *at; at++)
 		free(*at);
 	free(*names);
-}
-
-void systemd_sockets_deinit(struct systemd_sockets *s)
-{
-	for (size_t i = 0; i < s->n; i++) {
-		cleanup_close(&s->all[i].fd);
-		free(s->all[i].name);
-	}
-	free(s->all);
-	*s = (struct systemd_sockets){ 0 };
 }
 
 static int socket_check(int fd, const char *name, char *why, size_t why_size)
@@ -76,28 +66,50 @@ static int socket_check(int fd, const char *name, char *why, size_t why_size)
 	return 0;
 }
 
-int systemd_take_sockets(struct systemd_sockets *s, char *why, size_t why_size)
+int systemd_take_fds(struct named_fds *sockets, struct named_fds *stored, char *why, size_t why_size)
 {
 	_cleanup_(names_free) char **names = NULL;
-	_cleanup_(systemd_sockets_deinit) struct systemd_sockets taken = { 0 };
+	_cleanup_(named_fds_deinit) struct named_fds taken = { 0 };
 	int n = sd_listen_fds_with_names(1, &names), r;
 
 	if (n < 0) {
 		(void)snprintf(why, why_size, "LISTEN_PID, LISTEN_FDS or LISTEN_FDNAMES is wrong: %s", strerror(-n));
 		return n;
 	}
-	taken.all = n ? mem_new((size_t)n * sizeof(*taken.all)) : NULL;
-	for (int i = 0; i < n; i++)
-		taken.all[taken.n++] =
-			(struct systemd_socket){ .name = mem_strdup(names[i]), .fd = SD_LISTEN_FDS_START + i };
+	for (int i = 0; i < n; i++) {
+		bool is_stored = strncmp(names[i], SYSTEMD_STORED, strlen(SYSTEMD_STORED)) == 0;
+
+		named_fds_add(is_stored ? stored : &taken, names[i], SD_LISTEN_FDS_START + i);
+	}
 	for (size_t i = 0; i < taken.n; i++) {
 		r = socket_check(taken.all[i].fd, taken.all[i].name, why, why_size);
 		if (r < 0)
 			return r;
 	}
-	*s = taken;
-	taken = (struct systemd_sockets){ 0 };
+	*sockets = taken;
+	taken = (struct named_fds){ 0 };
 	return 0;
+}
+
+/* --- store --- */
+
+/* A unit without a store (FileDescriptorStoreMax=0) closes what it is sent: then nothing outlives this process, as without it. */
+bool systemd_has_store(void)
+{
+	return getenv("NOTIFY_SOCKET") && systemd_is_our_parent();
+}
+
+/* FDPOLL=0: what is at its end is still wanted. */
+void systemd_store(const char *name, const int *fds, unsigned n)
+{
+	_cleanup_free_ char *state = mem_printf("FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
+
+	(void)sd_pid_notify_with_fds(0, 0, state, fds, n); /* see the header */
+}
+
+void systemd_unstore(const char *name)
+{
+	systemd_notify("FDSTOREREMOVE=1\nFDNAME=%s", name);
 }
 
 /* --- watchdog --- */

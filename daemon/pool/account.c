@@ -64,6 +64,14 @@ struct account *account_add_connection(struct registry *g, uid_t uid)
 	return a;
 }
 
+struct account *account_add_session(struct registry *g, uid_t uid)
+{
+	struct account *a = account_get(g, uid);
+
+	a->sessions++;
+	return a;
+}
+
 void account_remove_caller(struct account *a)
 {
 	account_release(a, &a->callers);

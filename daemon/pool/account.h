@@ -39,6 +39,8 @@ struct account {
 /* Makes the account on first use, with one caller or connection charged. */
 struct account *account_add_caller(struct registry *g, uid_t uid);
 struct account *account_add_connection(struct registry *g, uid_t uid);
+/* The same with one session charged. */
+struct account *account_add_session(struct registry *g, uid_t uid);
 void account_remove_caller(struct account *a);
 void account_remove_connection(struct account *a);
 /* Connections that uid has now. */

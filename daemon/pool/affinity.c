@@ -4,6 +4,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/pool/keep.h"
 #include "daemon/pool/launch.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
@@ -48,6 +49,8 @@ void affinity_bind(struct session *s, struct worker *w)
 	s->generation = w->generation;
 	DL_APPEND2(w->sessions, s, worker_prev, worker_next);
 	w->n_bound += session_is_strict(s);
+	if (session_is_strict(s))
+		keep_session(s);
 }
 
 static void affinity_unlink(struct session *s)
@@ -62,7 +65,7 @@ static void affinity_unlink(struct session *s)
 
 static void affinity_forget(struct worker *w, const struct session *s)
 {
-	if (!w->n_forgets && launch_send_forget(w, s->id, s->sends) == 0)
+	if (worker_is_serving(w) && !w->n_forgets && launch_send_forget(w, s->id, s->sends) == 0)
 		return;
 	if (w->n_forgets == w->room_forgets) {
 		w->room_forgets = 2 * w->room_forgets + 16;
@@ -89,7 +92,7 @@ void affinity_unbind(struct session *s)
 	if (!w)
 		return;
 	affinity_unlink(s);
-	if (!worker_is_serving(w))
+	if (w->state > WORKER_DRAINING)
 		return;
 	if (s->sends && w->pool->state == POOL_RUNNING) /* a worker that leaves runs the hooks of what it still has */
 		affinity_forget(w, s);

@@ -14,7 +14,7 @@ void caller_init(struct caller *c, const struct caller_ops *ops, struct registry
 {
 	*c = (struct caller){
 		.ops = ops,
-		.id = ++g->last_caller,
+		.id = registry_next(g, &g->last_caller),
 		.uid = uid,
 		.account = account_add_caller(g, uid),
 	};

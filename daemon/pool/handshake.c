@@ -69,7 +69,7 @@ static char *take_text(struct span s)
 /* The keys that control messages of a worker may have. */
 struct news {
 	bool session_close;
-	uint64_t protocol, pid, t_ns, line, seq, worker, error;
+	uint64_t protocol, pid, t_ns, line, seq, worker, error, adopted;
 	struct span python, codec, name, module, phase, type, message, file, traceback, summary, targets, imported_by, idempotent;
 	struct span fork, unfit, fds;
 };
@@ -80,7 +80,8 @@ static bool news_read_uint(struct span key, struct span *s, struct news *n, bool
 		const char *key;
 		uint64_t *to;
 	} uints[] = { { "protocol", &n->protocol }, { "pid", &n->pid }, { "t_ns", &n->t_ns },
-		      { "line", &n->line },	    { "seq", &n->seq }, { "worker", &n->worker }, { "errno", &n->error } };
+		      { "line", &n->line },	    { "seq", &n->seq }, { "worker", &n->worker }, { "errno", &n->error },
+		      { "adopted", &n->adopted } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(uints); i++) {
 		if (!span_equals(key, uints[i].key))
@@ -168,7 +169,8 @@ static enum handshake_news take_hello(struct handshake *h, const struct news *n,
 	(void)snprintf(h->codec, sizeof(h->codec), "%.*s", (int)n->codec.len, (const char *)n->codec.p);
 	text_make_utf8(h->python);
 	text_make_utf8(h->codec);
-	handshake_begin(h, "library", NULL, n->t_ns); /* until the app's imports begin: the phases have no gap */
+	if (!h->adopt)
+		handshake_begin(h, "library", NULL, n->t_ns); /* until the app's imports begin: the phases have no gap */
 	return HANDSHAKE_HELLO;
 }
 
@@ -276,6 +278,8 @@ enum handshake_news handshake_take(struct handshake *h, struct span message, str
 		complain(c, ERROR_WORKER_PROTOCOL, "a control message of the worker is malformed");
 		return HANDSHAKE_BROKEN;
 	}
+	if (n.adopted != h->adopt && (span_equals(e.method, "hello") || span_equals(e.method, "ready")))
+		return HANDSHAKE_NOTHING; /* it was for the daemon of before */
 	if (span_equals(e.method, "hello"))
 		return take_hello(h, &n, c);
 	if (span_equals(e.method, "ready"))

@@ -27,6 +27,7 @@ struct handshake {
 	uint8_t *idempotent; /* owns: encoded array of the targets that may be run again, or NULL; the pool takes it */
 	size_t idempotent_len;
 	uint64_t pong; /* last sequence number answered */
+	uint64_t adopt; /* only the hello and the ready that answer this `adopt` are its own; 0: it was started by us */
 	/* of a template's ready */
 	char fork[112]; /* how it forks: "clone", "double", "double: libx.so.1" */
 	char *unfit;    /* owns: why it must not be forked, or NULL */

@@ -87,7 +87,7 @@ int launch_exec(struct worker *w, int *calls_fd)
 		.gid = s->has_user ? s->gid : (gid_t)-1,
 		.limit_nofile = s->limit_nofile,
 		.limit_as = s->limit_as,
-		.die_with_daemon = true,
+		.die_with_daemon = w->is_template || !p->registry->keeper,
 		.worker = w->id,
 	};
 	int r = launch_confine(w);
@@ -119,6 +119,16 @@ static void news_begin(msgpack_sbuffer *buf, msgpack_packer *pk, const char *nam
 	msgpack_pack_map(pk, pairs);
 }
 
+int launch_send_adopt(struct worker *w, uint64_t seq, int fd)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
+	msgpack_packer pk;
+
+	news_begin(&buf, &pk, "adopt", 1);
+	pack_kv_uint(&pk, "seq", seq);
+	return process_control_send_fd(&w->proc, buf.data, buf.size, fd);
+}
+
 int launch_send_init(struct worker *w)
 {
 	const struct pool_settings *s = pool_settings_of(w);
@@ -144,9 +154,10 @@ int launch_fork(struct worker *w, struct worker *process, int *calls_fd)
 	msgpack_packer pk;
 	int r = launch_confine(w);
 
-	news_begin(&buf, &pk, "fork", 2);
+	news_begin(&buf, &pk, "fork", 3);
 	pack_kv_uint(&pk, "worker", w->id);
 	pack_kv_uint(&pk, "mark", mark_make(w->id));
+	pack_kv_bool(&pk, "outlive", w->pool->registry->keeper != NULL);
 	return r < 0 ? r : process_fork(&w->proc, &process->proc, buf.data, buf.size, calls_fd);
 }
 

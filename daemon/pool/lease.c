@@ -95,7 +95,7 @@ struct lease *lease_new(struct worker *w, struct caller *c, struct session *s, u
 	struct pool *p = w->pool;
 	struct lease *l = MEM_NEW(struct lease);
 
-	l->id = ++p->registry->last_lease;
+	l->id = registry_next(p->registry, &p->registry->last_lease);
 	l->caller = c;
 	l->worker = w;
 	l->begun = loop_now(p->loop);

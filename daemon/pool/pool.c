@@ -11,6 +11,7 @@
 #include "daemon/pool/direct.h"
 #include "daemon/pool/event.h"
 #include "daemon/pool/failure.h"
+#include "daemon/pool/keep.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/postmortem.h"
 #include "daemon/pool/session.h"
@@ -231,9 +232,21 @@ static bool pool_is_warming(const struct pool *p)
 	return p->template && !template_is_settled(p->template);
 }
 
+/* Those that were taken up count: they are there, but what they run for the daemon of before may take its time. */
+static unsigned pool_settling(const struct pool *p)
+{
+	const struct worker *w;
+	unsigned n = pool_serving(p);
+
+	DL_FOREACH (p->workers, w)
+		n += w->adopted;
+	return n;
+}
+
 static void pool_check_settled(struct pool *p)
 {
-	if (p->settled || (!p->supply.failure && (pool_serving(p) < p->settings->min_workers || pool_is_warming(p))))
+	if (p->settled || (!p->supply.failure && (pool_settling(p) < p->settings->min_workers ||
+						   (pool_is_warming(p) && !pool_living(p)))))
 		return;
 	p->settled = true;
 	event_pool(p, "settled", NULL);
@@ -319,6 +332,10 @@ void pool_note_worker(struct pool *p, struct worker *w, enum worker_state from)
 		pool_note_dead(p, w);
 	if ((from == WORKER_IDLE || from == WORKER_BUSY) && w->state != WORKER_IDLE && w->state != WORKER_BUSY)
 		supply_note_gone(w);
+	if (w->state >= WORKER_STOPPING)
+		keep_no_worker(w);
+	else if (from == WORKER_INITIALIZING && !w->adopted)
+		keep_worker(w);
 	if (from == WORKER_INITIALIZING && w->state == WORKER_IDLE && reload_is_only_tried(w)) {
 		reload_note_ready(w);
 	} else if (from == WORKER_INITIALIZING && w->state == WORKER_IDLE) {
@@ -326,6 +343,8 @@ void pool_note_worker(struct pool *p, struct worker *w, enum worker_state from)
 		pool_learn_idempotent(p, w);
 		supply_note_ready(w);
 		reload_note_ready(w);
+		supply_make_old(w); /* one that was taken up may be */
+		w->adopted = false;
 	}
 	if (w->state == WORKER_IDLE && pool_is_leaving(p))
 		worker_stop(w, WORKER_WHY_SHUTDOWN);
@@ -442,6 +461,7 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 		.oom = env->oom,
 		.groups = env->groups,
 		.generation = 1,
+		.place = env->place,
 		.dispatch = { .run = pool_dispatch },
 		.worker_limits = {
 			.max_frame = max_frame_of(settings),
@@ -461,6 +481,7 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 
 void pool_start(struct pool *p)
 {
+	keep_pool(p);
 	if (p->settings->start_fork) {
 		p->template = template_new(p, p->generation);
 		template_start(p->template); /* also for a pool that has no worker yet */

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "daemon/pool/account.h"
+#include "daemon/pool/keep.h"
 
 struct feed;
 struct lease;
@@ -24,11 +25,24 @@ struct registry {
 	unsigned n_connected;         /* accounts with connections */
 	struct account_limits limits; /* of each account; none until the daemon sets them */
 	struct feed *feed;            /* borrows: where all of them tell what happens; NULL: nobody listens */
+	struct keeper *keeper;        /* borrows: of what another daemon needs to go on; NULL: nothing is kept */
+	uint64_t until_kept;          /* so many numbers may be given until keep_daemon() */
 };
+
+/* How far the numbers that are kept run ahead. */
+#define REGISTRY_KEEP_EVERY 65536
 
 void registry_init(struct registry *g);
 /* Everything must have ended; logs a BUG line otherwise. */
 void registry_deinit(struct registry *g);
+
+/* The next number of one of those above. */
+static inline uint64_t registry_next(struct registry *g, uint64_t *last)
+{
+	if (g->until_kept && --g->until_kept == 0)
+		keep_daemon(g);
+	return ++*last;
+}
 
 void registry_add_request(struct registry *g, struct request *r);
 void registry_remove_request(struct registry *g, struct request *r);

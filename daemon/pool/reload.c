@@ -6,6 +6,7 @@
 #include "daemon/base/log.h"
 #include "daemon/pool/event.h"
 #include "daemon/pool/failure.h"
+#include "daemon/pool/keep.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/template.h"
 #include "daemon/pool/worker.h"
@@ -208,6 +209,7 @@ void reload_note_ready(struct worker *w)
 	if (w == p->reload.canary) {
 		pool_take_settings(p, p->reload.settings);
 		p->generation = w->generation;
+		keep_pool(p);
 		template_follow(p->reload.next, p->template);
 		template_free(p->template);
 		p->template = TAKE_PTR(p->reload.next);

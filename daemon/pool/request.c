@@ -155,7 +155,7 @@ struct request *request_new(struct pool *p, struct caller *c, const struct reque
 	if (trace.len)
 		r->traceparent = memcpy(r->target + target.len + 1, trace.p, trace.len);
 	r->key = (struct request_key){ .caller = c->id, .id = spec->id };
-	r->call = ++p->registry->last_call;
+	r->call = registry_next(p->registry, &p->registry->last_call);
 	r->kind = spec->kind;
 	r->want_meta = spec->want_meta;
 	r->idempotent = spec->idempotent;

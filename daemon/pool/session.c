@@ -10,6 +10,7 @@
 #include "daemon/pool/affinity.h"
 #include "daemon/pool/caller.h"
 #include "daemon/pool/event.h"
+#include "daemon/pool/keep.h"
 #include "daemon/pool/launch.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
@@ -18,6 +19,7 @@
 #include "daemon/pool/worker.h"
 
 #define KEY_MAX (sizeof(uid_t) + 256)
+#define SENDS_AHEAD (UINT64_C(1) << 32) /* values are sent more often than that is kept */
 
 bool session_is_strict(const struct session *s)
 {
@@ -82,6 +84,7 @@ static void session_unlist(struct session *s)
 {
 	HASH_DEL(s->pool->sessions, s);
 	s->listed = false;
+	keep_no_session(s);
 	loop_timer_stop(&s->timer);
 }
 
@@ -163,28 +166,37 @@ static bool session_may_be_new(struct pool *p, struct caller *c, struct outcome 
 	return false;
 }
 
+/* It can be found, and is charged to that account already. */
+static struct session *session_make(struct pool *p, uint64_t id, struct account *account, struct span name)
+{
+	struct session *s = mem_new(sizeof(*s) + sizeof(uid_t) + name.len + 1);
+
+	s->id = id;
+	s->uid = account->uid;
+	s->pool = p;
+	s->strict = !p->settings->affinity_prefer;
+	s->listed = true;
+	s->account = account;
+	s->key_len = key_make(s->key, s->uid, name);
+	s->name = (const char *)s->key + sizeof(uid_t);
+	loop_timer_init(&s->timer, p->loop, session_on_timer);
+	HASH_ADD_KEYPTR(hh, p->sessions, s->key, s->key_len, s);
+	p->n_sessions++;
+	return s;
+}
+
 static struct session *session_new(struct pool *p, struct caller *c, struct span name, uint64_t ttl, struct outcome *o)
 {
 	struct session *s;
 
 	if (!session_may_be_new(p, c, o))
 		return NULL;
-	s = mem_new(sizeof(*s) + sizeof(uid_t) + name.len + 1);
-	s->id = ++p->registry->last_session;
-	s->uid = c->uid;
-	s->pool = p;
-	s->strict = !p->settings->affinity_prefer;
-	s->listed = true;
-	s->account = c->account;
-	account_charge_session(s->account);
-	s->key_len = key_make(s->key, c->uid, name);
-	s->name = (const char *)s->key + sizeof(uid_t);
-	loop_timer_init(&s->timer, p->loop, session_on_timer);
+	account_charge_session(c->account);
+	s = session_make(p, registry_next(p->registry, &p->registry->last_session), c->account, name);
 	session_set_ttl(s, ttl ? ttl : p->settings->session_ttl);
 	session_follow(s, table_find(p->ending, c->uid, name));
-	HASH_ADD_KEYPTR(hh, p->sessions, s->key, s->key_len, s);
-	p->n_sessions++;
 	p->stats.sessions++;
+	keep_session(s);
 	LOG(DEBUG, "session.new", KV("pool", p->settings->name), KV("session", s->name), KV("uid", s->uid));
 	event_session(s, "opened", NULL);
 	return s;
@@ -247,6 +259,7 @@ struct session *session_open(struct pool *p, struct caller *c, struct span name,
 		s->holder = 0;
 	}
 	session_set_ttl(s, ttl ? ttl : s->ttl);
+	keep_session(s);
 	return s;
 }
 
@@ -443,6 +456,7 @@ static void session_lose(struct session *s, const char *how)
 	s->lost = true;
 	(void)snprintf(s->how, sizeof(s->how), "%s", how); /* cut: for people */
 	p->stats.sessions_lost += s->listed;
+	keep_session(s);
 	LOG(INFO, "session.lost", KV("pool", p->settings->name), KV("session", s->name), KV("uid", s->uid),
 	    KV("reason", how), KV("waiting", s->n_waiting));
 	if (s->listed)
@@ -459,6 +473,30 @@ void session_note_worker_gone(struct session *s, const char *how)
 		session_lose(s, how);
 	else if (s->head && s->head->kind == REQUEST_CLOSE && s->head->state == REQUEST_QUEUED)
 		session_finish_close(s->head);
+}
+
+/* --- where another daemon has left it --- */
+
+void session_take_up(struct pool *p, uint64_t id, const struct kept_session *k, struct worker *w)
+{
+	struct session *s = session_make(p, id, account_add_session(p->registry, (uid_t)k->uid), k->name);
+	struct span none = { 0 };
+
+	s->strict = k->strict;
+	s->generation = k->generation;
+	s->sends = k->sends + SENDS_AHEAD;
+	session_set_ttl(s, k->ttl);
+	if (values_edit(&s->values, p->blobs, k->values, none, 0, NULL)) {
+		session_lose(s, "there was no memory for its values when the daemon came back");
+	} else if (k->how.len) {
+		s->lost = true;
+		(void)snprintf(s->how, sizeof(s->how), "%.*s", (int)k->how.len, (const char *)k->how.p); /* cut: for people */
+	} else if (s->strict && w) {
+		affinity_bind(s, w);
+	} else if (s->strict && k->worker) {
+		session_lose(s, "its worker was gone when the daemon came back");
+	}
+	keep_session(s);
 }
 
 void sessions_fail_waiting(struct pool *p, void (*fail)(struct request *r))

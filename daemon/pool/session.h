@@ -17,6 +17,7 @@
 
 struct account;
 struct caller;
+struct kept_session;
 struct lease;
 struct outcome;
 struct pool;
@@ -74,6 +75,8 @@ struct session *session_open(struct pool *p, struct caller *c, struct span name,
 			     struct outcome *o);
 /* Its name is free at once; hooks run in its worker when its requests have ended. */
 void session_close(struct session *s);
+/* That of another daemon's, in a pool that has not begun. w: its worker, if that has been taken up too; else NULL. */
+void session_take_up(struct pool *p, uint64_t id, const struct kept_session *k, struct worker *w);
 
 /* r, of this session, waits for its turn. */
 void session_push(struct session *s, struct request *r);

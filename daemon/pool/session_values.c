@@ -2,6 +2,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/packed.h"
+#include "daemon/pool/keep.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/request.h"
 #include "daemon/pool/session.h"
@@ -63,6 +64,7 @@ void session_edit(struct request *r)
 		session_refuse_edit(s, bad, &size, &o);
 	} else {
 		s->holder = 0;
+		keep_session(s);
 		pack_edited(&pk, r, &size);
 		outcome_value(&o, (struct slice){ .span = { .p = (const uint8_t *)buf.data, .len = buf.size } });
 	}
@@ -100,8 +102,10 @@ bool session_commit(struct request *r, struct span writes, struct outcome *o)
 
 	if (writes_read(writes, &set, &del))
 		bad = session_write(s, set, del, &size);
-	if (!bad)
+	if (!bad) {
+		keep_session(s);
 		return true;
+	}
 	s->holder = 0;
 	session_refuse_edit(s, bad, &size, o);
 	if (bad == VALUES_MALFORMED)

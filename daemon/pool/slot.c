@@ -144,6 +144,7 @@ void slot_start(struct worker *w, struct request *r)
 	glance_cut(w, true); /* it was of a worker that waits */
 	request_start(r, w);
 	slot_take(w, r->call, r->target, r->traceparent);
+	process_note_call(&w->proc, r->call, r->deadline);
 	w->slot.request = r;
 	w->slot.digested = r->digested;
 	w->slot.digest = r->digest;
@@ -164,12 +165,14 @@ void slot_start(struct worker *w, struct request *r)
 /* [0, call, "direct", [{lease, deadline_ns?}]] */
 void slot_start_direct(struct worker *w, const struct lease *l)
 {
+	struct registry *g = w->pool->registry;
 	struct head head = { .used = 0 };
 	msgpack_packer pk;
 
 	slot_cut_output(w);
 	glance_cut(w, true);
-	slot_take(w, ++w->pool->registry->last_call, "direct lease", NULL); /* no name of a handler has a space */
+	slot_take(w, registry_next(g, &g->last_call), "direct lease", NULL); /* no name of a handler has a space */
+	process_note_call(&w->proc, w->slot.call, l->expires);
 	w->slot.direct = true;
 	msgpack_packer_init(&pk, &head, head_write);
 	msgpack_pack_array(&pk, 4);
@@ -292,6 +295,7 @@ static void slot_free(struct worker *w, bool good)
 	glance_forget(&w->slot.overdue);
 	glance_cut(w, true);
 	w->slot.call = 0;
+	process_note_call(&w->proc, 0, 0);
 	session_note_slot_free(w);
 }
 

@@ -9,9 +9,11 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/wall.h"
+#include "daemon/io/leftovers.h"
 #include "daemon/io/oom.h"
 #include "daemon/pool/affinity.h"
 #include "daemon/pool/event.h"
+#include "daemon/pool/keep.h"
 #include "daemon/pool/launch.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/pool.h"
@@ -24,6 +26,7 @@
 #define TAIL_BYTES (64 * 1024)
 #define TAIL_LINES 500
 #define STACK_TIME (50 * NS_PER_MS)
+#define ADOPT_TIME (5 * NS_PER_S) /* for an idle worker to answer another daemon */
 
 static const uint8_t next_ok[WORKER_N_STATES] = {
 	[WORKER_STARTING] = BIT(WORKER_INITIALIZING) | BIT(WORKER_STOPPING) | BIT(WORKER_DEAD),
@@ -210,11 +213,14 @@ static void worker_on_control(struct process *proc, struct span message)
 	case HANDSHAKE_HELLO:
 		if (w->state == WORKER_STARTING)
 			worker_set_state(w, WORKER_INITIALIZING, WORKER_WHY_NONE);
+		if (w->adopted)
+			keep_heard(w);
 		break;
 	case HANDSHAKE_READY:
 		if (w->state != WORKER_INITIALIZING)
 			break; /* it is being stopped: too late */
 		w->ready_at = loop_now(w->pool->loop);
+		w->abandoned = 0;
 		worker_set_state(w, WORKER_IDLE, WORKER_WHY_NONE);
 		if (w->calls.ended)
 			worker_await_end(w);
@@ -268,7 +274,7 @@ static enum worker_why worker_cause_of_death(const struct worker *w)
 		return w->why;
 	if (w->exit.signal == SIGKILL && (w->exit.oom || (w->pool->oom && oom_take(w->pool->oom))))
 		return WORKER_WHY_OOM;
-	return worker_is_serving(w) ? WORKER_WHY_CRASHED : WORKER_WHY_INIT_FAILED;
+	return w->ready_at ? WORKER_WHY_CRASHED : WORKER_WHY_INIT_FAILED;
 }
 
 static bool worker_was_lost(const struct worker *w)
@@ -330,6 +336,8 @@ static void worker_on_exited(struct process *proc, const struct process_exit *ho
 	poison_note_ended(w, false);
 	glance_cut(w, false);
 	w->slot.call = 0;
+	if (proc->foreign)
+		leftovers_kill_of(w->id, w->last_pid);
 	worker_set_state(w, WORKER_DEAD, w->why);
 	if (w->lease)
 		lease_end(w->lease, LEASE_END_WORKER_DIED);
@@ -442,6 +450,30 @@ static void worker_grace_over(struct worker *w)
 		worker_stop(w, w->abandoned == SLOT_DEADLINE ? WORKER_WHY_DEADLINE : WORKER_WHY_CANCELLED);
 }
 
+/* What it ran for the daemon of before ends at its deadline, or now if it has none: nobody waits for it any more. */
+static void worker_await_adopted(struct worker *w)
+{
+	uint64_t now = loop_now(w->pool->loop), deadline;
+
+	if (!process_noted_call(&w->proc, &deadline))
+		deadline = now + ADOPT_TIME;
+	else if (deadline < now || deadline == LOOP_NEVER)
+		deadline = now;
+	loop_timer_set(&w->timer, deadline);
+}
+
+static void worker_press_adopted(struct worker *w)
+{
+	uint64_t deadline, call = process_noted_call(&w->proc, &deadline);
+
+	if (!call || w->abandoned || process_interrupt(&w->proc, call, SLOT_DEADLINE) < 0) {
+		worker_stop(w, WORKER_WHY_LOST);
+		return;
+	}
+	w->abandoned = SLOT_DEADLINE;
+	loop_timer_set(&w->timer, loop_now(w->pool->loop) + w->pool->settings->cancel_grace);
+}
+
 static void worker_on_timer(struct loop_timer *t)
 {
 	struct worker *w = container_of(t, struct worker, timer);
@@ -451,6 +483,8 @@ static void worker_on_timer(struct loop_timer *t)
 	case WORKER_INITIALIZING:
 		if (w->proc.control.fd < 0)
 			worker_accuse(w, "the worker closed its control channel");
+		else if (w->adopted)
+			worker_press_adopted(w);
 		else
 			glance_ask(w, &w->init_glance, STACK_TIME);
 		break;
@@ -542,6 +576,7 @@ static struct worker *worker_make(struct pool *p, uint64_t id, uint64_t generati
 	w->pool = p;
 	w->generation = generation;
 	w->old_at = LOOP_NEVER;
+	memset(w->old_calls, -1, sizeof(w->old_calls));
 	w->own.transient = true;
 	w->own.total = &p->n_own;
 	w->born = w->since = loop_now(p->loop);
@@ -556,13 +591,45 @@ static struct worker *worker_make(struct pool *p, uint64_t id, uint64_t generati
 
 struct worker *worker_new(struct pool *p, uint64_t generation, bool probe)
 {
-	struct worker *w = worker_make(p, ++p->registry->last_worker, generation);
+	struct worker *w = worker_make(p, registry_next(p->registry, &p->registry->last_worker), generation);
 
 	w->probe = probe;
 	p->in_state[WORKER_STARTING]++;
 	LOG(DEBUG, "worker.new", KV("pool", p->settings->name), KV("worker", w->id), KV("probe", probe));
 	event_worker_began(w);
 	gate_join(&w->ticket, launch_forks(w));
+	return w;
+}
+
+struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_worker *k, int fds[PROCESS_FDS],
+			      int old_calls[KEEP_OLD_CALLS])
+{
+	_cleanup_close_ int theirs = -1;
+	struct worker *w = worker_make(p, id, k->generation);
+	int ours = -1, r;
+
+	memcpy(w->old_calls, old_calls, sizeof(w->old_calls));
+	w->adopted = true;
+	w->hs.adopt = k->life + 1;
+	w->calls_done = k->calls_done;
+	w->ready_at = loop_now(p->loop); /* it has been, and did not die of how it was started */
+	r = process_adopt(&w->proc, k->remains.pid, fds, &ours, &theirs);
+	if (r < 0) {
+		LOG(WARN, "worker.adopt.failed", KV("pool", p->settings->name), KV("worker", id), KV("pid", k->remains.pid),
+		    KV("errno", -r));
+		return worker_free(w);
+	}
+	p->in_state[WORKER_STARTING]++;
+	DL_APPEND(p->workers, w);
+	w->last_pid = k->remains.pid;
+	stream_open(&w->calls, p->loop, p->blobs, ours, FRAME_PREFIXED, LOOP_PRIO_WORKER, &p->worker_limits, &stream_ops);
+	handshake_begin(&w->hs, "adopt", NULL, loop_now(p->loop));
+	worker_await_adopted(w);
+	w->kept_life = k->life;
+	keep_worker(w); /* before it is told: whoever comes after us must find what it has been given */
+	LOG(INFO, "worker.adopted", KV("pool", p->settings->name), KV("worker", id), KV("pid", w->last_pid));
+	if (launch_send_adopt(w, w->hs.adopt, theirs) < 0)
+		worker_stop(w, WORKER_WHY_LOST);
 	return w;
 }
 
@@ -587,6 +654,7 @@ struct worker *worker_free(struct worker *w)
 	slot_close(w);
 	queue_deinit(&w->own);
 	free(w->forgets);
+	keep_heard(w);
 	glance_deinit(w);
 	handshake_deinit(&w->hs);
 	process_deinit(&w->proc);

@@ -13,6 +13,7 @@
 #include "daemon/pool/gate.h"
 #include "daemon/pool/glance.h"
 #include "daemon/pool/handshake.h"
+#include "daemon/pool/keep.h"
 #include "daemon/pool/queue.h"
 #include "daemon/pool/slot.h"
 
@@ -88,6 +89,9 @@ struct worker {
 	unsigned n_moves;
 	uint64_t generation;
 	bool probe;           /* started to see whether the pool works again */
+	bool adopted;         /* STARTING, INITIALIZING: another daemon has started it, and it is asked to serve this one */
+	int old_calls[KEEP_OLD_CALLS]; /* owns: until it is heard of, when it has the new one; -1: none */
+	uint64_t kept_life;   /* for keep_worker(): how often its fds were kept; 0: they are not */
 	bool is_template;     /* it is what others are forked from, and never serves: it is in the pool's list of templates */
 	struct template *template; /* borrows: whose process it is, as long as that one wants it */
 	struct template *fork;     /* borrows: has been asked to fork it, and has not answered */
@@ -132,6 +136,10 @@ struct worker {
 
 /* In STARTING, waiting at the gate. */
 struct worker *worker_new(struct pool *p, uint64_t generation, bool probe);
+/* One that another daemon has started, with the fds (owned, taken in any case) that it has left. NULL: it cannot be gone on with; it
+ * finds its channels at their end. */
+struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_worker *k, int fds[PROCESS_FDS],
+			      int old_calls[KEEP_OLD_CALLS]);
 /* The process of a template. */
 struct worker *worker_new_template(struct template *t);
 struct worker *worker_free(struct worker *w);

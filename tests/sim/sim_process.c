@@ -12,6 +12,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/leftovers.h"
 #include "daemon/io/look.h"
 #include "tests/sim/sim_child.h"
 
@@ -351,6 +352,33 @@ void process_unborn(struct process *p)
 {
 	assert(!p->pid);
 	close_all(p);
+}
+
+/* No daemon of this world comes back. */
+void process_fds(const struct process *p, int fds[PROCESS_FDS])
+{
+	(void)p;
+	for (unsigned i = 0; i < PROCESS_FDS; i++)
+		fds[i] = -1;
+}
+
+int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int *our_calls, int *their_calls)
+{
+	(void)p, (void)pid, (void)fds, (void)our_calls, (void)their_calls;
+	return -ENOSYS;
+}
+
+uint64_t process_noted_call(const struct process *p, uint64_t *deadline)
+{
+	(void)p;
+	*deadline = 0;
+	return 0;
+}
+
+unsigned leftovers_kill_of(uint64_t worker, pid_t pid)
+{
+	(void)worker, (void)pid;
+	return 0;
 }
 
 bool process_is_running(const struct process *p)

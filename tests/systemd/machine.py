@@ -67,4 +67,4 @@ class Journal:
 
     def end(self) -> str:
         """For people."""
-        return must("journalctl", "--output=short-precise", "--lines=100", f"--after-cursor={self._cursor}")
+        return must("journalctl", "--output=short-precise", f"--after-cursor={self._cursor}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 from tests.support.daemon import SLOW
@@ -36,18 +37,48 @@ def test_a_stop_ends_what_handlers_have_left(service: Service) -> None:
     assert service.pids() == []
 
 
-def test_a_crash_ends_what_handlers_have_left_and_the_daemon_is_started_again(service: Service) -> None:
+def test_what_handlers_have_left_ends_with_their_worker_also_after_a_crash_of_the_daemon(service: Service) -> None:
     service.configure({"default": installed_pool("leaver")})
     service.start()
     with service.client() as c:
         left = c.execute("leave_without_environment")
-    before = service.pids()
-    assert left in before
+        worker = c.execute("pid")
     service.kill(signal.SIGKILL)
     service.wait_property("NRestarts", "1")
     service.wait_property("ActiveState", "active")
-    assert service.execute("pid") not in before
-    assert not set(before) & set(service.pids())
+    assert service.execute("pid") == worker
+    assert left in service.pids(), "its worker lives"
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: not {left, worker} & set(service.pids()), "both are gone", 10 * SLOW)
+    assert service.execute("pid") != worker
+
+
+def test_a_crash_ends_what_workers_have_left_that_are_gone(service: Service) -> None:
+    """Nobody has seen that end: neither the daemon that is killed nor the next one."""
+    service.configure({"default": installed_pool("leaver")})
+    service.start()
+    with service.client() as c:
+        left = c.execute("leave_without_environment")
+        worker = c.execute("pid")
+    service.kill(signal.SIGSTOP)
+    os.kill(worker, signal.SIGKILL)
+    service.kill(signal.SIGKILL)
+    service.wait_property("NRestarts", "1")
+    service.wait_property("ActiveState", "active")
+    assert service.execute("pid") != worker
+    assert left not in service.pids()
+
+
+def test_workers_end_when_the_daemon_is_not_started_again(service: Service) -> None:
+    service.configure({"default": installed_pool("nasty", 2)})
+    service.drop_in("[Service]\nRestart=no\n")
+    service.start()
+    with service.client() as c:
+        c.start_execute("sleep", 600.0)
+        eventually(lambda: bool(c.call("status")["calls"]["running"]), "it runs")
+        service.kill(signal.SIGKILL)
+        service.wait_property("ActiveState", "failed")
+    check_empty(service)
 
 
 def test_a_failed_start_leaves_nothing(service: Service) -> None:

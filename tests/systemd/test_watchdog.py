@@ -1,4 +1,4 @@
-"""A daemon that hangs is killed with all that it has started, and another one serves."""
+"""A daemon that hangs is killed, and another one goes on with its workers."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ def test_fault_94_a_daemon_that_hangs_is_replaced(service: Service) -> None:
     service.wait_property("ActiveState", "active")
     assert "Watchdog timeout" in service.journal.messages(f"UNIT={service.unit}")
     assert service.execute("echo", 1) == 1
-    assert not set(before) & set(service.pids())
+    assert len(set(before) & set(service.pids())) == 2, "its workers live on"

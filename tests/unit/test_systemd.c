@@ -162,7 +162,7 @@ static int make_passed(enum passed what)
 struct outcome {
 	int r;
 	size_t n;
-	char why[256], names[256];
+	char why[256], names[256], stored[256];
 	bool env_gone, ready;
 };
 
@@ -176,7 +176,7 @@ static struct outcome take(const char *fds, const char *names, const enum passed
 	ck_assert_int_eq(pipe(result), 0);
 	pid = fork();
 	if (pid == 0) {
-		struct systemd_sockets s = { 0 };
+		struct named_fds s = { 0 }, stored = { 0 };
 		int report = fcntl(result[1], F_DUPFD, 100);
 		char text[32];
 
@@ -192,7 +192,7 @@ static struct outcome take(const char *fds, const char *names, const enum passed
 		setenv("LISTEN_FDS", fds, 1);
 		if (names)
 			setenv("LISTEN_FDNAMES", names, 1);
-		o.r = systemd_take_sockets(&s, o.why, sizeof(o.why));
+		o.r = systemd_take_fds(&s, &stored, o.why, sizeof(o.why));
 		o.n = s.n;
 		o.env_gone = !getenv("LISTEN_FDS") && !getenv("LISTEN_PID") && !getenv("LISTEN_FDNAMES");
 		o.ready = true;
@@ -202,7 +202,10 @@ static struct outcome take(const char *fds, const char *names, const enum passed
 			o.ready &= (fcntl(s.all[i].fd, F_GETFL) & O_NONBLOCK) &&
 				   (fcntl(s.all[i].fd, F_GETFD) & FD_CLOEXEC);
 		}
-		systemd_sockets_deinit(&s);
+		for (size_t i = 0; i < stored.n; i++)
+			strcat(strcat(o.stored, stored.all[i].name), " ");
+		named_fds_deinit(&s);
+		named_fds_deinit(&stored);
 		(void)!write(report, &o, sizeof(o));
 		_exit(0);
 	}
@@ -226,19 +229,67 @@ START_TEST(systemd_sockets_are_taken_by_name)
 	}
 END_TEST
 
+START_TEST(what_was_stored_is_no_socket)
+	{
+		const enum passed three[] = { PASS_FILE, PASS_LISTENING, PASS_FILE };
+		struct outcome o = take("3", "kept-worker-1:rpc:kept-worker-1", three, 3);
+
+		ck_assert_int_eq(o.r, 0);
+		ck_assert_str_eq(o.names, "rpc ");
+		ck_assert_str_eq(o.stored, "kept-worker-1 kept-worker-1 ");
+	}
+END_TEST
+
+/* The message that comes next, and how many fds with it, which are closed. */
+static unsigned receive_with_fds(int fd, char *text, size_t size)
+{
+	_Alignas(struct cmsghdr) char room[CMSG_SPACE(SYSTEMD_STORE_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+	struct iovec iov = { .iov_base = text, .iov_len = size - 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room) };
+	ssize_t n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+	unsigned found = 0;
+
+	ck_assert_int_gt(n, 0);
+	text[n] = '\0';
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		if (c->cmsg_type != SCM_RIGHTS)
+			continue;
+		found = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		for (unsigned i = 0; i < found; i++)
+			close(((int *)(void *)CMSG_DATA(c))[i]);
+	}
+	return found;
+}
+
+START_TEST(files_are_stored_under_a_name_and_removed)
+	{
+		int fd = notify_open();
+		const int fds[] = { 0, fd };
+		char text[256];
+
+		systemd_store("kept-x", fds, 2);
+		ck_assert_uint_eq(receive_with_fds(fd, text, sizeof(text)), 2);
+		ck_assert_str_eq(text, "FDSTORE=1\nFDPOLL=0\nFDNAME=kept-x");
+		systemd_unstore("kept-x");
+		ck_assert_uint_eq(receive_with_fds(fd, text, sizeof(text)), 0);
+		ck_assert_str_eq(text, "FDSTOREREMOVE=1\nFDNAME=kept-x");
+		close(fd);
+	}
+END_TEST
+
 START_TEST(systemd_sockets_are_none_without_systemd)
 	{
-		struct systemd_sockets s;
+		struct named_fds s, stored = { 0 };
 		char why[100];
 
 		unsetenv("LISTEN_FDS");
 		unsetenv("LISTEN_PID");
-		ck_assert_int_eq(systemd_take_sockets(&s, why, sizeof(why)), 0);
+		ck_assert_int_eq(systemd_take_fds(&s, &stored, why, sizeof(why)), 0);
 		ck_assert_uint_eq(s.n, 0);
-		systemd_sockets_deinit(&s);
+		named_fds_deinit(&s);
 		setenv("LISTEN_PID", "1", 1); /* for somebody else */
 		setenv("LISTEN_FDS", "1", 1);
-		ck_assert_int_eq(systemd_take_sockets(&s, why, sizeof(why)), 0);
+		ck_assert_int_eq(systemd_take_fds(&s, &stored, why, sizeof(why)), 0);
 		ck_assert_uint_eq(s.n, 0);
 	}
 END_TEST
@@ -283,6 +334,8 @@ int main(void)
 	tcase_add_test(c, systemd_watchdog_pings_twice_an_interval);
 	tcase_add_test(c, systemd_watchdog_that_is_not_wanted_is_off);
 	tcase_add_test(c, systemd_sockets_are_taken_by_name);
+	tcase_add_test(c, what_was_stored_is_no_socket);
+	tcase_add_test(c, files_are_stored_under_a_name_and_removed);
 	tcase_add_test(c, systemd_sockets_are_none_without_systemd);
 	tcase_add_test(c, fault_95_wrong_listen_fds_are_refused_with_a_reason);
 	suite_add_tcase(s, c);

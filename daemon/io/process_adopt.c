@@ -1,0 +1,106 @@
+/* A process that lives already, and the daemon that started it does not. Its plumbing is as it was but for the call socket. */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/io/plumbing.h"
+#include "daemon/io/process_parts.h"
+#include "daemon/io/procfs.h"
+
+#define CONTROL_MAX 1024 /* packets that may lie there */
+
+void process_fds(const struct process *p, int fds[PROCESS_FDS])
+{
+	fds[PROCESS_FD_PIDFD] = p->pidfd.fd;
+	fds[PROCESS_FD_CONTROL] = p->control.fd;
+	fds[PROCESS_FD_PAGE] = p->page_fd;
+	fds[PROCESS_FD_OUT] = p->out.fd;
+	fds[PROCESS_FD_ERR] = p->err.fd;
+	fds[PROCESS_FD_DUMP] = p->dump.fd;
+}
+
+static void process_take_fds(struct process *p, int fds[PROCESS_FDS])
+{
+	p->pidfd.fd = TAKE_FD(fds[PROCESS_FD_PIDFD]);
+	p->control.fd = TAKE_FD(fds[PROCESS_FD_CONTROL]);
+	p->page_fd = TAKE_FD(fds[PROCESS_FD_PAGE]);
+	p->out.fd = TAKE_FD(fds[PROCESS_FD_OUT]);
+	p->err.fd = TAKE_FD(fds[PROCESS_FD_ERR]);
+	p->dump.fd = TAKE_FD(fds[PROCESS_FD_DUMP]);
+}
+
+/* Fdinfo of a pidfd says whose it is: -1 when that process has been reaped. */
+static bool pidfd_is_of(int fd, pid_t pid)
+{
+	char name[32], text[512];
+	const char *at;
+
+	(void)snprintf(name, sizeof(name), "fdinfo/%d", fd);
+	(void)procfs_read_of(getpid(), name, text, sizeof(text)); /* "" when it cannot be read */
+	at = strstr(text, "\nPid:");
+	return at && atoll(at + strlen("\nPid:")) == pid;
+}
+
+static bool pidfd_is_foreign(int fd)
+{
+	siginfo_t si;
+
+	return waitid(P_PIDFD, (id_t)fd, &si, WEXITED | WNOHANG | WNOWAIT) < 0;
+}
+
+/* What the daemon of before has not read. The process may have gone meanwhile: the pidfd tells. */
+static void process_skip_control(struct process *p)
+{
+	uint8_t byte;
+
+	for (unsigned n = 0; n < CONTROL_MAX && recv(p->control.fd, &byte, 1, MSG_DONTWAIT) >= 0; n++)
+		;
+}
+
+static int process_open_calls(int *our_calls, int *their_calls)
+{
+	_cleanup_(plumbing_close) struct plumbing pl = PLUMBING_NONE;
+	int r = plumbing_open_calls(&pl);
+
+	if (r < 0)
+		return r;
+	*our_calls = TAKE_FD(pl.ours[PLUMB_CALLS]);
+	*their_calls = TAKE_FD(pl.theirs[PLUMB_CALLS]);
+	return 0;
+}
+
+int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int *our_calls, int *their_calls)
+{
+	int r;
+
+	assert(!p->pid);
+	process_take_fds(p, fds);
+	p->page = plumbing_map(p->page_fd);
+	r = p->page ? 0 : -errno;
+	if (r == 0 && !pidfd_is_of(p->pidfd.fd, pid))
+		r = -ESRCH;
+	if (r == 0)
+		r = process_open_calls(our_calls, their_calls);
+	if (r < 0) {
+		process_close(p);
+		return r;
+	}
+	process_skip_control(p);
+	p->foreign = pidfd_is_foreign(p->pidfd.fd);
+	p->pid = pid;
+	p->spawned_ns = p->exec_ns = loop_now(p->loop);
+	process_watch_all(p);
+	return 0;
+}
+
+uint64_t process_noted_call(const struct process *p, uint64_t *deadline)
+{
+	*deadline = p->page ? p->page[3] : 0;
+	return p->page ? p->page[2] : 0;
+}

@@ -1,0 +1,23 @@
+/*
+ * Under a service manager that stores fds, a daemon that is killed loses neither workers nor sessions: what the next one needs is kept
+ * outside this process all the time. Records are in a ledger, in memory that is stored too. Elsewhere nothing is kept, and workers
+ * die with their daemon.
+ */
+#pragma once
+
+#include "daemon/io/ledger.h"
+#include "daemon/io/named_fds.h"
+#include "daemon/pool/keep.h"
+
+struct daemon;
+
+struct keeping {
+	struct keeper keeper;
+	struct ledger *ledger; /* owns; NULL: nothing is kept */
+};
+
+/* Begins to keep. Takes up what the daemon of before has left, its fds out of left, in d's pools, which have not begun. What cannot be
+ * taken up is said in the log, and is ended. */
+void keeping_begin(struct keeping *k, struct daemon *d, struct named_fds *left);
+/* This is the orderly end: nothing is left behind. */
+void keeping_end(struct keeping *k);

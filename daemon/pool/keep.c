@@ -1,0 +1,225 @@
+#include "daemon/pool/keep.h"
+
+#include <stdio.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/packed.h"
+#include "daemon/io/mark.h"
+#include "daemon/pool/pool.h"
+#include "daemon/pool/registry.h"
+#include "daemon/pool/session.h"
+#include "daemon/pool/worker.h"
+#include "proto/cursor.h"
+#include "proto/pack.h"
+
+/* --- making --- */
+
+static void keep_put(struct keeper *k, enum keep_kind kind, uint64_t id, const msgpack_sbuffer *buf)
+{
+	k->put(k, kind, id, (struct span){ .p = (const uint8_t *)buf->data, .len = buf->size });
+}
+
+void keep_daemon(struct registry *g)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
+	const uint64_t last[] = { g->last_call, g->last_worker, g->last_session, g->last_lease, g->last_caller };
+	msgpack_packer pk;
+
+	if (!g->keeper)
+		return;
+	packed_begin(&buf, &pk);
+	msgpack_pack_array(&pk, 1 + ARRAY_SIZE(last));
+	msgpack_pack_uint64(&pk, mark_of_daemon());
+	for (size_t i = 0; i < ARRAY_SIZE(last); i++)
+		msgpack_pack_uint64(&pk, last[i] + REGISTRY_KEEP_EVERY); /* those of the time until this is done again */
+	keep_put(g->keeper, KEEP_DAEMON, 0, &buf);
+	g->until_kept = REGISTRY_KEEP_EVERY;
+}
+
+void keep_pool(const struct pool *p)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
+	msgpack_packer pk;
+
+	if (!p->registry->keeper)
+		return;
+	packed_begin(&buf, &pk);
+	msgpack_pack_array(&pk, 2);
+	pack_text(&pk, p->settings->name);
+	msgpack_pack_uint64(&pk, p->generation);
+	keep_put(p->registry->keeper, KEEP_POOL, p->place, &buf);
+}
+
+/* Of its fds. The service manager knows each file under one name only, so the call socket, which changes, has its own. */
+static void keep_name(char name[KEEP_NAME], uint64_t worker)
+{
+	(void)snprintf(name, KEEP_NAME, "worker-%llu", (unsigned long long)worker); /* fits */
+}
+
+static void keep_calls_name(char name[KEEP_NAME], uint64_t worker, uint64_t life)
+{
+	(void)snprintf(name, KEEP_NAME, "worker-%llu-calls-%llu", (unsigned long long)worker, (unsigned long long)life); /* fits */
+}
+
+static void keep_hold_calls(struct keeper *k, const struct worker *w, uint64_t life)
+{
+	char name[KEEP_NAME];
+
+	keep_calls_name(name, w->id, life);
+	k->hold(k, name, &w->calls.io.fd, 1);
+}
+
+/* Those of lives before that one. */
+static void keep_release_calls(struct keeper *k, const struct worker *w, uint64_t before)
+{
+	char name[KEEP_NAME];
+
+	for (uint64_t life = before > KEEP_OLD_CALLS ? before - KEEP_OLD_CALLS : 1; life < before; life++) {
+		keep_calls_name(name, w->id, life);
+		k->release(k, name);
+	}
+}
+
+static void pack_worker(msgpack_packer *pk, const struct worker *w, uint64_t life, const struct remains *r)
+{
+	msgpack_pack_array(pk, 5 + 2 * PROCESS_FDS);
+	pack_text(pk, w->pool->settings->name);
+	msgpack_pack_uint64(pk, w->generation);
+	msgpack_pack_uint64(pk, w->calls_done);
+	msgpack_pack_uint64(pk, life);
+	msgpack_pack_uint64(pk, (uint64_t)r->pid);
+	for (unsigned i = 0; i < PROCESS_FDS; i++) {
+		msgpack_pack_uint64(pk, r->files[i].dev);
+		msgpack_pack_uint64(pk, r->files[i].inode);
+	}
+}
+
+/* The new socket before the record that names it. */
+void keep_worker(struct worker *w)
+{
+	struct keeper *k = w->pool->registry->keeper;
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
+	uint64_t life = w->kept_life + 1;
+	struct remains r;
+	msgpack_packer pk;
+	char name[KEEP_NAME];
+	int fds[PROCESS_FDS];
+	unsigned n;
+
+	if (!k || !process_is_running(&w->proc) || !stream_is_open(&w->calls))
+		return;
+	remains_of(&r, &w->proc, fds, &n);
+	keep_name(name, w->id);
+	if (!w->kept_life)
+		k->hold(k, name, fds, n);
+	keep_hold_calls(k, w, life);
+	packed_begin(&buf, &pk);
+	pack_worker(&pk, w, life, &r);
+	keep_put(k, KEEP_WORKER, w->id, &buf);
+	w->kept_life = life;
+}
+
+void keep_heard(struct worker *w)
+{
+	struct keeper *k = w->pool->registry->keeper;
+
+	for (unsigned i = 0; i < KEEP_OLD_CALLS; i++) {
+		cleanup_close(&w->old_calls[i]);
+		w->old_calls[i] = -1;
+	}
+	if (k)
+		keep_release_calls(k, w, w->kept_life);
+}
+
+void keep_no_worker(struct worker *w)
+{
+	struct keeper *k = w->pool->registry->keeper;
+	char name[KEEP_NAME];
+
+	if (!k || !w->kept_life)
+		return;
+	k->remove(k, KEEP_WORKER, w->id);
+	keep_name(name, w->id);
+	k->release(k, name);
+	keep_release_calls(k, w, w->kept_life + 1);
+	w->kept_life = 0;
+}
+
+void keep_session(const struct session *s)
+{
+	struct keeper *k = s->pool->registry->keeper;
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
+	msgpack_packer pk;
+
+	if (!k || !s->listed)
+		return;
+	packed_begin(&buf, &pk);
+	msgpack_pack_array(&pk, 10);
+	pack_text(&pk, s->pool->settings->name);
+	pack_text(&pk, s->name);
+	pack_text(&pk, s->lost ? s->how : "");
+	msgpack_pack_uint64(&pk, s->uid);
+	msgpack_pack_uint64(&pk, s->worker ? s->worker->id : 0);
+	msgpack_pack_uint64(&pk, s->ttl);
+	msgpack_pack_uint64(&pk, s->generation);
+	msgpack_pack_uint64(&pk, s->sends);
+	pack_bool(&pk, s->strict);
+	values_pack(&s->values, &pk);
+	keep_put(k, KEEP_SESSION, s->id, &buf);
+}
+
+void keep_no_session(const struct session *s)
+{
+	struct keeper *k = s->pool->registry->keeper;
+
+	if (k)
+		k->remove(k, KEEP_SESSION, s->id);
+}
+
+/* --- reading --- */
+
+/* An array of just n values. */
+static bool read_array(struct span *s, uint32_t n)
+{
+	uint32_t found;
+
+	return cursor_check(*s) == CURSOR_DONE && mp_read_array(s, &found) && found == n;
+}
+
+bool keep_read_daemon(struct span s, struct kept_daemon *k)
+{
+	return read_array(&s, 6) && mp_read_uint(&s, &k->mark) && mp_read_uint(&s, &k->last_call) &&
+	       mp_read_uint(&s, &k->last_worker) && mp_read_uint(&s, &k->last_session) &&
+	       mp_read_uint(&s, &k->last_lease) && mp_read_uint(&s, &k->last_caller);
+}
+
+bool keep_read_pool(struct span s, struct kept_pool *k)
+{
+	return read_array(&s, 2) && mp_read_text(&s, &k->name) && mp_read_uint(&s, &k->generation);
+}
+
+bool keep_read_worker(uint64_t id, struct span s, struct kept_worker *k)
+{
+	uint64_t pid;
+
+	if (!read_array(&s, 5 + 2 * PROCESS_FDS) || !mp_read_text(&s, &k->pool) || !mp_read_uint(&s, &k->generation) ||
+	    !mp_read_uint(&s, &k->calls_done) || !mp_read_uint(&s, &k->life) || !mp_read_uint(&s, &pid))
+		return false;
+	for (unsigned i = 0; i < PROCESS_FDS; i++) {
+		if (!mp_read_uint(&s, &k->remains.files[i].dev) || !mp_read_uint(&s, &k->remains.files[i].inode))
+			return false;
+	}
+	k->remains.pid = (pid_t)pid;
+	keep_name(k->name, id);
+	for (uint64_t i = 0; i < KEEP_OLD_CALLS; i++)
+		keep_calls_name(k->calls_names[i], id, k->life - i);
+	return true;
+}
+
+bool keep_read_session(struct span s, struct kept_session *k)
+{
+	return read_array(&s, 10) && mp_read_text(&s, &k->pool) && mp_read_text(&s, &k->name) && mp_read_text(&s, &k->how) &&
+	       mp_read_uint(&s, &k->uid) && mp_read_uint(&s, &k->worker) && mp_read_uint(&s, &k->ttl) &&
+	       mp_read_uint(&s, &k->generation) && mp_read_uint(&s, &k->sends) && mp_read_bool(&s, &k->strict) &&
+	       mp_read_any(&s, &k->values);
+}

@@ -1,0 +1,77 @@
+/*
+ * What another daemon needs to go on where this one ends, as records and fds that outlive it: a worker that has become ready, and a
+ * session that can be found by its name. Here the records are made and read; whoever keeps them knows only their ids. What has no
+ * keeper is not made.
+ *
+ * Not kept: calls and leases (they end with the connections of their callers), templates and workers that initialize (they end with
+ * the daemon), statistics.
+ */
+#pragma once
+
+#include "daemon/io/remains.h"
+#include "proto/span.h"
+
+struct pool;
+struct registry;
+struct session;
+struct worker;
+
+enum keep_kind {
+	KEEP_DAEMON = 1, /* id 0 */
+	KEEP_POOL,       /* by its place in the configuration */
+	KEEP_WORKER,
+	KEEP_SESSION,
+};
+
+struct keeper {
+	/* Takes the place of an earlier record of that kind and id. */
+	void (*put)(struct keeper *k, enum keep_kind kind, uint64_t id, struct span record);
+	void (*remove)(struct keeper *k, enum keep_kind kind, uint64_t id);
+	/* Copies of the fds, under that name. */
+	void (*hold)(struct keeper *k, const char *name, const int *fds, unsigned n);
+	void (*release)(struct keeper *k, const char *name);
+};
+
+/* While a worker has not been heard of since its call socket was exchanged, it may have the one before, which must not end. */
+#define KEEP_OLD_CALLS 2
+#define KEEP_NAME 64 /* bytes of the name of a worker's fds */
+
+/* The numbers that were given up to now. */
+void keep_daemon(struct registry *g);
+void keep_pool(const struct pool *p);
+/* w is ready, or its call socket is another one now. */
+void keep_worker(struct worker *w);
+/* It has the new one. */
+void keep_heard(struct worker *w);
+void keep_no_worker(struct worker *w);
+/* s is new, or has changed. Of one that is not listed nothing is kept. */
+void keep_session(const struct session *s);
+void keep_no_session(const struct session *s);
+
+/* What is read points into the record. */
+struct kept_daemon {
+	uint64_t mark, last_call, last_worker, last_session, last_lease, last_caller;
+};
+struct kept_pool {
+	struct span name;
+	uint64_t generation;
+};
+struct kept_worker {
+	struct span pool;
+	uint64_t generation, calls_done, life;
+	struct remains remains;
+	char name[KEEP_NAME]; /* of its fds */
+	char calls_names[KEEP_OLD_CALLS][KEEP_NAME]; /* of the call sockets that it may have */
+};
+struct kept_session {
+	struct span pool, name, how; /* how: what lost it; empty: it is not lost */
+	struct span values;          /* one encoded map */
+	uint64_t uid, worker, ttl, generation, sends; /* worker 0: none */
+	bool strict;
+};
+
+/* False: the record is not one of this version's. */
+bool keep_read_daemon(struct span record, struct kept_daemon *k);
+bool keep_read_pool(struct span record, struct kept_pool *k);
+bool keep_read_worker(uint64_t id, struct span record, struct kept_worker *k);
+bool keep_read_session(struct span record, struct kept_session *k);
