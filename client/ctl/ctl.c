@@ -44,9 +44,7 @@ int ctl_option(struct ctl *ctl, int argc, char **argv, const char *letters, cons
 		} else if (c == OPTION_SOCKET) {
 			ctl->socket = optarg;
 		} else if (c == 'h') {
-			char *help[] = { (char *)"help", (char *)ctl->command->name, NULL };
-
-			(void)command_help(ctl, 2, help); /* cannot fail: the command exists */
+			(void)ctl_help(ctl, ctl->command->name); /* cannot fail: the command exists */
 			return 'h';
 		} else {
 			if (c == '?')

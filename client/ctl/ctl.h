@@ -39,6 +39,8 @@ int ctl_option(struct ctl *ctl, int argc, char **argv, const char *letters, cons
 /* For commands with no options of their own but perhaps --pool (pool may be NULL) and no other arguments. Returns true
  * if the command shall go on, else *exit is set. */
 bool ctl_options(struct ctl *ctl, int argc, char **argv, const char **pool, int *exit);
+/* How to use one command. */
+int ctl_help(struct ctl *ctl, const char *name);
 /* Complains on stderr and returns CTL_USAGE. */
 int ctl_usage(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Of a clock that never goes back. */

@@ -1,5 +1,7 @@
 /* pypoolctl help [COMMAND] */
 #include "client/ctl/ctl.h"
+#include "client/ctl/json.h"
+#include "proto/pack.h"
 
 static const char call_help[] =
 	"\n"
@@ -33,7 +35,37 @@ static const char logs_help[] =
 	"N and POOL/N are a worker, all else is a pool. -f, --follow: go on with the lines that come, until Ctrl-C; with --json\n"
 	"one object a line.\n";
 
-static int help_command(struct ctl *ctl, const char *name)
+static void help_pack(msgpack_packer *pk, const struct command *c)
+{
+	msgpack_pack_map(pk, 3);
+	pack_kv_text(pk, "command", c->name);
+	pack_kv_text(pk, "arguments", c->arguments);
+	pack_kv_text(pk, "summary", c->summary);
+}
+
+/* All commands, or the one. */
+static int help_json(const struct command *one)
+{
+	msgpack_sbuffer buf;
+	msgpack_packer pk;
+	size_t n = 0;
+
+	while (command_list()[n].name)
+		n++;
+	msgpack_sbuffer_init(&buf);
+	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
+	msgpack_pack_array(&pk, one ? 1 : n);
+	if (one)
+		help_pack(&pk, one);
+	for (const struct command *c = command_list(); !one && c->name; c++)
+		help_pack(&pk, c);
+	json_print(stdout, (struct span){ .p = (const uint8_t *)buf.data, .len = buf.size });
+	putchar('\n');
+	msgpack_sbuffer_destroy(&buf);
+	return CTL_OK;
+}
+
+int ctl_help(struct ctl *ctl, const char *name)
 {
 	const struct command *c = command_find(name);
 
@@ -41,7 +73,8 @@ static int help_command(struct ctl *ctl, const char *name)
 		fprintf(stderr, "pypoolctl: no command '%s'; try 'pypoolctl help'\n", name);
 		return CTL_USAGE;
 	}
-	(void)ctl; /* help needs no daemon */
+	if (ctl->json)
+		return help_json(c);
 	printf("Usage: pypoolctl [--socket PATH] [--json] %s %s\n%s\n", c->name, c->arguments, c->summary);
 	if (c->run == command_call)
 		fputs(call_help, stdout);
@@ -58,10 +91,17 @@ static int help_command(struct ctl *ctl, const char *name)
 
 int command_help(struct ctl *ctl, int argc, char **argv)
 {
-	if (argc == 2)
-		return help_command(ctl, argv[1]);
-	if (argc > 2)
+	static const struct option none[] = { { NULL, 0, NULL, 0 } };
+	int c = ctl_option(ctl, argc, argv, "h", none);
+
+	if (c != -1)
+		return c == 'h' ? CTL_OK : CTL_USAGE;
+	if (optind == argc - 1)
+		return ctl_help(ctl, argv[optind]);
+	if (optind < argc)
 		return ctl_usage(ctl, "at most one command");
+	if (ctl->json)
+		return help_json(NULL);
 	printf("Usage: pypoolctl [--socket PATH] [--json] COMMAND [ARGUMENT]...\n\n");
 	for (const struct command *c = command_list(); c->name; c++)
 		printf("  %-9s %s\n", c->name, c->summary);

@@ -42,8 +42,7 @@ static void words_of_command(const struct command *c)
 		if (more && words_next(&line, &token))
 			words_print_token(token, "\n");
 	}
-	if (c->run != command_help)
-		puts("--json\n--socket PATH\n--help");
+	puts("--json\n--socket PATH\n--help");
 }
 
 static int words_commands(void)

@@ -31,7 +31,8 @@ StartDaemon = Callable[..., Daemon]
 
 def block(beginning: str) -> str:
     """The block of the page that begins so."""
-    (found,) = [b for b in re.findall(r"^```\w*\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL) if b.startswith(beginning)]
+    blocks: list[str] = re.findall(r"^```\w*\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (found,) = [b for b in blocks if b.startswith(beginning)]
     return found
 
 
