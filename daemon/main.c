@@ -12,6 +12,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/config_show.h"
 #include "daemon/daemon.h"
+#include "daemon/io/cgroups.h"
 #include "daemon/io/leftovers.h"
 
 #define EXIT_USAGE 64
@@ -166,8 +167,10 @@ static int sweep(void)
 	const char *result = getenv("SERVICE_RESULT");
 
 	for (size_t i = 0; result && i < ARRAY_SIZE(crashed); i++) {
-		if (strcmp(result, crashed[i]) == 0)
+		if (strcmp(result, crashed[i]) == 0) {
+			cgroups_take_back("/proc/self/cgroup", "/sys/fs/cgroup");
 			return EXIT_SUCCESS;
+		}
 	}
 	if (result) /* else nobody has said which unit ends */
 		(void)leftovers_kill(spares_nobody, NULL);

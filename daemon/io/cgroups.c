@@ -22,7 +22,8 @@
 #include "daemon/io/procfs.h"
 
 #define TEXT_MAX 4096
-#define MOVE_ROUNDS 16 /* a process that forks while it is moved leaves a child behind */
+#define CONTROL ".control" /* where systemd puts what it starts beside the service itself, when that is delegated */
+#define MOVE_ROUNDS 16     /* a process that forks while it is moved leaves a child behind */
 
 static const char *const controller_names[CGROUP_N] = { [CGROUP_MEMORY] = "memory", [CGROUP_PIDS] = "pids" };
 
@@ -314,6 +315,32 @@ int cgroups_prepare(struct cgroups *c, unsigned controllers, char *why, size_t w
 	return r;
 }
 
+void cgroups_take_back(const char *proc, const char *root)
+{
+	const struct cgroups c = { .proc = proc, .root = root };
+	_cleanup_close_ int fd = open(proc, O_RDONLY | O_CLOEXEC), dir = -1;
+	_cleanup_free_ char *path = NULL;
+	char text[TEXT_MAX];
+	char *slash;
+
+	(void)procfs_read(fd, text, sizeof(text)); /* "" when it cannot be read */
+	path = find_v2(&c, text);
+	slash = path ? strrchr(path, '/') : NULL;
+	if (!slash || strcmp(slash + 1, CONTROL) != 0)
+		return; /* not delegated, or no systemd */
+	*slash = '\0';
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return;
+	for (unsigned i = 0; i < CGROUP_N; i++) { /* each by itself: one that is not handed on is an error */
+		const struct cgroup_hierarchy h = { .dir = dir };
+		char word[16];
+
+		(void)snprintf(word, sizeof(word), "-%s", controller_names[i]);
+		(void)cgroup_write(&h, "", "cgroup.subtree_control", word);
+	}
+}
+
 static void cgroups_on_timer(struct loop_timer *t)
 {
 	cgroup_bury(container_of(t, struct cgroups, timer));
@@ -331,7 +358,9 @@ void cgroups_deinit(struct cgroups *c)
 		return;
 	cgroup_bury_now(c);
 	loop_timer_stop(&c->timer);
-	for (unsigned i = 0; i < c->n; i++)
+	for (unsigned i = 0; i < c->n; i++) {
+		sweep(c->all[i].dir); /* what a daemon before us has left, and is empty by now */
 		cleanup_close(&c->all[i].dir);
+	}
 	*c = (struct cgroups){ 0 };
 }

@@ -43,3 +43,8 @@ void cgroups_deinit(struct cgroups *c);
 /* From now on groups with a limit of these controllers (BIT) can be made. Nothing to do when they can be already. 0, or a
  * negative errno and a sentence in why that says what to do. */
 int cgroups_prepare(struct cgroups *c, unsigned controllers, char *why, size_t why_size);
+
+/* For what ends between two daemons, in the cgroup that systemd makes for that (`.control`): in version 2 no new process can be put
+ * into a group that has handed its controllers on, so that they are taken back until the next daemon has moved. The limits of those
+ * that live on are off meanwhile. */
+void cgroups_take_back(const char *proc, const char *root);

@@ -56,12 +56,17 @@ static uint64_t launch_pids(const struct worker *w, const struct pool_settings *
 	return s->limit_pids && w->is_template ? s->limit_pids + 4ull * s->max_workers : s->limit_pids;
 }
 
+static struct cgroup_limits launch_limits(const struct worker *w)
+{
+	const struct pool_settings *s = pool_settings_of(w);
+
+	return (struct cgroup_limits){ .memory = s->limit_memory, .pids = launch_pids(w, s) };
+}
+
 /* Gives it a group of its own, when it has limits that need one. 0 or a negative errno. */
 static int launch_confine(struct worker *w)
 {
-	const struct pool_settings *s = pool_settings_of(w);
-	const struct cgroup_limits limits = { .memory = s->limit_memory, .pids = launch_pids(w, s) };
-
+	const struct cgroup_limits limits = launch_limits(w);
 	int r;
 
 	if (!limits.memory && !limits.pids)
@@ -69,6 +74,14 @@ static int launch_confine(struct worker *w)
 	r = w->pool->groups ? cgroup_new(w->pool->groups, w->id, &limits, &w->proc.group) : -ENODEV;
 	w->unconfined = r < 0;
 	return r;
+}
+
+void launch_confine_again(struct worker *w)
+{
+	const struct cgroup_limits limits = launch_limits(w);
+
+	if (w->pool->groups)
+		(void)cgroup_adopt(w->pool->groups, w->proc.pid, &limits, &w->proc.group); /* it says so in the log */
 }
 
 int launch_exec(struct worker *w, int *calls_fd)

