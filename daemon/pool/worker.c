@@ -631,6 +631,7 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 	w->kept_life = k->life;
 	keep_worker(w); /* before it is told: whoever comes after us must find what it has been given */
 	LOG(INFO, "worker.adopted", KV("pool", p->settings->name), KV("worker", id), KV("pid", w->last_pid));
+	event_worker_began(w);
 	if (launch_send_adopt(w, w->hs.adopt, theirs) < 0)
 		worker_stop(w, WORKER_WHY_LOST);
 	return w;
