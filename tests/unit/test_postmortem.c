@@ -52,6 +52,32 @@ START_TEST(fault_33_34_an_exit_is_told_in_words_and_ours_apart_from_others)
 	}
 END_TEST
 
+START_TEST(a_death_by_the_limit_of_its_own_memory_names_the_limit)
+	{
+		struct pool_settings s = sim_settings();
+		struct scene sc;
+		struct worker *w;
+		char out[POSTMORTEM_TEXT];
+
+		s.limit_memory = 64 << 20;
+		scene_prepare(&sc, &s);
+		w = worker_new(sc.stage.pool, 1, false);
+		w->why = WORKER_WHY_OOM;
+		w->exit = (struct process_exit){ .known = true, .signal = SIGKILL, .oom = true, .max_rss_kib = 60 * 1024 };
+		ck_assert_str_eq(postmortem_exit_text(w, out),
+				 "was killed by the kernel for want of memory (OOM killer, SIGKILL; its peak was 60 MiB, "
+				 "limit_memory of the pool allows 64 MiB)");
+		w->exit = (struct process_exit){ .oom = true }; /* adopted: its cgroup alone can tell */
+		ck_assert_str_eq(postmortem_exit_text(w, out),
+				 "was killed by the kernel for want of memory (OOM killer, limit_memory of the pool allows 64 MiB)");
+		w->exit = (struct process_exit){ 0 };
+		w->why = WORKER_WHY_CRASHED;
+		sc.stage.pool->in_state[WORKER_STARTING]--;
+		worker_free(w);
+		scene_end(&sc);
+	}
+END_TEST
+
 static unsigned packed_lines(const struct tail *t, uint64_t from)
 {
 	msgpack_sbuffer buf;
@@ -214,6 +240,7 @@ END_TEST
 
 RUN_SUITE("postmortem", fault_34_a_crash_is_told_with_the_place_of_the_stack_that_the_signal_left,
 	  fault_33_34_an_exit_is_told_in_words_and_ours_apart_from_others,
+	  a_death_by_the_limit_of_its_own_memory_names_the_limit,
 	  the_last_50_lines_from_the_mark_on_are_packed, the_last_words_are_the_last_line_on_stderr_that_says_something,
 	  fault_34_a_death_is_told_with_the_signal_and_the_last_words_of_this_call,
 	  who_waited_in_vain_is_told_who_held_the_workers, fault_35_a_deadline_is_told_with_the_place_in_the_code)
