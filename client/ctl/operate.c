@@ -1,61 +1,21 @@
 /* pypoolctl pause, resume, drain, resize, recycle, kill, shutdown: what an operator does with a daemon that runs. */
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "client/ctl/ctl.h"
 #include "client/ctl/each.h"
+#include "client/ctl/wait.h"
 #include "client/ctl/why.h"
 #include "proto/cursor.h"
 
-#define LOOK_MS 100
-
+static const struct option no_option[] = { { NULL, 0, NULL, 0 } };
 static const struct option wait_option[] = { { "wait", no_argument, NULL, 'w' }, { NULL, 0, NULL, 0 } };
-
-/* The sum of these counts of a pool; keys end with NULL. */
-static uint64_t sum_of(struct span map, const char *const *keys)
-{
-	uint64_t sum = 0, n;
-
-	for (; *keys; keys++) {
-		struct span value = cell_of(map, *keys);
-
-		sum += mp_read_uint(&value, &n) ? n : 0;
-	}
-	return sum;
-}
-
-/* Until the sum of these counts of the pool is 0; on a terminal how many are left. */
-static int wait_for_none(struct ctl *ctl, struct span pool, const char *const *keys, const char *what)
-{
-	const struct timespec pause = { .tv_nsec = LOOK_MS * 1000000L };
-	bool shows = isatty(STDERR_FILENO);
-	uint64_t left = 1;
-
-	for (;;) {
-		struct pypool_reply *reply;
-		struct span list, map;
-		uint32_t n;
-		int r = ctl_askf(ctl, "pools", CTL_TIMEOUT_MS, &reply, "**{st}", "pool", pool.p, pool.len);
-
-		if (r != CTL_OK)
-			return r;
-		list = ctl_value(reply);
-		left = mp_read_array(&list, &n) && n && mp_read_any(&list, &map) ? sum_of(map, keys) : 0;
-		(void)pypool_reply_free(reply);
-		if (shows)
-			fprintf(stderr, "\r%llu %s \033[K%s", (unsigned long long)left, what, left ? "" : "\n");
-		if (!left)
-			return CTL_OK;
-		(void)nanosleep(&pause, NULL); /* sooner is no harm */
-	}
-}
 
 /* --- pause, resume, drain --- */
 
 struct pause_way {
 	const char *method;
 	bool wait;
+	bool never_waits; /* it has no --wait */
 };
 
 static int pause_print(struct span answer)
@@ -74,7 +34,6 @@ static int pause_print(struct span answer)
 
 static int pause_one(struct ctl *ctl, struct span pool, void *arg)
 {
-	static const char *const running[] = { "running", NULL };
 	const struct pause_way *way = arg;
 	struct pypool_reply *reply;
 	int r = ctl_askf(ctl, way->method, CTL_TIMEOUT_MS, &reply, "**{st}", "pool", pool.p, pool.len);
@@ -82,14 +41,14 @@ static int pause_one(struct ctl *ctl, struct span pool, void *arg)
 	if (r == CTL_OK)
 		r = ctl_show(ctl, reply, pause_print);
 	(void)fflush(stdout); /* what cannot be written shows at the end */
-	return r == CTL_OK && way->wait ? wait_for_none(ctl, pool, running, "calls run") : r;
+	return r == CTL_OK && way->wait ? wait_for(ctl, pool, wait_quiet) : r;
 }
 
 static int pause_command(struct ctl *ctl, int argc, char **argv, struct pause_way way)
 {
 	int c;
 
-	while ((c = ctl_option(ctl, argc, argv, "hw", wait_option)) != -1) {
+	while ((c = ctl_option(ctl, argc, argv, way.never_waits ? "h" : "hw", way.never_waits ? no_option : wait_option)) != -1) {
 		if (c != 'w')
 			return c == 'h' ? CTL_OK : CTL_USAGE;
 		way.wait = true;
@@ -104,7 +63,7 @@ int command_pause(struct ctl *ctl, int argc, char **argv)
 
 int command_resume(struct ctl *ctl, int argc, char **argv)
 {
-	return pause_command(ctl, argc, argv, (struct pause_way){ .method = "pool.resume" });
+	return pause_command(ctl, argc, argv, (struct pause_way){ .method = "pool.resume", .never_waits = true });
 }
 
 int command_drain(struct ctl *ctl, int argc, char **argv)
@@ -150,11 +109,17 @@ int command_resize(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option options[] = { { "min", required_argument, NULL, 'm' },
 						 { "max", required_argument, NULL, 'M' },
+						 { "wait", no_argument, NULL, 'w' },
 						 { NULL, 0, NULL, 0 } };
 	struct bound min = { 0 }, max = { 0 }, *bound;
-	int c;
+	bool wait = false;
+	int c, r;
 
-	while ((c = ctl_option(ctl, argc, argv, "h", options)) != -1) {
+	while ((c = ctl_option(ctl, argc, argv, "hw", options)) != -1) {
+		if (c == 'w') {
+			wait = true;
+			continue;
+		}
 		if (c != 'm' && c != 'M')
 			return c == 'h' ? CTL_OK : CTL_USAGE;
 		bound = c == 'm' ? &min : &max;
@@ -166,7 +131,9 @@ int command_resize(struct ctl *ctl, int argc, char **argv)
 		return ctl_usage(ctl, "which pool? one at a time");
 	if (!min.given && !max.given)
 		return ctl_usage(ctl, "to what? --min N, --max N or both");
-	return resize(ctl, argv[optind], min, max);
+	r = resize(ctl, argv[optind], min, max);
+	(void)fflush(stdout); /* as above */
+	return r == CTL_OK && wait ? wait_for(ctl, span_str(argv[optind]), wait_sized) : r;
 }
 
 /* --- recycle --- */
@@ -183,7 +150,6 @@ static int recycle_print(struct span answer)
 
 static int recycle_one(struct ctl *ctl, struct span pool, void *arg)
 {
-	static const char *const leaving[] = { "due", "draining", "stopping", NULL };
 	const bool *wait = arg;
 	struct pypool_reply *reply;
 	int r = ctl_askf(ctl, "pool.recycle", CTL_TIMEOUT_MS, &reply, "**{st}", "pool", pool.p, pool.len);
@@ -191,7 +157,7 @@ static int recycle_one(struct ctl *ctl, struct span pool, void *arg)
 	if (r == CTL_OK)
 		r = ctl_show(ctl, reply, recycle_print);
 	(void)fflush(stdout); /* as above */
-	return r == CTL_OK && *wait ? wait_for_none(ctl, pool, leaving, "workers left") : r;
+	return r == CTL_OK && *wait ? wait_for(ctl, pool, wait_replaced) : r;
 }
 
 int command_recycle(struct ctl *ctl, int argc, char **argv)
@@ -221,7 +187,7 @@ static int kill_print(struct span answer)
 	return CTL_OK;
 }
 
-static int kill_one(struct ctl *ctl, const char *word)
+static int kill_one(struct ctl *ctl, const char *word, bool wait)
 {
 	struct pypool_reply *reply;
 	uint64_t worker;
@@ -230,20 +196,26 @@ static int kill_one(struct ctl *ctl, const char *word)
 	if (!ctl_worker(word, &worker))
 		return ctl_usage(ctl, "a worker has a number, got '%s'", word);
 	r = ctl_askf(ctl, "worker.kill", CTL_TIMEOUT_MS, &reply, "**{sU}", "worker", worker);
-	return r == CTL_OK ? ctl_show(ctl, reply, kill_print) : r;
+	if (r == CTL_OK)
+		r = ctl_show(ctl, reply, kill_print);
+	(void)fflush(stdout); /* as above */
+	return r == CTL_OK && wait ? wait_for_end(ctl, worker) : r;
 }
 
 int command_kill(struct ctl *ctl, int argc, char **argv)
 {
-	static const struct option none[] = { { NULL, 0, NULL, 0 } };
-	int r, worst = CTL_OK, c = ctl_option(ctl, argc, argv, "h", none);
+	bool wait = false;
+	int r, c, worst = CTL_OK;
 
-	if (c != -1)
-		return c == 'h' ? CTL_OK : CTL_USAGE;
+	while ((c = ctl_option(ctl, argc, argv, "hw", wait_option)) != -1) {
+		if (c != 'w')
+			return c == 'h' ? CTL_OK : CTL_USAGE;
+		wait = true;
+	}
 	if (optind == argc)
 		return ctl_usage(ctl, "which one? the number of a worker");
 	for (; optind < argc && worst != CTL_USAGE; optind++) {
-		r = kill_one(ctl, argv[optind]);
+		r = kill_one(ctl, argv[optind], wait);
 		worst = r > worst ? r : worst;
 	}
 	return worst;

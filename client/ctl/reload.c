@@ -1,6 +1,9 @@
 /* pypoolctl reload: new workers with the code and the configuration as they are now, one pool after the other. */
+#include <stdlib.h>
+
 #include "client/ctl/ctl.h"
 #include "client/ctl/each.h"
+#include "client/ctl/wait.h"
 #include "client/ctl/why.h"
 #include "proto/cursor.h"
 
@@ -53,13 +56,32 @@ enum reload_way {
 };
 
 /* Waiting takes as long as it takes. */
+static int reload_ask(struct ctl *ctl, struct span pool, enum reload_way way, struct pypool_reply **reply)
+{
+	struct pypool_span params = { 0 };
+	void *packed = NULL;
+	int r;
+
+	if (pypool_packf(&packed, &params.size, "**{stsbsb}", "pool", pool.p, pool.len, "wait", way != RELOAD_BEGIN, "dry_run",
+			 way == RELOAD_TRY) < 0) {
+		fprintf(stderr, "pypoolctl: out of memory\n");
+		return CTL_FAILED;
+	}
+	params.data = packed;
+	if (way == RELOAD_BEGIN)
+		r = ctl_ask(ctl, "pool.reload", params, CTL_TIMEOUT_MS, reply);
+	else
+		r = wait_for_reload(ctl, pool, params, reply);
+	free(packed);
+	return r;
+}
+
 static int reload_one(struct ctl *ctl, struct span pool, void *arg)
 {
 	static int (*const print[])(struct span answer) = { reload_print_begun, reload_print_done, reload_print_tried };
 	enum reload_way way = *(const enum reload_way *)arg;
 	struct pypool_reply *reply;
-	int r = ctl_askf(ctl, "pool.reload", way == RELOAD_BEGIN ? CTL_TIMEOUT_MS : 0, &reply, "**{stsbsb}", "pool", pool.p,
-			 pool.len, "wait", way != RELOAD_BEGIN, "dry_run", way == RELOAD_TRY);
+	int r = reload_ask(ctl, pool, way, &reply);
 
 	if (r == CTL_OK)
 		r = ctl_show(ctl, reply, print[way]);
