@@ -13,7 +13,8 @@ struct daemon;
 
 struct keeping {
 	struct keeper keeper;
-	struct ledger *ledger; /* owns; NULL: nothing is kept */
+	struct ledger *ledger;  /* owns; NULL: nothing is kept */
+	struct named_fds *left; /* borrows: what is not taken up yet, while keeping_begin() runs */
 };
 
 /* Begins to keep. Takes up what the daemon of before has left, its fds out of left, in d's pools, which have not begun. What cannot be

@@ -464,6 +464,9 @@ void process_close(struct process *p)
 	p->page = NULL;
 	cleanup_close(&p->page_fd);
 	p->page_fd = -1;
+	cleanup_close(&p->new_calls);
+	p->new_calls = -1;
+	process_drop_old_calls(p);
 	p->group = cgroup_end(p->group);
 }
 
@@ -502,7 +505,8 @@ static void process_on_exit(struct loop_io *io, int events)
 void process_init(struct process *p, struct loop *l, const struct process_ops *ops, size_t tail_bytes,
 		  unsigned tail_lines)
 {
-	*p = (struct process){ .ops = ops, .loop = l, .page_fd = -1 };
+	*p = (struct process){ .ops = ops, .loop = l, .page_fd = -1, .new_calls = -1 };
+	memset(p->old_calls, -1, sizeof(p->old_calls));
 	p->tail = tail_new(tail_bytes, tail_lines);
 	loop_io_init(&p->pidfd, l, -1, LOOP_PRIO_NORMAL, process_on_exit);
 	loop_io_init(&p->control, l, -1, LOOP_PRIO_WORKER, process_on_control);

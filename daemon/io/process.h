@@ -67,6 +67,9 @@ enum process_fd {
 	PROCESS_FDS,
 };
 
+/* While an adopted process has not been heard of, its call socket may be any of those that it was sent, or the one before them. */
+#define PROCESS_OLD_CALLS 2
+
 struct process {
 	const struct process_ops *ops;
 	struct loop *loop;
@@ -88,6 +91,9 @@ struct process {
 	char *fatal; /* owns: what was written to the dump pipe when a fatal signal came; once it has exited, or NULL */
 	volatile uint64_t *page; /* owns: mapping */
 	int page_fd;
+	/* owns; -1: none */
+	int new_calls;                    /* an adopted one's end of its new call socket, until it is sent */
+	int old_calls[PROCESS_OLD_CALLS]; /* our ends of those that it may still have, and which must not end under it */
 };
 
 /* A way to make processes. */
@@ -128,11 +134,15 @@ void process_unborn(struct process *p);
 void process_fds(const struct process *p, int fds[PROCESS_FDS]);
 /*
  * Goes on with a process that lives as pid already, where another daemon (or this one, before it executed another program) has left it.
- * Takes fds, in any case. Control messages that lie there are thrown away. The two ends of a new call socket are the caller's: nobody
- * knows what lies in the old one, which must be held open until the process has heard of the new one. 0 or a negative errno; then p
- * has nothing, and the process finds its channels at their end.
+ * Takes fds and old_calls, in any case. Control messages that lie there are thrown away. It gets a new call socket, *calls_fd, the
+ * caller's, is our end of that: nobody knows what lies in the old one. 0 or a negative errno; then p has nothing, and the process finds
+ * its channels at their end.
  */
-int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int *our_calls, int *their_calls);
+int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int old_calls[PROCESS_OLD_CALLS], int *calls_fd);
+/* Sends it the other end with a control packet, once. 0 or a negative errno. */
+int process_send_calls(struct process *p, const void *message, size_t len);
+/* It has heard of the new one: the old ones are closed. */
+void process_drop_old_calls(struct process *p);
 /* What process_note_call() noted for it last; 0: nothing. */
 uint64_t process_noted_call(const struct process *p, uint64_t *deadline);
 /* For whoever goes on with p: the call that it has been given (0: none), and when that ends (ns, LOOP_NEVER). */

@@ -63,30 +63,31 @@ static void process_skip_control(struct process *p)
 		;
 }
 
-static int process_open_calls(int *our_calls, int *their_calls)
+static int process_open_calls(struct process *p, int *calls_fd)
 {
 	_cleanup_(plumbing_close) struct plumbing pl = PLUMBING_NONE;
 	int r = plumbing_open_calls(&pl);
 
 	if (r < 0)
 		return r;
-	*our_calls = TAKE_FD(pl.ours[PLUMB_CALLS]);
-	*their_calls = TAKE_FD(pl.theirs[PLUMB_CALLS]);
+	*calls_fd = TAKE_FD(pl.ours[PLUMB_CALLS]);
+	p->new_calls = TAKE_FD(pl.theirs[PLUMB_CALLS]);
 	return 0;
 }
 
-int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int *our_calls, int *their_calls)
+int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int old_calls[PROCESS_OLD_CALLS], int *calls_fd)
 {
 	int r;
 
 	assert(!p->pid);
 	process_take_fds(p, fds);
+	memcpy(p->old_calls, old_calls, sizeof(p->old_calls));
 	p->page = plumbing_map(p->page_fd);
 	r = p->page ? 0 : -errno;
 	if (r == 0 && !pidfd_is_of(p->pidfd.fd, pid))
 		r = -ESRCH;
 	if (r == 0)
-		r = process_open_calls(our_calls, their_calls);
+		r = process_open_calls(p, calls_fd);
 	if (r < 0) {
 		process_close(p);
 		return r;
@@ -97,6 +98,21 @@ int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int *our_c
 	p->spawned_ns = p->exec_ns = loop_now(p->loop);
 	process_watch_all(p);
 	return 0;
+}
+
+int process_send_calls(struct process *p, const void *message, size_t len)
+{
+	_cleanup_close_ int fd = TAKE_FD(p->new_calls);
+
+	return process_control_send_fd(p, message, len, fd);
+}
+
+void process_drop_old_calls(struct process *p)
+{
+	for (unsigned i = 0; i < PROCESS_OLD_CALLS; i++) {
+		cleanup_close(&p->old_calls[i]);
+		p->old_calls[i] = -1;
+	}
 }
 
 uint64_t process_noted_call(const struct process *p, uint64_t *deadline)

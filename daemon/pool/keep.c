@@ -74,7 +74,7 @@ static void keep_release_calls(struct keeper *k, const struct worker *w, uint64_
 {
 	char name[KEEP_NAME];
 
-	for (uint64_t life = before > KEEP_OLD_CALLS ? before - KEEP_OLD_CALLS : 1; life < before; life++) {
+	for (uint64_t life = before > PROCESS_OLD_CALLS ? before - PROCESS_OLD_CALLS : 1; life < before; life++) {
 		keep_calls_name(name, w->id, life);
 		k->release(k, name);
 	}
@@ -123,10 +123,7 @@ void keep_heard(struct worker *w)
 {
 	struct keeper *k = w->pool->registry->keeper;
 
-	for (unsigned i = 0; i < KEEP_OLD_CALLS; i++) {
-		cleanup_close(&w->old_calls[i]);
-		w->old_calls[i] = -1;
-	}
+	process_drop_old_calls(&w->proc);
 	if (k)
 		keep_release_calls(k, w, w->kept_life);
 }
@@ -143,6 +140,16 @@ void keep_no_worker(struct worker *w)
 	k->release(k, name);
 	keep_release_calls(k, w, w->kept_life + 1);
 	w->kept_life = 0;
+}
+
+void keep_no_record(struct keeper *keeper, uint64_t id, const struct kept_worker *k)
+{
+	keeper->remove(keeper, KEEP_WORKER, id);
+	if (!k)
+		return; /* nobody knows what is held under which name */
+	keeper->release(keeper, k->name);
+	for (unsigned i = 0; i < PROCESS_OLD_CALLS; i++)
+		keeper->release(keeper, k->calls_names[i]);
 }
 
 void keep_session(const struct session *s)
@@ -211,7 +218,7 @@ bool keep_read_worker(uint64_t id, struct span s, struct kept_worker *k)
 	}
 	k->remains.pid = (pid_t)pid;
 	keep_name(k->name, id);
-	for (uint64_t i = 0; i < KEEP_OLD_CALLS; i++)
+	for (uint64_t i = 0; i < PROCESS_OLD_CALLS; i++)
 		keep_calls_name(k->calls_names[i], id, k->life - i);
 	return true;
 }

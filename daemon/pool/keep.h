@@ -1,7 +1,7 @@
 /*
  * What another daemon needs to go on where this one ends, as records and fds that outlive it: a worker that has become ready, and a
- * session that can be found by its name. Here the records are made and read; whoever keeps them knows only their ids. What has no
- * keeper is not made.
+ * session that can be found by its name. Here the records are made and read, takeup.h goes on with them; whoever keeps them knows only
+ * their ids. What has no keeper is not made.
  *
  * Not kept: calls and leases (they end with the connections of their callers), templates and workers that initialize (they end with
  * the daemon), statistics.
@@ -11,6 +11,7 @@
 #include "daemon/io/remains.h"
 #include "proto/span.h"
 
+struct kept_worker;
 struct pool;
 struct registry;
 struct session;
@@ -23,6 +24,9 @@ enum keep_kind {
 	KEEP_SESSION,
 };
 
+/* The record is valid during the call. */
+typedef void (*keep_found)(void *user, uint64_t id, struct span record);
+
 struct keeper {
 	/* Takes the place of an earlier record of that kind and id. */
 	void (*put)(struct keeper *k, enum keep_kind kind, uint64_t id, struct span record);
@@ -30,10 +34,14 @@ struct keeper {
 	/* Copies of the fds, under that name. */
 	void (*hold)(struct keeper *k, const char *name, const int *fds, unsigned n);
 	void (*release)(struct keeper *k, const char *name);
+	/* What there is when a daemon begins, see takeup.h. found: may neither put nor remove. */
+	void (*each)(struct keeper *k, enum keep_kind kind, keep_found found, void *user);
+	/* The fds of r that are held under that name, the caller's from then on; false: none, as remains_find(). */
+	bool (*find)(struct keeper *k, const char *name, const struct remains *r, int fds[PROCESS_FDS]);
+	/* One that is held under that name; -1. */
+	int (*take)(struct keeper *k, const char *name);
 };
 
-/* While a worker has not been heard of since its call socket was exchanged, it may have the one before, which must not end. */
-#define KEEP_OLD_CALLS 2
 #define KEEP_NAME 64 /* bytes of the name of a worker's fds */
 
 /* The numbers that were given up to now. */
@@ -44,6 +52,8 @@ void keep_worker(struct worker *w);
 /* It has the new one. */
 void keep_heard(struct worker *w);
 void keep_no_worker(struct worker *w);
+/* The same of one that could not be taken up; k: NULL when its record cannot be read. */
+void keep_no_record(struct keeper *keeper, uint64_t id, const struct kept_worker *k);
 /* s is new, or has changed. Of one that is not listed nothing is kept. */
 void keep_session(const struct session *s);
 void keep_no_session(const struct session *s);
@@ -61,7 +71,7 @@ struct kept_worker {
 	uint64_t generation, calls_done, life;
 	struct remains remains;
 	char name[KEEP_NAME]; /* of its fds */
-	char calls_names[KEEP_OLD_CALLS][KEEP_NAME]; /* of the call sockets that it may have */
+	char calls_names[PROCESS_OLD_CALLS][KEEP_NAME]; /* of the call sockets that it may have */
 };
 struct kept_session {
 	struct span pool, name, how; /* how: what lost it; empty: it is not lost */

@@ -132,14 +132,14 @@ static void news_begin(msgpack_sbuffer *buf, msgpack_packer *pk, const char *nam
 	msgpack_pack_map(pk, pairs);
 }
 
-int launch_send_adopt(struct worker *w, uint64_t seq, int fd)
+int launch_send_adopt(struct worker *w, uint64_t seq)
 {
 	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf;
 	msgpack_packer pk;
 
 	news_begin(&buf, &pk, "adopt", 1);
 	pack_kv_uint(&pk, "seq", seq);
-	return process_control_send_fd(&w->proc, buf.data, buf.size, fd);
+	return process_send_calls(&w->proc, buf.data, buf.size);
 }
 
 int launch_send_init(struct worker *w)

@@ -17,9 +17,8 @@ int launch_exec(struct worker *w, int *calls_fd);
 void launch_confine_again(struct worker *w);
 /* Asks `process`, that of a template, to fork w. */
 int launch_fork(struct worker *w, struct worker *process, int *calls_fd);
-/* Gives it a copy of fd, the other end of a new call socket: it answers with hello and ready, which have seq in them. 0 or a negative
- * errno. */
-int launch_send_adopt(struct worker *w, uint64_t seq, int fd);
+/* Gives it the other end of its new call socket: it answers with hello and ready, which have seq in them. 0 or a negative errno. */
+int launch_send_adopt(struct worker *w, uint64_t seq);
 /* 0 or a negative errno. */
 int launch_send_init(struct worker *w);
 int launch_send_stop(struct worker *w);

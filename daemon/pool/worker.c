@@ -578,7 +578,6 @@ static struct worker *worker_make(struct pool *p, uint64_t id, uint64_t generati
 	w->pool = p;
 	w->generation = generation;
 	w->old_at = LOOP_NEVER;
-	memset(w->old_calls, -1, sizeof(w->old_calls));
 	w->own.transient = true;
 	w->own.total = &p->n_own;
 	w->born = w->since = loop_now(p->loop);
@@ -604,18 +603,16 @@ struct worker *worker_new(struct pool *p, uint64_t generation, bool probe)
 }
 
 struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_worker *k, int fds[PROCESS_FDS],
-			      int old_calls[KEEP_OLD_CALLS])
+			      int old_calls[PROCESS_OLD_CALLS])
 {
-	_cleanup_close_ int theirs = -1;
 	struct worker *w = worker_make(p, id, k->generation);
-	int ours = -1, r;
+	int calls_fd, r;
 
-	memcpy(w->old_calls, old_calls, sizeof(w->old_calls));
 	w->adopted = true;
 	w->hs.adopt = k->life + 1;
 	w->calls_done = k->calls_done;
 	w->ready_at = loop_now(p->loop); /* it has been, and did not die of how it was started */
-	r = process_adopt(&w->proc, k->remains.pid, fds, &ours, &theirs);
+	r = process_adopt(&w->proc, k->remains.pid, fds, old_calls, &calls_fd);
 	if (r < 0) {
 		LOG(WARN, "worker.adopt.failed", KV("pool", p->settings->name), KV("worker", id), KV("pid", k->remains.pid),
 		    KV("errno", -r));
@@ -625,14 +622,14 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 	p->in_state[WORKER_STARTING]++;
 	DL_APPEND(p->workers, w);
 	w->last_pid = k->remains.pid;
-	stream_open(&w->calls, p->loop, p->blobs, ours, FRAME_PREFIXED, LOOP_PRIO_WORKER, &p->worker_limits, &stream_ops);
+	stream_open(&w->calls, p->loop, p->blobs, calls_fd, FRAME_PREFIXED, LOOP_PRIO_WORKER, &p->worker_limits, &stream_ops);
 	handshake_begin(&w->hs, "adopt", NULL, loop_now(p->loop));
 	worker_await_adopted(w);
 	w->kept_life = k->life;
 	keep_worker(w); /* before it is told: whoever comes after us must find what it has been given */
 	LOG(INFO, "worker.adopted", KV("pool", p->settings->name), KV("worker", id), KV("pid", w->last_pid));
 	event_worker_began(w);
-	if (launch_send_adopt(w, w->hs.adopt, theirs) < 0)
+	if (launch_send_adopt(w, w->hs.adopt) < 0)
 		worker_stop(w, WORKER_WHY_LOST);
 	return w;
 }
@@ -658,7 +655,6 @@ struct worker *worker_free(struct worker *w)
 	slot_close(w);
 	queue_deinit(&w->own);
 	free(w->forgets);
-	keep_heard(w);
 	glance_deinit(w);
 	handshake_deinit(&w->hs);
 	process_deinit(&w->proc);

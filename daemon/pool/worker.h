@@ -90,7 +90,6 @@ struct worker {
 	uint64_t generation;
 	bool probe;           /* started to see whether the pool works again */
 	bool adopted;         /* STARTING, INITIALIZING: another daemon has started it, and it is asked to serve this one */
-	int old_calls[KEEP_OLD_CALLS]; /* owns: until it is heard of, when it has the new one; -1: none */
 	uint64_t kept_life;   /* for keep_worker(): how often its fds were kept; 0: they are not */
 	bool is_template;     /* it is what others are forked from, and never serves: it is in the pool's list of templates */
 	struct template *template; /* borrows: whose process it is, as long as that one wants it */
@@ -139,7 +138,7 @@ struct worker *worker_new(struct pool *p, uint64_t generation, bool probe);
 /* One that another daemon has started, with the fds (owned, taken in any case) that it has left. NULL: it cannot be gone on with; it
  * finds its channels at their end. */
 struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_worker *k, int fds[PROCESS_FDS],
-			      int old_calls[KEEP_OLD_CALLS]);
+			      int old_calls[PROCESS_OLD_CALLS]);
 /* The process of a template. */
 struct worker *worker_new_template(struct template *t);
 struct worker *worker_free(struct worker *w);

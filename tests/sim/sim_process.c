@@ -362,10 +362,21 @@ void process_fds(const struct process *p, int fds[PROCESS_FDS])
 		fds[i] = -1;
 }
 
-int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int *our_calls, int *their_calls)
+int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int old_calls[PROCESS_OLD_CALLS], int *calls_fd)
 {
-	(void)p, (void)pid, (void)fds, (void)our_calls, (void)their_calls;
+	(void)p, (void)pid, (void)fds, (void)old_calls, (void)calls_fd;
 	return -ENOSYS;
+}
+
+int process_send_calls(struct process *p, const void *message, size_t len)
+{
+	(void)p, (void)message, (void)len;
+	return -EPIPE;
+}
+
+void process_drop_old_calls(struct process *p)
+{
+	(void)p;
 }
 
 uint64_t process_noted_call(const struct process *p, uint64_t *deadline)

@@ -1,0 +1,19 @@
+/*
+ * Goes on where another daemon has ended: what its keeper has, workers and sessions, comes into the pools of this one. What cannot
+ * be taken up is said in the log, and kept no more.
+ */
+#pragma once
+
+struct keeper;
+struct pool;
+struct registry;
+
+struct takeup {
+	struct keeper *keeper;      /* borrows */
+	struct registry *registry;  /* borrows: has given no number yet */
+	struct pool *const *pools;  /* borrows: they have not begun */
+	unsigned n_pools;
+};
+
+/* From here on the keeper is the registry's. */
+void takeup_all(const struct takeup *t);
