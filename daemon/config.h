@@ -41,6 +41,8 @@ struct config_request {
 	const char *app;     /* makes one pool "default" when no file is there */
 	unsigned workers;    /* with app; 0: 2 */
 	const char *library; /* directory that holds python_worker/ */
+	char *const *argv;   /* how the daemon was called, for an upgrade */
+	const char *program; /* where it lies; NULL: not known */
 };
 
 /* NULL after writing every complaint to `complaints`, one a line: file:line: what is wrong and what is accepted. */

@@ -10,9 +10,12 @@
 #include "daemon/config_show.h"
 #include "daemon/confine.h"
 #include "daemon/pool/failure.h"
+#include "daemon/front/handover.h"
+#include "daemon/front/upgrade.h"
 #include "daemon/renewal.h"
 
 #define BIG_BLOB_KEPT (2 * NS_PER_S)
+#define DEFAULT_PATIENCE (30 * NS_PER_S) /* without a drain_timeout */
 
 static struct daemon *daemon_of_server(struct server *s)
 {
@@ -153,7 +156,13 @@ static void daemon_on_show_pool(struct server *s, const struct pool *p, msgpack_
 	config_show_pool(&v, p->given, p->settings, pk);
 }
 
+static void daemon_on_upgrade(struct server *s)
+{
+	upgrade_begin(&daemon_of_server(s)->upgrade);
+}
+
 static const struct server_ops server_ops = {
+	.upgrade = daemon_on_upgrade,
 	.state = daemon_state,
 	.idle = daemon_on_idle,
 	.shutdown = daemon_on_shutdown,
@@ -259,6 +268,8 @@ static bool daemon_owns(struct strays *s, pid_t pid)
 {
 	const struct daemon *d = container_of(s, struct daemon, strays);
 
+	if (d->upgrade.trial.pid == pid)
+		return true;
 	for (unsigned i = 0; i < d->n_pools; i++) {
 		if (has_pid(d->pools[i]->workers, pid) || has_pid(d->pools[i]->templates, pid))
 			return true;
@@ -420,7 +431,21 @@ static int daemon_init(struct daemon *d)
 	daemon_make_pools(d);
 	d->strays.expecting = daemon_expects_fork;
 	daemon_make_server(d);
+	upgrade_init(&d->upgrade, d);
 	return 0;
+}
+
+/* They were blocked while another program was executed, perhaps. */
+static void daemon_unblock_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	(void)sigprocmask(SIG_UNBLOCK, &set, NULL); /* cannot fail with valid arguments */
 }
 
 static void daemon_start(struct daemon *d)
@@ -430,6 +455,7 @@ static void daemon_start(struct daemon *d)
 	loop_signal_start(&d->term, d->loop, SIGTERM, daemon_on_term);
 	loop_signal_start(&d->intr, d->loop, SIGINT, daemon_on_intr);
 	loop_signal_start(&d->hup, d->loop, SIGHUP, daemon_on_hup);
+	daemon_unblock_signals();
 	r = systemd_watchdog_start(&d->watchdog, d->loop);
 	if (r < 0)
 		LOG(WARN, "daemon.watchdog.ignored", KV("errno", -r));
@@ -462,6 +488,7 @@ static void daemon_stop_watching(struct daemon *d)
 static void daemon_deinit(struct daemon *d)
 {
 	if (d->loop) {
+		upgrade_deinit(&d->upgrade);
 		server_deinit(&d->server);
 		strays_stop(&d->strays);
 		for (unsigned i = 0; i < d->n_pools; i++)
@@ -484,8 +511,49 @@ static void daemon_deinit(struct daemon *d)
 	}
 }
 
+/* Goes on where the program before this one has stopped, in this very process. */
+static bool daemon_inherit(struct daemon *d, struct inheritance *in)
+{
+	uint64_t paused;
+
+	if (!inheritance_take(in, d)) {
+		LOG(ERROR, "daemon.upgrade.damaged", KV("from", in->from));
+		return false;
+	}
+	d->phase = DAEMON_RUNNING;
+	daemon_start(d);
+	server_take_waiting(&d->server, &in->u);
+	paused = loop_now(d->loop) - in->held;
+	LOG(INFO, "daemon.upgraded", KV("from", in->from), KV("to", PYPOOL_VERSION), KV("clients", d->server.n_clients),
+	    KV("us", paused / 1000));
+	upgrade_note_done(&d->server, in->from, paused);
+	daemon_tell_status(d);
+	inheritance_close(in);
+	return true;
+}
+
+static bool daemon_begin(struct daemon *d, struct named_fds *passed, struct named_fds *left, struct inheritance *in)
+{
+	if (in->memory)
+		return daemon_inherit(d, in);
+	if (!daemon_listen(d, passed))
+		return false;
+	keeping_begin(&d->keeping, d, left);
+	daemon_start(d);
+	return true;
+}
+
+static void daemon_loop(struct daemon *d)
+{
+	loop_run(d->loop);
+	while (d->upgrade.go) {
+		upgrade_go(&d->upgrade);
+		loop_run(d->loop);
+	}
+}
+
 int daemon_run(struct config *config, const struct config_request *request, struct named_fds *passed,
-	       struct named_fds *left)
+	       struct named_fds *left, struct inheritance *inheritance)
 {
 	struct daemon d = { .config = config, .first = config, .request = request, .library = request->library };
 
@@ -494,12 +562,10 @@ int daemon_run(struct config *config, const struct config_request *request, stru
 		d.exit_code = 1;
 	} else if (!daemon_confine(&d)) {
 		d.exit_code = DAEMON_EXIT_CONFIG;
-	} else if (!daemon_listen(&d, passed)) {
+	} else if (!daemon_begin(&d, passed, left, inheritance)) {
 		d.exit_code = 1;
 	} else {
-		keeping_begin(&d.keeping, &d, left);
-		daemon_start(&d);
-		loop_run(d.loop);
+		daemon_loop(&d);
 		daemon_stop_watching(&d);
 		d.registry.keeper = NULL; /* sessions end with their pools, and nobody shall take them up */
 		keeping_end(&d.keeping);
@@ -507,4 +573,47 @@ int daemon_run(struct config *config, const struct config_request *request, stru
 	daemon_deinit(&d);
 	LOG(INFO, "daemon.stop", KV("code", d.exit_code), KV("bugs", log_bugs()));
 	return d.exit_code;
+}
+
+/* --- for an upgrade --- */
+
+struct pool *daemon_find_pool(const struct daemon *d, struct span name)
+{
+	for (unsigned i = 0; i < d->n_pools; i++) {
+		if (span_equals(name, d->pools[i]->settings->name))
+			return d->pools[i];
+	}
+	return NULL;
+}
+
+const char *daemon_obstacle(const struct daemon *d)
+{
+	const char *why = d->phase == DAEMON_RUNNING ? server_obstacle(&d->server) :
+			  d->phase == DAEMON_STARTING ? "the daemon is starting" :
+							"the daemon is shutting down";
+
+	for (unsigned i = 0; i < d->n_pools && !why; i++)
+		why = handover_obstacle(d->pools[i]);
+	return why;
+}
+
+bool daemon_is_quiet(const struct daemon *d)
+{
+	bool quiet = server_is_quiet(&d->server);
+
+	for (unsigned i = 0; i < d->n_pools && quiet; i++)
+		quiet = handover_is_quiet(d->pools[i]);
+	return quiet;
+}
+
+void daemon_hold(struct daemon *d, bool held)
+{
+	server_hold(&d->server, held);
+	for (unsigned i = 0; i < d->n_pools; i++)
+		pool_hold(d->pools[i], held);
+}
+
+uint64_t daemon_patience(const struct daemon *d)
+{
+	return d->config->drain_timeout ? d->config->drain_timeout : DEFAULT_PATIENCE;
 }

@@ -9,7 +9,9 @@
 #include "daemon/io/strays.h"
 #include "daemon/io/systemd.h"
 #include "daemon/keeping.h"
+#include "daemon/pool/handover.h"
 #include "daemon/pool/pool.h"
+#include "daemon/upgrade.h"
 
 #define DAEMON_EXIT_CONFIG 78 /* another start would say the same */
 
@@ -42,6 +44,8 @@ struct daemon {
 	unsigned n_settled, n_stopped;
 	struct server server;
 	struct keeping keeping;
+	struct upgrade upgrade;
+	struct handover_callers callers; /* while what was handed over is taken */
 	enum daemon_phase phase;
 	int exit_code;
 };
@@ -49,4 +53,16 @@ struct daemon {
 /* Runs until it is told to stop. Takes config, which `request` made and will make again at a reload, and the socket
  * out of passed if there is one: then no other is opened. left: what a daemon before this one has left, see keeping.h. Returns the exit
  * code; errors are on stderr. */
-int daemon_run(struct config *config, const struct config_request *request, struct named_fds *passed, struct named_fds *left);
+int daemon_run(struct config *config, const struct config_request *request, struct named_fds *passed, struct named_fds *left,
+	       struct inheritance *inheritance);
+
+/* For an upgrade. NULL: there is none of that name. */
+struct pool *daemon_find_pool(const struct daemon *d, struct span name);
+/* Why the daemon cannot hand over what it has now; NULL: it can. Static. */
+const char *daemon_obstacle(const struct daemon *d);
+/* No message is half-way between it and a worker or a client. */
+bool daemon_is_quiet(const struct daemon *d);
+/* Nothing new is begun until `held` is false again. */
+void daemon_hold(struct daemon *d, bool held);
+/* ns that something may take which calls are waited for. */
+uint64_t daemon_patience(const struct daemon *d);

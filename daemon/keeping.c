@@ -153,7 +153,7 @@ static struct ledger *ledger_begin(void)
 	return l;
 }
 
-void keeping_begin(struct keeping *k, struct daemon *d, struct named_fds *left)
+static void keeping_init(struct keeping *k, struct named_fds *left)
 {
 	*k = (struct keeping){
 		.keeper = {
@@ -167,6 +167,27 @@ void keeping_begin(struct keeping *k, struct daemon *d, struct named_fds *left)
 		},
 		.left = left,
 	};
+}
+
+void keeping_go_on(struct keeping *k, struct daemon *d, int a, int b)
+{
+	char why[200];
+
+	keeping_init(k, NULL);
+	if (a < 0 || b < 0)
+		return;
+	k->ledger = ledger_take(a, b, why, sizeof(why));
+	if (!k->ledger) {
+		LOG(WARN, "ledger.refused", KV("reason", why), KV("outcome", "workers will die with this daemon"));
+		return;
+	}
+	d->registry.keeper = &k->keeper;
+	keep_daemon(&d->registry);
+}
+
+void keeping_begin(struct keeping *k, struct daemon *d, struct named_fds *left)
+{
+	keeping_init(k, left);
 	if (!systemd_has_store())
 		return;
 	k->ledger = ledger_found(left);

@@ -20,5 +20,7 @@ struct keeping {
 /* Begins to keep. Takes up what the daemon of before has left, its fds out of left, in d's pools, which have not begun. What cannot be
  * taken up is said in the log, and is ended. */
 void keeping_begin(struct keeping *k, struct daemon *d, struct named_fds *left);
+/* The same for what the program before this one has kept in this ledger (-1: nothing); takes the fds. */
+void keeping_go_on(struct keeping *k, struct daemon *d, int a, int b);
 /* This is the orderly end: nothing is left behind. */
 void keeping_end(struct keeping *k);

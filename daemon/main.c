@@ -16,6 +16,7 @@
 #include "daemon/io/leftovers.h"
 
 #define EXIT_USAGE 64
+#define EXIT_DATA 65
 
 static const char usage[] = "usage: pypoold [--config FILE] [--socket PATH] [--check]\n"
 			    "       pypoold --app MODULE [--workers N] [--socket PATH]\n"
@@ -33,6 +34,7 @@ static const char usage[] = "usage: pypoold [--config FILE] [--socket PATH] [--c
 struct command_line {
 	struct config_request request;
 	bool check, sweep;
+	const char *handover; /* of an upgrade: the formats; NULL: it is none */
 	bool show; /* what is checked */
 };
 
@@ -68,6 +70,10 @@ static int read_option(int opt, struct command_line *cl)
 	case 'S':
 		cl->check = cl->show = true;
 		return 0;
+	case 'H':
+		cl->check = true;
+		cl->handover = optarg;
+		return 0;
 	case 'X':
 		cl->sweep = true;
 		return 0;
@@ -91,6 +97,7 @@ static int read_command_line(int argc, char **argv, struct command_line *cl)
 		{ "check", no_argument, NULL, 'C' },        { "show", no_argument, NULL, 'S' },
 		{ "version", no_argument, NULL, 'V' },      { "help", no_argument, NULL, 'h' },
 		{ "sweep", no_argument, NULL, 'X' },
+		{ "handover", required_argument, NULL, 'H' },
 		{ 0 },
 	};
 	int opt, r;
@@ -114,20 +121,22 @@ static bool holds_worker(const char *dir)
 	return access(script, R_OK) == 0;
 }
 
-/* python_worker/ lies beside the binary in a build tree, else where it was installed. */
-static char *find_library(void)
+/* Where this program lies, or lay: a newer one may take its place. NULL: it is not known. */
+static char *find_program(void)
 {
 	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char *slash;
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self));
 
-	if (n > 0) {
-		self[n] = '\0';
-		slash = strrchr(self, '/');
-		*slash = '\0';
-		if (holds_worker(self))
-			return mem_strdup(self);
-	}
+	return n > 0 && self[0] == '/' ? mem_strndup(self, (size_t)n) : NULL;
+}
+
+/* python_worker/ lies beside the binary in a build tree, else where it was installed. */
+static char *find_library(const char *program)
+{
+	_cleanup_free_ char *beside = program ? mem_strndup(program, (size_t)(strrchr(program, '/') - program)) : NULL;
+
+	if (beside && holds_worker(beside))
+		return TAKE_PTR(beside);
 	return holds_worker(PYPOOL_LIBDIR) ? mem_strdup(PYPOOL_LIBDIR) : NULL;
 }
 
@@ -177,16 +186,32 @@ static int sweep(void)
 	return EXIT_SUCCESS;
 }
 
+/* Of an upgrade: could this program go on where that one stops? */
+static bool can_take_over(const char *formats)
+{
+	if (strcmp(formats, upgrade_formats()) == 0)
+		return true;
+	(void)fprintf(stderr, "pypoold %s reads what is handed over in version %s, the one that runs writes %s: restart it\n",
+		      PYPOOL_VERSION, upgrade_formats(), formats);
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	_cleanup_(named_fds_deinit) struct named_fds passed = { 0 }, stored = { 0 };
 	struct command_line cl = { 0 };
 	char why[512];
-	_cleanup_free_ char *library = NULL;
+	_cleanup_(inheritance_close) struct inheritance inheritance;
+	_cleanup_free_ char *library = NULL, *program = NULL;
+	bool inherits = inheritance_open(&inheritance, why, sizeof(why));
 	struct config *config;
 	int taken, r;
 
 	/* first of all: they are known by their numbers, which must not be those of something that we opened */
+	if (!inherits) {
+		(void)fprintf(stderr, "pypoold: %s\n", why);
+		return EXIT_DATA;
+	}
 	taken = systemd_take_fds(&passed, &stored, why, sizeof(why));
 	open_standard_fds();
 	r = read_command_line(argc, argv, &cl);
@@ -194,7 +219,11 @@ int main(int argc, char **argv)
 		return r - 1;
 	if (cl.sweep)
 		return sweep();
-	library = find_library();
+	if (cl.handover && !can_take_over(cl.handover))
+		return EXIT_DATA;
+	cl.request.argv = argv;
+	cl.request.program = program = find_program();
+	library = find_library(program);
 	if (!library) {
 		(void)fprintf(stderr, "pypoold: python_worker/run_worker.py is neither beside this program nor in %s\n",
 			      PYPOOL_LIBDIR);
@@ -216,7 +245,7 @@ int main(int argc, char **argv)
 		config_free(config);
 		r = EXIT_FAILURE;
 	} else {
-		r = daemon_run(config, &cl.request, &passed, &stored);
+		r = daemon_run(config, &cl.request, &passed, &stored, &inheritance);
 	}
 	log_close();
 	return r;

@@ -28,6 +28,7 @@ static const struct command commands[] = {
 	{ "recycle", "[POOL...] [--wait]", "replace workers, each after its call", command_recycle },
 	{ "kill", "WORKER... [--wait]", "kill workers, whatever they run", command_kill },
 	{ "config", "[POOL]", "the configuration in force, and where each option is given", command_config },
+	{ "upgrade", "", "execute the daemon's program anew; calls and connections go on", command_upgrade },
 	{ "shutdown", "[--now]", "end the daemon", command_shutdown },
 	{ "call",
 	  "TARGET [JSON...] [--kw KEY=VALUE]... [--pool POOL] [--session SESSION] [--timeout TIME] [--idempotent]",

@@ -96,6 +96,7 @@ int command_resize(struct ctl *ctl, int argc, char **argv);
 int command_recycle(struct ctl *ctl, int argc, char **argv);
 int command_kill(struct ctl *ctl, int argc, char **argv);
 int command_config(struct ctl *ctl, int argc, char **argv);
+int command_upgrade(struct ctl *ctl, int argc, char **argv);
 int command_shutdown(struct ctl *ctl, int argc, char **argv);
 int command_call(struct ctl *ctl, int argc, char **argv);
 int command_ping(struct ctl *ctl, int argc, char **argv);

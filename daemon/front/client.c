@@ -81,7 +81,7 @@ void client_mind_budget(struct client *c)
 {
 	size_t budget = c->server->client_budget;
 
-	if (!stream_is_open(&c->stream))
+	if (!stream_is_open(&c->stream) || c->server->held)
 		return;
 	if (client_held_bytes(c) > budget)
 		stream_pause(&c->stream);
@@ -328,14 +328,14 @@ static const struct stream_limits *client_limits(const struct client *c, int fd)
 	return &c->server->denied_limits;
 }
 
-struct client *client_new(struct server *s, int fd, const struct listener_peer *peer)
+static struct client *client_make(struct server *s, int fd, const struct listener_peer *peer, struct access_grant grant)
 {
 	struct client *c = MEM_NEW(struct client);
 
 	c->server = s;
 	c->settle.run = client_settle;
 	c->peer = *peer;
-	c->grant = server_ask_grant(s, fd, peer);
+	c->grant = grant;
 	c->since = loop_now(s->loop);
 	c->account = account_add_connection(s->registry, peer->uid);
 	caller_init(&c->caller, &caller_ops, s->registry, peer->uid);
@@ -343,6 +343,22 @@ struct client *client_new(struct server *s, int fd, const struct listener_peer *
 	s->n_clients++;
 	stream_open(&c->stream, s->loop, s->blobs, fd, FRAME_UNKNOWN, LOOP_PRIO_NORMAL, client_limits(c, fd), &stream_ops);
 	c->stream.out.sum = &c->account->out;
+	return c;
+}
+
+struct client *client_new(struct server *s, int fd, const struct listener_peer *peer)
+{
+	struct client *c = client_make(s, fd, peer, server_ask_grant(s, fd, peer));
+
 	LOG(DEBUG, "client.new", KV("client", c->caller.id), KV("uid", peer->uid), KV("pid", peer->pid));
+	return c;
+}
+
+struct client *client_take_over(struct server *s, uint64_t id, int fd, const struct listener_peer *peer,
+				struct access_grant grant)
+{
+	struct client *c = client_make(s, fd, peer, grant);
+
+	c->caller.id = id;
 	return c;
 }

@@ -37,6 +37,9 @@ struct client {
 
 /* Takes the fd. */
 struct client *client_new(struct server *s, int fd, const struct listener_peer *peer);
+/* One that this process has, as the program before this one had it; takes the grant too. */
+struct client *client_take_over(struct server *s, uint64_t id, int fd, const struct listener_peer *peer,
+				struct access_grant grant);
 enum role client_role_on(const struct client *c, const struct pool *p);
 /* NULL when there is none of that name; one that the client has no role on is as good as none. */
 struct pool *client_find_pool(const struct client *c, struct span name);

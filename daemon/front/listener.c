@@ -10,6 +10,8 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/pool/handover.h"
+#include "proto/pack.h"
 
 #define BACKLOG 4096
 #define PAUSE (100 * NS_PER_MS) /* without fds: at most 10 tries a second */
@@ -300,6 +302,36 @@ void listener_adopt(struct listener *l, struct loop *loop, int fd, const struct 
 {
 	*l = (struct listener){ .lock_fd = -1 };
 	listener_watch(l, loop, fd, ops);
+}
+
+void listener_pack(const struct listener *l, msgpack_packer *pk)
+{
+	handover_pack_fd(pk, l->loop ? l->io.fd : -1);
+	handover_pack_fd(pk, l->loop ? l->lock_fd : -1);
+	msgpack_pack_uint64(pk, l->dev);
+	msgpack_pack_uint64(pk, l->ino);
+	pack_text(pk, l->path ? l->path : "");
+}
+
+void listener_take_over(struct listener *l, struct loop *loop, struct unpacker *u, const struct listener_ops *ops)
+{
+	int fd = unpack_fd(u), lock = unpack_fd(u);
+	struct span path;
+
+	*l = (struct listener){ .lock_fd = lock };
+	l->dev = unpack_uint(u);
+	l->ino = unpack_uint(u);
+	path = unpack_text(u);
+	if (path.len)
+		l->path = mem_strndup(path.p, path.len);
+	if (fd >= 0)
+		listener_watch(l, loop, fd, ops);
+}
+
+void listener_hold(struct listener *l, bool held)
+{
+	if (l->loop && l->io.fd >= 0 && l->pause.at == LOOP_NEVER)
+		loop_io_watch(&l->io, held ? 0 : LOOP_READ);
 }
 
 void listener_close(struct listener *l)

@@ -7,9 +7,11 @@
  */
 #pragma once
 
+#include <msgpack.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "daemon/base/unpack.h"
 #include "daemon/io/loop.h"
 
 #define LISTENER_SPARES 9 /* fds: for 8 connections, and one to look at who they are */
@@ -56,5 +58,10 @@ bool listener_open(struct listener *l, struct loop *loop, const struct listener_
 		   const struct listener_ops *ops, char why[512]);
 /* Listens on an fd that systemd has passed. Takes it. */
 void listener_adopt(struct listener *l, struct loop *loop, int fd, const struct listener_ops *ops);
+/* What listener_take_over() of the next program reads; a closed one too. */
+void listener_pack(const struct listener *l, msgpack_packer *pk);
+void listener_take_over(struct listener *l, struct loop *loop, struct unpacker *u, const struct listener_ops *ops);
+/* Accepts nobody until `held` is false again. Safe on a zeroed listener. */
+void listener_hold(struct listener *l, bool held);
 /* Removes our socket file, if it is still ours. Safe on a zeroed listener. */
 void listener_close(struct listener *l);

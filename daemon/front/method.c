@@ -133,7 +133,7 @@ static bool choose_session(const struct query *q, struct pool *p, struct request
 	if (!params_has(&q->params, PARAM_SESSION))
 		return true;
 	spec->session = query_choose_session(q, p, query_opens(q));
-	if (spec->session)
+	if (spec->session && (!q->late || q->late->leased)) /* else it has waited for the end of that lease */
 		*l = spec->session->lease;
 	return spec->session != NULL;
 }

@@ -95,7 +95,8 @@ bool query_concerns(const struct query *q, const struct pool *p)
 struct session *query_choose_session(const struct query *q, struct pool *p, bool open)
 {
 	struct outcome o;
-	struct session *s = session_for(p, &q->client->caller, q->params.session, open, &o);
+	struct session *taken = q->late ? session_find(p, q->client->caller.uid, q->params.session) : NULL;
+	struct session *s = taken && !taken->lost ? taken : session_for(p, &q->client->caller, q->params.session, open, &o);
 
 	if (!s)
 		query_refuse(q, &o);

@@ -10,12 +10,18 @@ struct outcome;
 struct pool;
 struct session;
 
+struct query_late {
+	uint64_t received; /* ns */
+	bool leased;       /* it waited under a lease */
+};
+
 /* Valid during the call of its method. */
 struct query {
 	struct client *client;
 	uint64_t id;
 	uint64_t received; /* ns */
 	const struct slice *body;
+	const struct query_late *late; /* it has been taken before, by the program before this one; NULL: it has not */
 	enum role needs; /* what its method needs, on the pool that it concerns */
 	struct params params;
 };

@@ -41,13 +41,14 @@ static bool router_find(const struct client *c, const struct envelope *e, enum m
 	return true;
 }
 
-void router_take(struct client *c, const struct slice *body)
+static void router_route(struct client *c, const struct slice *body, const struct query_late *late)
 {
-	struct query q = { .client = c, .received = loop_now(c->server->loop), .body = body };
+	struct query q = { .client = c, .body = body, .late = late };
 	struct complaint why;
 	struct envelope e;
 	enum method m;
 
+	q.received = late ? late->received : loop_now(c->server->loop);
 	if (!envelope_parse(body->span, &e, &why)) {
 		router_refuse(c, e.has_id ? &e.id : NULL, why.code, why.message);
 		return;
@@ -67,4 +68,14 @@ void router_take(struct client *c, const struct slice *body)
 	}
 	q.needs = method_info(m)->role;
 	handlers[m](&q); /* NOLINT(clang-analyzer-core.CallAndMessage): router_find() found it below METHOD_N */
+}
+
+void router_take(struct client *c, const struct slice *body)
+{
+	router_route(c, body, NULL);
+}
+
+void router_take_late(struct client *c, const struct slice *body, const struct query_late *late)
+{
+	router_route(c, body, late);
 }

@@ -25,6 +25,8 @@ struct server_ops {
 	void (*idle)(struct server *s);         /* the last client has gone */
 	/* It is to end: at once, or when what runs has ended. */
 	void (*shutdown)(struct server *s, bool now);
+	/* It is to execute its program anew: upgrade_note_failed(), or the new program tells how that went. */
+	void (*upgrade)(struct server *s);
 	/* Reads the configuration again; *to is what p is to be set to. dry: nothing else is taken over. False: everything stays
 	 * as it is, and *why, the caller's to free, says why. */
 	bool (*renew)(struct server *s, const struct pool *p, bool dry, const struct pool_settings **to, char **why);
@@ -52,6 +54,8 @@ struct server {
 	struct listener admin_listener; /* perhaps: for admins only, whom no limit of connections stops there */
 	struct client *clients; /* list; owns */
 	unsigned n_clients;
+	bool held;              /* nothing is read: see server_hold() */
+	struct errand *upgrade; /* borrows: whoever waits for the one that is on; NULL */
 	struct feed feed; /* what happens */
 	struct subscription *subscriptions; /* list; borrows: clients own them */
 };

@@ -261,6 +261,39 @@ static struct subscription *subscription_begin(struct client *c, struct wish *w)
 	return su;
 }
 
+/* kinds 0: there is none. Its pools by name; with `all` those that there will be. */
+void subscription_pack(const struct client *c, msgpack_packer *pk)
+{
+	const struct subscription *su = c->subscription;
+
+	msgpack_pack_uint64(pk, su ? su->kinds : 0);
+	msgpack_pack_uint64(pk, su ? su->dropped : 0);
+	pack_bool(pk, !su || !su->pools);
+	msgpack_pack_array(pk, su && su->pools ? su->n_pools : 0);
+	for (unsigned i = 0; su && su->pools && i < su->n_pools; i++)
+		pack_text(pk, su->pools[i]->settings->name);
+}
+
+void subscription_take(struct client *c, struct unpacker *u)
+{
+	struct wish w = { .kinds = (uint32_t)unpack_uint(u) };
+	uint64_t dropped = unpack_uint(u);
+	bool all = unpack_bool(u);
+	uint32_t n = unpack_array(u);
+
+	if (!all)
+		w.pools = mem_new(c->server->n_pools * sizeof(struct pool *) + 1);
+	for (; n > 0 && !u->bad; n--) {
+		const struct pool *p = client_find_pool(c, unpack_text(u));
+
+		if (p && !all)
+			add_pool(&w, p);
+	}
+	if (w.kinds && !u->bad)
+		subscription_begin(c, &w)->dropped = dropped;
+	free(w.pools);
+}
+
 void method_subscribe(struct query *q)
 {
 	struct client *c = q->client;

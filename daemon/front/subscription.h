@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/base/unpack.h"
 #include "daemon/pool/feed.h"
 
 struct client;
@@ -26,5 +27,8 @@ struct subscription {
 
 /* s tells its clients what comes out of its feed. */
 void subscription_init(struct server *s);
+/* What subscription_take() of the next program reads. */
+void subscription_pack(const struct client *c, msgpack_packer *pk);
+void subscription_take(struct client *c, struct unpacker *u);
 /* c hears nothing more. Safe without one. */
 void subscription_end(struct client *c);

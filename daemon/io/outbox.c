@@ -82,6 +82,24 @@ void outbox_deinit(struct outbox *o)
 	outbox_free_ring(o);
 }
 
+/* --- looking --- */
+
+bool outbox_has_parcel(const struct outbox *o)
+{
+	for (size_t i = 0; i < o->count; i++) {
+		if (outbox_at(o, i)->parcel)
+			return true;
+	}
+	return false;
+}
+
+struct span outbox_piece(const struct outbox *o, size_t i)
+{
+	const struct outbox_segment *g = i < o->count ? outbox_at(o, i) : NULL;
+
+	return g ? (struct span){ .p = g->p, .len = g->len } : (struct span){ 0 };
+}
+
 /* --- in --- */
 
 /* Takes the reference. */

@@ -36,6 +36,11 @@ bool outbox_put(struct outbox *o, enum frame_mode mode, const struct slice *part
 /* Queues a message that brings an fd; takes it. */
 void outbox_put_parcel(struct outbox *o, struct parcel *p);
 
+/* A message waits that brings an fd. */
+bool outbox_has_parcel(const struct outbox *o);
+/* The i-th piece of what waits; its len is 0 behind the last. */
+struct span outbox_piece(const struct outbox *o, size_t i);
+
 /* What goes into the next write: fills m->msg_iov, which has OUTBOX_IOV places. An fd goes with the first byte of its message, so no
  * write goes over the beginning of one. Returns how many bytes; 0: nothing waits. */
 size_t outbox_gather(const struct outbox *o, struct msghdr *m);

@@ -41,6 +41,18 @@ int pair_open(struct pair *p, struct loop *l, void (*hung_up)(struct pair *p))
 	return 0;
 }
 
+int pair_take(struct pair *p, struct loop *l, int worker, void (*hung_up)(struct pair *p))
+{
+	_cleanup_close_ int owned = worker;
+	int r;
+
+	*p = (struct pair){ .worker = -1, .client = -1, .hung_up = hung_up };
+	r = loop_hup_start(&p->hup, l, worker, pair_on_hup);
+	if (r == 0)
+		p->worker = TAKE_FD(owned);
+	return r;
+}
+
 void pair_shut_input(struct pair *p)
 {
 	(void)shutdown(p->worker, SHUT_RD); /* it fails when that has been done, or the peer is gone: the same */

@@ -143,6 +143,8 @@ int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int old_ca
 int process_send_calls(struct process *p, const void *message, size_t len);
 /* It has heard of the new one: the old ones are closed. */
 void process_drop_old_calls(struct process *p);
+/* The same of a process that knows nothing of it: this one was another program when it was started. Its call socket goes on too. */
+int process_go_on(struct process *p, pid_t pid, int fds[PROCESS_FDS]);
 /* What process_note_call() noted for it last; 0: nothing. */
 uint64_t process_noted_call(const struct process *p, uint64_t *deadline);
 /* For whoever goes on with p: the call that it has been given (0: none), and when that ends (ns, LOOP_NEVER). */

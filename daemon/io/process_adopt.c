@@ -75,29 +75,42 @@ static int process_open_calls(struct process *p, int *calls_fd)
 	return 0;
 }
 
-int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int old_calls[PROCESS_OLD_CALLS], int *calls_fd)
+int process_go_on(struct process *p, pid_t pid, int fds[PROCESS_FDS])
 {
 	int r;
 
 	assert(!p->pid);
 	process_take_fds(p, fds);
-	memcpy(p->old_calls, old_calls, sizeof(p->old_calls));
 	p->page = plumbing_map(p->page_fd);
 	r = p->page ? 0 : -errno;
 	if (r == 0 && !pidfd_is_of(p->pidfd.fd, pid))
 		r = -ESRCH;
-	if (r == 0)
-		r = process_open_calls(p, calls_fd);
 	if (r < 0) {
 		process_close(p);
 		return r;
 	}
-	process_skip_control(p);
 	p->foreign = pidfd_is_foreign(p->pidfd.fd);
 	p->pid = pid;
 	p->spawned_ns = p->exec_ns = loop_now(p->loop);
 	process_watch_all(p);
 	return 0;
+}
+
+int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int old_calls[PROCESS_OLD_CALLS], int *calls_fd)
+{
+	int r;
+
+	memcpy(p->old_calls, old_calls, sizeof(p->old_calls));
+	r = process_go_on(p, pid, fds);
+	if (r < 0)
+		return r;
+	process_skip_control(p);
+	r = process_open_calls(p, calls_fd);
+	if (r < 0) {
+		p->pid = 0;
+		process_close(p);
+	}
+	return r;
 }
 
 int process_send_calls(struct process *p, const void *message, size_t len)

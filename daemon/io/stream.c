@@ -350,6 +350,43 @@ void stream_resume(struct stream *s)
 	stream_watch(s, stream_is_blocked(s));
 }
 
+/* --- going on --- */
+
+bool stream_is_quiet(const struct stream *s)
+{
+	return !s->in && !s->out.count;
+}
+
+struct span stream_undelivered(const struct stream *s)
+{
+	return s->in ? (struct span){ .p = s->in->data + s->in_start, .len = s->in_end - s->in_start } : (struct span){ 0 };
+}
+
+static bool stream_restore_input(struct stream *s, struct span in)
+{
+	if (!in.len)
+		return true;
+	s->in = blob_new(s->blobs, in.len + 1); /* with room to read on */
+	if (!s->in)
+		return false;
+	memcpy(s->in->data, in.p, in.len);
+	s->in_end = in.len;
+	loop_next_turn(s->loop, &s->resume);
+	return true;
+}
+
+bool stream_go_on(struct stream *s, enum frame_mode mode, struct span in, struct span out)
+{
+	const struct slice part = { .span = out };
+
+	s->reader.mode = mode;
+	if (!stream_restore_input(s, in) || (out.len && !outbox_put(&s->out, FRAME_BARE, &part, 1)))
+		return false;
+	if (out.len)
+		loop_flush_later(s->loop, &s->flush);
+	return true;
+}
+
 /* --- output --- */
 
 /* Output that cannot be completed is worth nothing. Told at the end of the turn: whoever sends is not called back. */

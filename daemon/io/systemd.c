@@ -136,6 +136,18 @@ int systemd_watchdog_start(struct systemd_watchdog *w, struct loop *l)
 	return 1;
 }
 
+void systemd_watchdog_hand_over(const struct systemd_watchdog *w)
+{
+	char usec[32], pid[16];
+
+	if (!w->interval)
+		return;
+	(void)snprintf(usec, sizeof(usec), "%llu", (unsigned long long)(w->interval * 2 / 1000));
+	(void)snprintf(pid, sizeof(pid), "%d", getpid());
+	if (setenv("WATCHDOG_USEC", usec, 1) < 0 || setenv("WATCHDOG_PID", pid, 1) < 0)
+		mem_exhausted(0); /* a watchdog that is not fed kills */
+}
+
 void systemd_watchdog_stop(struct systemd_watchdog *w)
 {
 	if (w->timer.loop)

@@ -41,4 +41,6 @@ struct systemd_watchdog {
 /* Pings from the loop twice as often as WATCHDOG_USEC demands; removes WATCHDOG_* from the environment. Returns whether it
  * is wanted, or a negative errno when the variables are wrong (then it does not ping). */
 int systemd_watchdog_start(struct systemd_watchdog *w, struct loop *l);
+/* For the next program of this process: the variables are as they were. */
+void systemd_watchdog_hand_over(const struct systemd_watchdog *w);
 void systemd_watchdog_stop(struct systemd_watchdog *w);

@@ -73,6 +73,16 @@ bool direct_open(struct lease *l, struct outcome *o)
 	return true;
 }
 
+void direct_take_over(struct lease *l, int socket)
+{
+	struct pool *p = l->worker->pool;
+
+	l->direct = true;
+	p->n_direct++;
+	if (pair_take(&l->socket, p->loop, socket, direct_on_hung_up) < 0)
+		lease_end(l, LEASE_END_NO_SOCKET);
+}
+
 void direct_close(struct lease *l)
 {
 	struct pool *p = l->worker->pool;

@@ -14,6 +14,8 @@ struct worker;
 /* Makes the socket of a new lease, gives the worker its end and lets it begin. False: *o says why not (overloaded, or quota),
  * and nothing is left of it but the lease, which is no direct one. */
 bool direct_open(struct lease *l, struct outcome *o);
+/* The socket of one that has begun before this program was executed: the worker's end, taken. */
+void direct_take_over(struct lease *l, int socket);
 /* The lease ends: so does the socket, for all who hold an end of it. */
 void direct_close(struct lease *l);
 /* The daemon is leaving: what the client has sent is still served, and then the lease ends. */

@@ -152,6 +152,21 @@ void keep_no_record(struct keeper *keeper, uint64_t id, const struct kept_worker
 		keeper->release(keeper, k->calls_names[i]);
 }
 
+void keep_pack_session(const struct session *s, msgpack_packer *pk)
+{
+	msgpack_pack_array(pk, 10);
+	pack_text(pk, s->pool->settings->name);
+	pack_text(pk, s->name);
+	pack_text(pk, s->lost ? s->how : "");
+	msgpack_pack_uint64(pk, s->uid);
+	msgpack_pack_uint64(pk, s->worker ? s->worker->id : 0);
+	msgpack_pack_uint64(pk, s->ttl);
+	msgpack_pack_uint64(pk, s->generation);
+	msgpack_pack_uint64(pk, s->sends);
+	pack_bool(pk, s->strict);
+	values_pack(&s->values, pk);
+}
+
 void keep_session(const struct session *s)
 {
 	struct keeper *k = s->pool->registry->keeper;
@@ -161,17 +176,7 @@ void keep_session(const struct session *s)
 	if (!k || !s->listed)
 		return;
 	packed_begin(&buf, &pk);
-	msgpack_pack_array(&pk, 10);
-	pack_text(&pk, s->pool->settings->name);
-	pack_text(&pk, s->name);
-	pack_text(&pk, s->lost ? s->how : "");
-	msgpack_pack_uint64(&pk, s->uid);
-	msgpack_pack_uint64(&pk, s->worker ? s->worker->id : 0);
-	msgpack_pack_uint64(&pk, s->ttl);
-	msgpack_pack_uint64(&pk, s->generation);
-	msgpack_pack_uint64(&pk, s->sends);
-	pack_bool(&pk, s->strict);
-	values_pack(&s->values, &pk);
+	keep_pack_session(s, &pk);
 	keep_put(k, KEEP_SESSION, s->id, &buf);
 }
 

@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include <msgpack.h>
+
 #include "daemon/io/remains.h"
 #include "proto/span.h"
 
@@ -54,6 +56,8 @@ void keep_heard(struct worker *w);
 void keep_no_worker(struct worker *w);
 /* The same of one that could not be taken up; k: NULL when its record cannot be read. */
 void keep_no_record(struct keeper *keeper, uint64_t id, const struct kept_worker *k);
+/* Of s, as keep_read_session() reads it. */
+void keep_pack_session(const struct session *s, msgpack_packer *pk);
 /* s is new, or has changed. Of one that is not listed nothing is kept. */
 void keep_session(const struct session *s);
 void keep_no_session(const struct session *s);

@@ -90,18 +90,18 @@ static void lease_on_ttl(struct loop_timer *t)
 		lease_end(l, LEASE_END_TTL);
 }
 
-struct lease *lease_new(struct worker *w, struct caller *c, struct session *s, uint64_t ttl)
+/* expires: ns, or LOOP_NEVER. */
+static struct lease *lease_make(struct worker *w, struct caller *c, struct session *s, uint64_t id, uint64_t expires)
 {
 	struct pool *p = w->pool;
 	struct lease *l = MEM_NEW(struct lease);
 
-	l->id = registry_next(p->registry, &p->registry->last_lease);
+	l->id = id;
 	l->caller = c;
 	l->worker = w;
 	l->begun = loop_now(p->loop);
-	tail_finish(w->proc.tail, 0); /* what was printed up to here belongs to others, also a line without its end */
 	l->tail_mark = tail_mark(w->proc.tail);
-	l->expires = ttl ? l->begun + ttl : LOOP_NEVER;
+	l->expires = expires;
 	loop_timer_init(&l->ttl, p->loop, lease_on_ttl);
 	loop_timer_set(&l->ttl, l->expires);
 	w->lease = l;
@@ -112,11 +112,31 @@ struct lease *lease_new(struct worker *w, struct caller *c, struct session *s, u
 	c->n_leases++;
 	account_charge_lease(c->account);
 	registry_add_lease(p->registry, l);
+	return l;
+}
+
+struct lease *lease_new(struct worker *w, struct caller *c, struct session *s, uint64_t ttl)
+{
+	struct pool *p = w->pool;
+	struct lease *l;
+
+	tail_finish(w->proc.tail, 0); /* what was printed up to here belongs to others, also a line without its end */
+	l = lease_make(w, c, s, registry_next(p->registry, &p->registry->last_lease),
+		       ttl ? loop_now(p->loop) + ttl : LOOP_NEVER);
 	p->stats.leases++;
 	LOG(DEBUG, "lease.begin", KV("pool", p->settings->name), KV("lease", l->id), KV("worker", w->id),
 	    KV("client", c->id));
 	event_lease(l, NULL);
 	return l;
+}
+
+void lease_take_over(struct worker *w, struct caller *c, struct session *s, struct lease_left *left)
+{
+	struct lease *l = lease_make(w, c, s, left->id, left->expires);
+
+	l->begun = left->begun;
+	if (left->socket >= 0)
+		direct_take_over(l, TAKE_FD(left->socket));
 }
 
 static void lease_release(struct loop_grave *g)

@@ -44,6 +44,12 @@ struct lease {
 /* Leases w, which is taken out of idle by the caller of this function, to c, for session s unless that is NULL. ttl in ns; 0: no
  * limit. */
 struct lease *lease_new(struct worker *w, struct caller *c, struct session *s, uint64_t ttl);
+/* One that has begun before this program was executed. */
+struct lease_left {
+	uint64_t id, begun, expires;
+	int socket; /* owned: the worker's end of a direct one's, else -1 */
+};
+void lease_take_over(struct worker *w, struct caller *c, struct session *s, struct lease_left *left);
 /* Its waiting calls end, its running call is interrupted, its worker is given back when it is clean. */
 void lease_end(struct lease *l, enum lease_end_how how);
 void lease_push(struct lease *l, struct request *r);

@@ -145,7 +145,7 @@ static struct span request_target(const struct request_spec *spec)
 	}
 }
 
-struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec)
+static struct request *request_make(struct pool *p, struct caller *c, const struct request_spec *spec, uint64_t call)
 {
 	struct span target = request_target(spec);
 	struct span trace = spec->traceparent;
@@ -155,7 +155,7 @@ struct request *request_new(struct pool *p, struct caller *c, const struct reque
 	if (trace.len)
 		r->traceparent = memcpy(r->target + target.len + 1, trace.p, trace.len);
 	r->key = (struct request_key){ .caller = c->id, .id = spec->id };
-	r->call = registry_next(p->registry, &p->registry->last_call);
+	r->call = call;
 	r->kind = spec->kind;
 	r->want_meta = spec->want_meta;
 	r->idempotent = spec->idempotent;
@@ -179,6 +179,41 @@ struct request *request_new(struct pool *p, struct caller *c, const struct reque
 	p->n_requests++;
 	registry_add_request(p->registry, r);
 	p->stats.accepted++;
+	return r;
+}
+
+struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec)
+{
+	return request_make(p, c, spec, registry_next(p->registry, &p->registry->last_call));
+}
+
+struct request *request_take_over(struct pool *p, struct caller *c, const struct request_left *left)
+{
+	const struct request_spec spec = {
+		.kind = REQUEST_EXECUTE,
+		.id = left->id,
+		.received = left->received,
+		.target = left->target,
+		.traceparent = left->traceparent,
+		.want_meta = left->want_meta,
+		.session = left->session,
+	};
+	struct request *r = request_make(p, c, &spec, left->call);
+
+	r->state = REQUEST_RUNNING;
+	r->retried = left->retried;
+	r->attempts = left->attempts;
+	r->ahead = left->ahead;
+	r->lease = left->lease;
+	r->started = left->started;
+	r->deadline = r->queue_deadline = left->deadline;
+	r->tail_mark = tail_mark(left->worker->proc.tail);
+	r->worker = left->worker;
+	r->worker->slot.request = r;
+	if (r->session)
+		session_take_over_head(r->session, r);
+	p->n_running++;
+	loop_timer_set(&r->timer, r->deadline);
 	return r;
 }
 

@@ -89,6 +89,17 @@ struct request {
 };
 
 struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec);
+/* One that its worker runs already, since before this program was executed. */
+struct request_left {
+	uint64_t call, id, received, started, deadline;
+	struct worker *worker;
+	struct session *session; /* NULL: none */
+	struct lease *lease;     /* NULL: none */
+	struct span target, traceparent;
+	unsigned attempts, ahead;
+	bool want_meta, retried;
+};
+struct request *request_take_over(struct pool *p, struct caller *c, const struct request_left *left);
 /* The only way out. Answers the caller, unlinks r from everything, frees it at the end of the turn. A worker that still
  * runs it keeps its slot taken: see slot_abandon(). */
 void request_finish(struct request *r, const struct outcome *told);

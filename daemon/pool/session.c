@@ -499,6 +499,19 @@ void session_take_up(struct pool *p, uint64_t id, const struct kept_session *k, 
 	keep_session(s);
 }
 
+void session_take_over(struct session *s, uint64_t used, struct worker *lingering)
+{
+	s->used = used;
+	loop_timer_set(&s->timer, session_expires(s));
+	if (lingering)
+		session_set_lingering(s, lingering);
+}
+
+void session_take_over_head(struct session *s, struct request *r)
+{
+	s->head = r;
+}
+
 void sessions_fail_waiting(struct pool *p, void (*fail)(struct request *r))
 {
 	struct request *r, *next;

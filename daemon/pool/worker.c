@@ -634,6 +634,69 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 	return w;
 }
 
+static void copy_text(char *to, size_t size, struct span from)
+{
+	(void)snprintf(to, size, "%.*s", (int)from.len, (const char *)from.p); /* it comes from as large a place */
+}
+
+static void worker_restore_slot(struct worker *w, const struct worker_left *left)
+{
+	w->slot.call = w->slot.last_call = left->call;
+	w->slot.direct = left->direct;
+	w->slot.started = left->started;
+	copy_text(w->slot.target, sizeof(w->slot.target), left->target);
+	w->abandoned = left->abandoned;
+}
+
+static void worker_restore_state(struct worker *w, const struct worker_left *left)
+{
+	struct pool *p = w->pool;
+
+	w->state = left->state;
+	w->since = left->since;
+	w->why = left->why;
+	p->in_state[w->state]++;
+	if (w->state == WORKER_IDLE)
+		DL_PREPEND2(p->idle, w, idle_prev, idle_next);
+	w->due = left->due;
+	if (w->due != WORKER_WHY_NONE && (w->state == WORKER_IDLE || w->state == WORKER_BUSY))
+		p->supply.n_due++;
+	loop_timer_set(&w->timer, left->timer_at);
+}
+
+bool worker_take_over(struct pool *p, struct worker_left *left)
+{
+	_cleanup_close_ int calls = left->calls_fd;
+	struct worker *w = worker_make(p, left->id, left->generation);
+	int r = process_go_on(&w->proc, left->pid, left->fds);
+
+	if (r < 0) {
+		LOG(WARN, "worker.adopt.failed", KV("pool", p->settings->name), KV("worker", w->id), KV("pid", left->pid),
+		    KV("errno", -r));
+		worker_free(w);
+		return false;
+	}
+	launch_confine_again(w);
+	DL_APPEND(p->workers, w);
+	w->last_pid = left->pid;
+	w->born = left->born;
+	w->ready_at = left->ready_at;
+	w->calls_done = left->calls_done;
+	w->max_calls = left->max_calls;
+	w->old_at = left->old_at;
+	w->kept_life = left->kept_life;
+	w->ping_seq = left->ping_seq;
+	w->hs.hello = w->hs.ready = true;
+	w->hs.session_close = left->session_close;
+	w->hs.n_targets = left->n_targets;
+	copy_text(w->hs.python, sizeof(w->hs.python), left->python);
+	copy_text(w->hs.codec, sizeof(w->hs.codec), left->codec);
+	stream_open(&w->calls, p->loop, p->blobs, TAKE_FD(calls), FRAME_PREFIXED, LOOP_PRIO_WORKER, &p->worker_limits, &stream_ops);
+	worker_restore_slot(w, left);
+	worker_restore_state(w, left);
+	return true;
+}
+
 struct worker *worker_new_template(struct template *t)
 {
 	struct registry *g = t->pool->registry;

@@ -139,6 +139,21 @@ struct worker *worker_new(struct pool *p, uint64_t generation, bool probe);
  * finds its channels at their end. */
 struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_worker *k, int fds[PROCESS_FDS],
 			      int old_calls[PROCESS_OLD_CALLS]);
+/* One that this process has, as the program before this one had it. Fds: owned, taken in any case. */
+struct worker_left {
+	uint64_t id, generation, born, since, ready_at, calls_done, max_calls, old_at, timer_at, kept_life, ping_seq;
+	uint64_t call, started; /* of its slot; 0: free */
+	enum worker_state state;
+	enum worker_why why, due;
+	enum slot_reason abandoned;
+	pid_t pid;
+	bool direct, session_close;
+	unsigned n_targets;
+	int calls_fd, fds[PROCESS_FDS];
+	struct span target, python, codec;
+};
+/* False: it cannot be gone on with. */
+bool worker_take_over(struct pool *p, struct worker_left *left);
 /* The process of a template. */
 struct worker *worker_new_template(struct template *t);
 struct worker *worker_free(struct worker *w);

@@ -1,5 +1,6 @@
 #include "tests/sim/sim_pair.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "daemon/base/cleanup.h"
@@ -61,6 +62,12 @@ int pair_open(struct pair *pair, struct loop *l, void (*hung_up)(struct pair *p)
 static struct sim_pair *pair_of(struct loop *l, int fd)
 {
 	return sim_fd_owner(l, fd);
+}
+
+int pair_take(struct pair *p, struct loop *l, int worker, void (*hung_up)(struct pair *p))
+{
+	(void)p, (void)l, (void)worker, (void)hung_up;
+	return -ENOSYS;
 }
 
 void pair_shut_input(struct pair *pair)

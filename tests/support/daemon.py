@@ -106,6 +106,7 @@ class Daemon:
         timeout: float = 30.0,
         directory: Path | None = None,
         pass_fds: tuple[int, ...] = (),
+        program: Path | None = None,
         access: Mapping[str, Mapping[str, Value]] | None = None,
         **settings: Value,
     ) -> None:
@@ -125,7 +126,7 @@ class Daemon:
         self._log_kept = ""
         self.baseline_fds: Counter[str] = Counter()
         self.baseline_children = 0
-        command = [*(prefix or RUN), str(BUILD / "pypoold"), *(["--config", str(self.config)] if arguments is None else arguments)]
+        command = [*(prefix or RUN), str(program or BUILD / "pypoold"), *(["--config", str(self.config)] if arguments is None else arguments)]
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
                 command,

@@ -121,5 +121,6 @@ class Scene:
         eventually(lambda: bool(pool_of(c, "fragile")["breaker"]["opened"]), "it was open")
 
     def end(self) -> None:
+        self.ctl("upgrade", "upgrade")
         self.ctl("shutdown", "shutdown", "--now")
         self.ctl("an error", "--socket", NOBODY, "status", status=3)

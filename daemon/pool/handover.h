@@ -1,0 +1,36 @@
+/*
+ * What this process hands over to the program that it is about to execute: the pools as they are, with calls that run and leases. The
+ * fds stay open, so workers and clients do not notice. Nothing here is kept in case of a crash: that is keep.h.
+ *
+ * A pool that does something which cannot be handed over is waited for: see handover_obstacle().
+ */
+#pragma once
+
+#include <msgpack.h>
+
+#include "daemon/base/unpack.h"
+
+struct caller;
+struct lease;
+struct pool;
+struct request;
+struct session;
+struct worker;
+
+#define HANDOVER_FORMAT 1 /* what is packed, and in which order: another one cannot be taken over */
+
+/* Why p cannot be handed over now, in words; NULL: it can. Static. */
+const char *handover_obstacle(const struct pool *p);
+/* The same for a moment only: a message is half-way between the daemon and a worker. */
+bool handover_is_quiet(const struct pool *p);
+void handover_pack_pool(const struct pool *p, msgpack_packer *pk);
+
+/* Those of the connections, which are taken over before; NULL: it is gone. */
+struct handover_callers {
+	struct caller *(*find)(const struct handover_callers *h, uint64_t id);
+};
+/* p, which has the name that was packed first, has not begun. */
+void handover_take_pool(struct pool *p, struct unpacker *u, const struct handover_callers *h);
+
+/* For unpack_fd() of the next program, which it stays open for; -1: there is none. */
+void handover_pack_fd(msgpack_packer *pk, int fd);
