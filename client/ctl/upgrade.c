@@ -26,6 +26,6 @@ int command_upgrade(struct ctl *ctl, int argc, char **argv)
 		return c == 'h' ? CTL_OK : CTL_USAGE;
 	if (optind != argc)
 		return ctl_usage(ctl, "nothing else is expected");
-	r = ctl_askf(ctl, "upgrade", UPGRADE_TIMEOUT_MS, &reply, "{}");
+	r = ctl_ask(ctl, "upgrade", (struct pypool_span){ 0 }, UPGRADE_TIMEOUT_MS, &reply);
 	return r == CTL_OK ? ctl_show(ctl, reply, upgrade_print) : r;
 }

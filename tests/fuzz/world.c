@@ -5,6 +5,7 @@
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
+#include "daemon/front/upgrade.h"
 #include "proto/pack.h"
 #include "tests/fuzz/must.h"
 #include "tests/fuzz/still_loop.h"
@@ -21,6 +22,11 @@ static const char *world_state(struct server *s)
 static void world_on_idle(struct server *s)
 {
 	(void)s;
+}
+
+static void world_upgrade(struct server *s)
+{
+	upgrade_note_failed(s, ERROR_INIT_FAILED, "there is no other program");
 }
 
 static void world_shutdown(struct server *s, bool now)
@@ -59,6 +65,7 @@ static const struct server_ops server_ops = {
 	.show = world_show,
 	.show_pool = world_show_pool,
 	.shutdown = world_shutdown,
+	.upgrade = world_upgrade,
 };
 
 static void world_on_settled(struct pool *p)
