@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
@@ -163,6 +164,14 @@ static int show_config(const struct config *c, const struct config_request *requ
 	return EXIT_FAILURE;
 }
 
+/* As a service it has workers of its own user, who are to see neither its memory nor its files. Elsewhere whoever started it may
+ * want to look. */
+static void hide(void)
+{
+	if (systemd_is_our_parent())
+		(void)prctl(PR_SET_DUMPABLE, 0); /* cannot fail with valid arguments */
+}
+
 static bool spares_nobody(void *user, pid_t pid)
 {
 	(void)user, (void)pid;
@@ -238,6 +247,7 @@ int main(int argc, char **argv)
 		config_free(config);
 		return r;
 	}
+	hide();
 	(void)signal(SIGPIPE, SIG_IGN); /* cannot fail for a valid signal */
 	log_open(config->log_format, config->log_level);
 	if (taken < 0) {

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pwd
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.daemon import ROOT
 from tests.support.users import ALICE, BOB, acting_as
 from tests.systemd.machine import run
 from tests.systemd.service import Service, installed_pool
 
-WORKS = ("numbers", "program", "threads", "processes", "foreign_code", "own_files", "network", "names")
+WORKS = ("numbers", "program", "threads", "processes", "foreign_code", "own_files")
+NETWORK = ("network", "names")
 
 
 @pytest.mark.parametrize("start", ["exec", "fork"])
@@ -38,6 +41,33 @@ def test_handlers_cannot_change_the_machine(service: Service) -> None:
             "make a namespace": "Operation not permitted",
             "load a module": "Operation not permitted",
         }
+
+
+def test_handlers_get_a_network_by_the_drop_in_of_the_documentation(service: Service) -> None:
+    service.configure({"default": installed_pool("works")})
+    service.start()
+    with service.client() as c:
+        error = c.fail_execute("network")
+        assert error.code == "app_error" and "Address family not supported" in error.message
+    sandbox = (ROOT / "docs/operations.md").read_text().split("\n## Sandbox\n")[1]
+    (line,) = re.findall(r"\| talk to a network \| `(.*)` \|", sandbox)
+    service.drop_in(f"[Service]\n{line}\n")
+    service.stop()
+    service.start()
+    with service.client() as c:
+        assert {name: c.execute(name) for name in NETWORK} == dict.fromkeys(NETWORK, "fine")
+
+
+def test_a_handler_cannot_look_into_the_daemon(service: Service) -> None:
+    """They have one user; its memory and its files are closed to it all the same."""
+    service.configure({"default": installed_pool("works")})
+    service.start()
+    pid = service.main_pid()
+    with service.client() as c:
+        assert c.execute("peek", pid) == {"memory": "Permission denied", "files": "Permission denied",
+                                          "environment": "Permission denied", "trace": "Operation not permitted"}
+        c.call("upgrade")
+        assert c.execute("peek", pid)["files"] == "Permission denied"
 
 
 def test_peers_are_told_apart(service: Service) -> None:

@@ -108,6 +108,20 @@ def no_new_privileges() -> str:
         return "no new privileges" if "NoNewPrivs:\t1" in file.read() else "possible"
 
 
+PTRACE_SEIZE = 0x4206
+
+
+@expose
+def peek(pid: int) -> Dict[str, str]:
+    """Into another process."""
+    return {
+        "memory": why_not(lambda: open(f"/proc/{pid}/mem", "rb").close()),
+        "files": why_not(lambda: os.listdir(f"/proc/{pid}/fd")),
+        "environment": why_not(lambda: open(f"/proc/{pid}/environ", "rb").read()),
+        "trace": why_not(lambda: system_call("ptrace", PTRACE_SEIZE, pid, 0, 0)),
+    }
+
+
 @expose
 def tries() -> Dict[str, str]:
     return {
