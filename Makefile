@@ -200,7 +200,7 @@ $(filter-out $(POOL_UNIT_BIN),$(UNIT_BIN)): $(BUILD)/tests/test_%: $(BUILD)/obj/
 
 # The simulated world: the same pool/ objects, and tests/sim in the place of daemon/io.
 $(BUILD)/tests/libsimulated.a: $(call obj,$(SIM_IO_SRC) $(POOL_SRC) $(BASE_SRC) $(PROTO_SRC) \
-		$(addprefix daemon/io/,archive.c cgroup.c cgroups.c core.c mark.c named_fds.c oom.c procfs.c remains.c tail.c tasks.c))
+		$(addprefix daemon/io/,archive.c cgroup.c cgroups.c core.c mark.c named_fds.c oom.c procfs.c tail.c tasks.c))
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $^
 

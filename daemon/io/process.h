@@ -54,7 +54,8 @@ struct process_ops {
 };
 
 #define PROCESS_CONTROL_MAX (64 * 1024) /* bytes of one control packet */
-#define PROCESS_PAGE_WORDS 4 /* uint64: the call to interrupt, the reason; the call that it has been given, its deadline */
+/* uint64: the call to interrupt, the reason; the call that it has been given, its deadline, its session; how many it has done */
+#define PROCESS_PAGE_WORDS 6
 
 /* Beside the call socket, which is its owner's. Without those before OUT nobody can go on with a process; the others it may have closed. */
 enum process_fd {
@@ -67,8 +68,9 @@ enum process_fd {
 	PROCESS_FDS,
 };
 
-/* While an adopted process has not been heard of, its call socket may be any of those that it was sent, or the one before them. */
-#define PROCESS_OLD_CALLS 2
+/* While an adopted process has not been heard of, its call socket may be any of those that it was sent, or the one before them: so many
+ * daemons may come and go meanwhile. */
+#define PROCESS_OLD_CALLS 16
 
 struct process {
 	const struct process_ops *ops;
@@ -145,15 +147,37 @@ int process_send_calls(struct process *p, const void *message, size_t len);
 void process_drop_old_calls(struct process *p);
 /* The same of a process that knows nothing of it: this one was another program when it was started. Its call socket goes on too. */
 int process_go_on(struct process *p, pid_t pid, int fds[PROCESS_FDS]);
-/* What process_note_call() noted for it last; 0: nothing. */
-uint64_t process_noted_call(const struct process *p, uint64_t *deadline);
-/* For whoever goes on with p: the call that it has been given (0: none), and when that ends (ns, LOOP_NEVER). */
-static inline void process_note_call(struct process *p, uint64_t call, uint64_t deadline)
+/* For whoever goes on with p: the call that it has been given (0: none), when that ends (ns, LOOP_NEVER), and of which session it is
+ * (0: of none). */
+static inline void process_note_call(struct process *p, uint64_t call, uint64_t deadline, uint64_t session)
 {
 	if (p->page) {
+		p->page[4] = session;
 		p->page[3] = deadline;
 		p->page[2] = call;
 	}
+}
+/* What that has noted last; 0: nothing. */
+static inline uint64_t process_noted_call(const struct process *p)
+{
+	return p->page ? p->page[2] : 0;
+}
+static inline uint64_t process_noted_deadline(const struct process *p)
+{
+	return p->page ? p->page[3] : 0;
+}
+static inline void process_note_done(struct process *p, uint64_t calls)
+{
+	if (p->page)
+		p->page[5] = calls;
+}
+static inline uint64_t process_noted_done(const struct process *p)
+{
+	return p->page ? p->page[5] : 0;
+}
+static inline uint64_t process_noted_session(const struct process *p)
+{
+	return process_noted_call(p) ? p->page[4] : 0;
 }
 
 /* One control packet. 0 or a negative errno (-EAGAIN: its buffer is full). */

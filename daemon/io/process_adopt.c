@@ -127,9 +127,3 @@ void process_drop_old_calls(struct process *p)
 		p->old_calls[i] = -1;
 	}
 }
-
-uint64_t process_noted_call(const struct process *p, uint64_t *deadline)
-{
-	*deadline = p->page ? p->page[3] : 0;
-	return p->page ? p->page[2] : 0;
-}

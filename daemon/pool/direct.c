@@ -103,7 +103,7 @@ static void direct_count(struct worker *w, uint64_t calls, uint64_t errors)
 
 	st->direct_calls += calls;
 	st->direct_errors += errors;
-	w->calls_done += calls;
+	slot_count(w, calls);
 	if (calls)
 		supply_note_reply(w);
 }

@@ -51,7 +51,7 @@ void keep_pool(const struct pool *p)
 }
 
 /* Of its fds. The service manager knows each file under one name only, so the call socket, which changes, has its own. */
-static void keep_name(char name[KEEP_NAME], uint64_t worker)
+void keep_own_name(char name[KEEP_NAME], uint64_t worker)
 {
 	(void)snprintf(name, KEEP_NAME, "worker-%llu", (unsigned long long)worker); /* fits */
 }
@@ -69,24 +69,25 @@ static void keep_hold_calls(struct keeper *k, const struct worker *w, uint64_t l
 	k->hold(k, name, &w->calls.io.fd, 1);
 }
 
-/* Those of lives before that one. */
-static void keep_release_calls(struct keeper *k, const struct worker *w, uint64_t before)
+/* Those that it does not need any more when it has the one of life `before`. */
+static void keep_release_calls(struct keeper *k, struct worker *w, uint64_t before)
 {
 	char name[KEEP_NAME];
 
-	for (uint64_t life = before > PROCESS_OLD_CALLS ? before - PROCESS_OLD_CALLS : 1; life < before; life++) {
+	for (uint64_t life = w->heard_life; life < before; life++) {
 		keep_calls_name(name, w->id, life);
 		k->release(k, name);
 	}
+	w->heard_life = before;
 }
 
-static void pack_worker(msgpack_packer *pk, const struct worker *w, uint64_t life, const struct remains *r)
+static void pack_worker(msgpack_packer *pk, const struct worker *w, const struct remains *r)
 {
 	msgpack_pack_array(pk, 5 + 2 * PROCESS_FDS);
 	pack_text(pk, w->pool->settings->name);
 	msgpack_pack_uint64(pk, w->generation);
-	msgpack_pack_uint64(pk, w->calls_done);
-	msgpack_pack_uint64(pk, life);
+	msgpack_pack_uint64(pk, w->kept_life);
+	msgpack_pack_uint64(pk, w->heard_life);
 	msgpack_pack_uint64(pk, (uint64_t)r->pid);
 	for (unsigned i = 0; i < PROCESS_FDS; i++) {
 		msgpack_pack_uint64(pk, r->files[i].dev);
@@ -94,14 +95,21 @@ static void pack_worker(msgpack_packer *pk, const struct worker *w, uint64_t lif
 	}
 }
 
+static void keep_put_worker(struct keeper *k, const struct worker *w, const struct remains *r)
+{
+	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
+	msgpack_packer pk;
+
+	packed_begin(&buf, &pk);
+	pack_worker(&pk, w, r);
+	keep_put(k, KEEP_WORKER, w->id, &buf);
+}
+
 /* The new socket before the record that names it. */
 void keep_worker(struct worker *w)
 {
 	struct keeper *k = w->pool->registry->keeper;
-	_cleanup_(msgpack_sbuffer_destroy) msgpack_sbuffer buf = { 0 };
-	uint64_t life = w->kept_life + 1;
 	struct remains r;
-	msgpack_packer pk;
 	char name[KEEP_NAME];
 	int fds[PROCESS_FDS];
 	unsigned n;
@@ -109,23 +117,30 @@ void keep_worker(struct worker *w)
 	if (!k || !process_is_running(&w->proc) || !stream_is_open(&w->calls))
 		return;
 	remains_of(&r, &w->proc, fds, &n);
-	keep_name(name, w->id);
-	if (!w->kept_life)
+	keep_own_name(name, w->id);
+	if (!w->kept_life) {
 		k->hold(k, name, fds, n);
-	keep_hold_calls(k, w, life);
-	packed_begin(&buf, &pk);
-	pack_worker(&pk, w, life, &r);
-	keep_put(k, KEEP_WORKER, w->id, &buf);
-	w->kept_life = life;
+		w->heard_life = 1;
+	}
+	keep_hold_calls(k, w, ++w->kept_life);
+	if (w->kept_life - w->heard_life >= PROCESS_OLD_CALLS) /* so many daemons have come and gone: the eldest is given up */
+		keep_release_calls(k, w, w->kept_life - PROCESS_OLD_CALLS + 1);
+	keep_put_worker(k, w, &r);
 }
 
 void keep_heard(struct worker *w)
 {
 	struct keeper *k = w->pool->registry->keeper;
+	struct remains r;
+	int fds[PROCESS_FDS];
+	unsigned n;
 
 	process_drop_old_calls(&w->proc);
-	if (k)
-		keep_release_calls(k, w, w->kept_life);
+	if (!k || !w->kept_life)
+		return;
+	keep_release_calls(k, w, w->kept_life);
+	remains_of(&r, &w->proc, fds, &n);
+	keep_put_worker(k, w, &r);
 }
 
 void keep_no_worker(struct worker *w)
@@ -136,20 +151,22 @@ void keep_no_worker(struct worker *w)
 	if (!k || !w->kept_life)
 		return;
 	k->remove(k, KEEP_WORKER, w->id);
-	keep_name(name, w->id);
+	keep_own_name(name, w->id);
 	k->release(k, name);
 	keep_release_calls(k, w, w->kept_life + 1);
-	w->kept_life = 0;
+	w->kept_life = w->heard_life = 0;
 }
 
 void keep_no_record(struct keeper *keeper, uint64_t id, const struct kept_worker *k)
 {
+	char name[KEEP_NAME];
+
 	keeper->remove(keeper, KEEP_WORKER, id);
 	if (!k)
 		return; /* nobody knows what is held under which name */
 	keeper->release(keeper, k->name);
-	for (unsigned i = 0; i < PROCESS_OLD_CALLS; i++)
-		keeper->release(keeper, k->calls_names[i]);
+	for (unsigned i = 0; keep_old_calls(k, id, i, name); i++)
+		keeper->release(keeper, name);
 }
 
 void keep_pack_session(const struct session *s, msgpack_packer *pk)
@@ -159,9 +176,9 @@ void keep_pack_session(const struct session *s, msgpack_packer *pk)
 	pack_text(pk, s->name);
 	pack_text(pk, s->lost ? s->how : "");
 	msgpack_pack_uint64(pk, s->uid);
-	msgpack_pack_uint64(pk, s->worker ? s->worker->id : 0);
+	msgpack_pack_uint64(pk, s->strict && s->worker ? s->worker->id : 0);
 	msgpack_pack_uint64(pk, s->ttl);
-	msgpack_pack_uint64(pk, s->generation);
+	msgpack_pack_uint64(pk, s->strict ? s->generation : 0);
 	msgpack_pack_uint64(pk, s->sends);
 	pack_bool(pk, s->strict);
 	values_pack(&s->values, pk);
@@ -190,6 +207,14 @@ void keep_no_session(const struct session *s)
 
 /* --- reading --- */
 
+bool keep_old_calls(const struct kept_worker *k, uint64_t id, unsigned n, char name[KEEP_NAME])
+{
+	if (n >= PROCESS_OLD_CALLS || n > k->life - k->heard)
+		return false;
+	keep_calls_name(name, id, k->life - n);
+	return true;
+}
+
 /* An array of just n values. */
 static bool read_array(struct span *s, uint32_t n)
 {
@@ -215,16 +240,15 @@ bool keep_read_worker(uint64_t id, struct span s, struct kept_worker *k)
 	uint64_t pid;
 
 	if (!read_array(&s, 5 + 2 * PROCESS_FDS) || !mp_read_text(&s, &k->pool) || !mp_read_uint(&s, &k->generation) ||
-	    !mp_read_uint(&s, &k->calls_done) || !mp_read_uint(&s, &k->life) || !mp_read_uint(&s, &pid))
+	    !mp_read_uint(&s, &k->life) || !mp_read_uint(&s, &k->heard) ||
+	    !mp_read_uint(&s, &pid) || k->heard > k->life)
 		return false;
 	for (unsigned i = 0; i < PROCESS_FDS; i++) {
 		if (!mp_read_uint(&s, &k->remains.files[i].dev) || !mp_read_uint(&s, &k->remains.files[i].inode))
 			return false;
 	}
 	k->remains.pid = (pid_t)pid;
-	keep_name(k->name, id);
-	for (uint64_t i = 0; i < PROCESS_OLD_CALLS; i++)
-		keep_calls_name(k->calls_names[i], id, k->life - i);
+	keep_own_name(k->name, id);
 	return true;
 }
 

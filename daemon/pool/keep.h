@@ -72,20 +72,24 @@ struct kept_pool {
 };
 struct kept_worker {
 	struct span pool;
-	uint64_t generation, calls_done, life;
+	uint64_t generation;
+	uint64_t life, heard; /* how often its call socket was kept, and of which of them it has been heard of last */
 	struct remains remains;
 	char name[KEEP_NAME]; /* of its fds */
-	char calls_names[PROCESS_OLD_CALLS][KEEP_NAME]; /* of the call sockets that it may have */
 };
 struct kept_session {
 	struct span pool, name, how; /* how: what lost it; empty: it is not lost */
 	struct span values;          /* one encoded map */
-	uint64_t uid, worker, ttl, generation, sends; /* worker 0: none */
+	uint64_t uid, worker, ttl, generation, sends; /* worker 0: none, or any will do: then generation is 0 too */
 	bool strict;
 };
 
 /* False: the record is not one of this version's. */
 bool keep_read_daemon(struct span record, struct kept_daemon *k);
 bool keep_read_pool(struct span record, struct kept_pool *k);
+/* Of its other files. */
+void keep_own_name(char name[KEEP_NAME], uint64_t worker);
+/* Of the call sockets that it may have: the n-th of at most PROCESS_OLD_CALLS. False: there are not so many. */
+bool keep_old_calls(const struct kept_worker *k, uint64_t id, unsigned n, char name[KEEP_NAME]);
 bool keep_read_worker(uint64_t id, struct span record, struct kept_worker *k);
 bool keep_read_session(struct span record, struct kept_session *k);

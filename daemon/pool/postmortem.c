@@ -255,6 +255,13 @@ static void describe_bound(const struct request *r, const struct worker *w, uint
 {
 	char time[TEXT_DURATION], place[STACK_TEXT + 4];
 
+	if (w->adopted) {
+		(void)snprintf(out, size,
+			       "its session \"%s\" is bound to worker %llu (pid %d), busy with what it had when the daemon came back, %s ago",
+			       r->session->name, (unsigned long long)w->id, (int)w->last_pid,
+			       text_duration(now - w->born, time));
+		return;
+	}
 	(void)snprintf(out, size, "its session \"%s\" is bound to worker %llu (pid %d), %s%s for %s%s", r->session->name,
 		       (unsigned long long)w->id, (int)w->last_pid, slot_is_free(w) ? "" : "busy with ",
 		       !slot_is_free(w) ? w->slot.target : w->lease ? "leased" : "free",
@@ -266,6 +273,13 @@ static void describe_lingering(const struct request *r, const struct worker *w, 
 {
 	char time[TEXT_DURATION], place[STACK_TEXT + 4];
 
+	if (w->adopted) {
+		(void)snprintf(out, size,
+			       "worker %llu (pid %d) still runs a call of its session \"%s\" that it had when the daemon came back, %s ago",
+			       (unsigned long long)w->id, (int)w->last_pid, r->session->name,
+			       text_duration(now - w->born, time));
+		return;
+	}
 	(void)snprintf(out, size,
 		       "worker %llu (pid %d) still runs a call of its session \"%s\" that was answered, %s for %s%s",
 		       (unsigned long long)w->id, (int)w->last_pid, r->session->name, w->slot.target,

@@ -363,7 +363,8 @@ void session_push(struct session *s, struct request *r)
 	session_advance(s);
 }
 
-/* The only writer of where it lingers. w: NULL, or one whose slot has a call of s that nobody waits for any more. */
+/* The only writer of where it lingers. w: NULL, or one whose slot has a call of s that nobody waits for any more, or had it
+ * for another daemon. */
 static void session_set_lingering(struct session *s, struct worker *w)
 {
 	if (s->lingering)
@@ -477,6 +478,18 @@ void session_note_worker_gone(struct session *s, const char *how)
 
 /* --- where another daemon has left it --- */
 
+/* The worker that was given a call of s by the daemon of before, and may still run it. */
+static struct worker *session_find_running(const struct session *s)
+{
+	struct worker *w;
+
+	DL_FOREACH (s->pool->workers, w) {
+		if (w->adopted && process_noted_session(&w->proc) == s->id)
+			return w;
+	}
+	return NULL;
+}
+
 void session_take_up(struct pool *p, uint64_t id, const struct kept_session *k, struct worker *w)
 {
 	struct session *s = session_make(p, id, account_add_session(p->registry, (uid_t)k->uid), k->name);
@@ -496,6 +509,9 @@ void session_take_up(struct pool *p, uint64_t id, const struct kept_session *k, 
 	} else if (s->strict && k->worker) {
 		session_lose(s, "its worker was gone when the daemon came back");
 	}
+	w = session_find_running(s);
+	if (w) /* nobody waits for it, but the next one must */
+		session_set_lingering(s, w);
 	keep_session(s);
 }
 

@@ -144,7 +144,7 @@ void slot_start(struct worker *w, struct request *r)
 	glance_cut(w, true); /* it was of a worker that waits */
 	request_start(r, w);
 	slot_take(w, r->call, r->target, r->traceparent);
-	process_note_call(&w->proc, r->call, r->deadline);
+	process_note_call(&w->proc, r->call, r->deadline, r->session ? r->session->id : 0);
 	w->slot.request = r;
 	w->slot.digested = r->digested;
 	w->slot.digest = r->digest;
@@ -172,7 +172,7 @@ void slot_start_direct(struct worker *w, const struct lease *l)
 	slot_cut_output(w);
 	glance_cut(w, true);
 	slot_take(w, registry_next(g, &g->last_call), "direct lease", NULL); /* no name of a handler has a space */
-	process_note_call(&w->proc, w->slot.call, l->expires);
+	process_note_call(&w->proc, w->slot.call, l->expires, l->session ? l->session->id : 0);
 	w->slot.direct = true;
 	msgpack_packer_init(&pk, &head, head_write);
 	msgpack_pack_array(&pk, 4);
@@ -289,13 +289,25 @@ static void slot_read_meta(struct worker *w, struct span meta, struct span *writ
 	}
 }
 
+void slot_count(struct worker *w, uint64_t calls)
+{
+	w->calls_done += calls;
+	process_note_done(&w->proc, w->calls_done);
+}
+
 static void slot_free(struct worker *w, bool good)
 {
 	poison_note_ended(w, good);
 	glance_forget(&w->slot.overdue);
 	glance_cut(w, true);
 	w->slot.call = 0;
-	process_note_call(&w->proc, 0, 0);
+	process_note_call(&w->proc, 0, 0, 0);
+	session_note_slot_free(w);
+}
+
+void slot_forget_noted(struct worker *w)
+{
+	process_note_call(&w->proc, 0, 0, 0);
 	session_note_slot_free(w);
 }
 
@@ -330,7 +342,7 @@ void slot_take_frame(struct worker *w, const struct slice *body)
 	if (w->slot.direct) {
 		direct_note_answer(w, e.result);
 	} else {
-		w->calls_done++;
+		slot_count(w, 1);
 		supply_note_reply(w);
 	}
 	if (r) {

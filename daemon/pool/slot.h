@@ -54,12 +54,16 @@ void slot_start_direct(struct worker *w, const struct lease *l);
 void slot_end_output(struct worker *w);
 /* A message on the call channel. */
 void slot_take_frame(struct worker *w, const struct slice *body);
+/* It has done so many. */
+void slot_count(struct worker *w, uint64_t calls);
 /* The deadline of the running call is over: takes the reply if it lies ready, else asks for the stack. */
 void slot_overdue(struct worker *w);
 /* Ends the running call with worker_protocol and kills the worker. what: for people. */
 void slot_break(struct worker *w, const char *what);
 /* There is no memory for its reply, or for what is sent to it: the running call ends with overloaded, and the worker. */
 void slot_starve(struct worker *w);
+/* What another daemon has noted of a call of w is over. */
+void slot_forget_noted(struct worker *w);
 /* The worker is dead: its slot waits for nothing. */
 void slot_close(struct worker *w);
 /* The request is answered but the worker still runs it: interrupt, and arm the grace. */

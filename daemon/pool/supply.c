@@ -152,8 +152,8 @@ static unsigned supply_staying(const struct pool *p)
 
 static void supply_start(struct pool *p, unsigned wanted)
 {
-	if (p->template && !template_is_settled(p->template)) { /* all of them wait for it */
-		if (supply_may_start(p) && supply_staying(p) < wanted)
+	if (p->template && !template_is_settled(p->template)) { /* all of them wait for it, also while those that were taken up suffice */
+		if (supply_may_start(p))
 			template_start(p->template);
 		return;
 	}

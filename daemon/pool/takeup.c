@@ -60,13 +60,14 @@ static struct pool *find_pool(const struct takeup *t, struct span name)
 	return NULL;
 }
 
+/* NULL: it is not there, or has to leave. */
 static struct worker *find_worker(const struct pool *p, uint64_t id)
 {
 	struct worker *w;
 
 	for (w = id ? p->workers : NULL; w && w->id != id; w = w->next)
 		;
-	return w;
+	return w && w->state < WORKER_STOPPING ? w : NULL;
 }
 
 /* --- taking up --- */
@@ -109,6 +110,7 @@ static const char *take_up_worker(const struct takeup *t, uint64_t id, const str
 	struct pool *p = find_pool(t, kept->pool);
 	int old_calls[PROCESS_OLD_CALLS];
 	int fds[PROCESS_FDS];
+	char name[KEEP_NAME];
 
 	if (!p)
 		return "its pool is not configured any more";
@@ -117,7 +119,7 @@ static const char *take_up_worker(const struct takeup *t, uint64_t id, const str
 	if (!t->keeper->find(t->keeper, kept->name, &kept->remains, fds))
 		return "its files were not stored";
 	for (unsigned i = 0; i < PROCESS_OLD_CALLS; i++)
-		old_calls[i] = t->keeper->take(t->keeper, kept->calls_names[i]);
+		old_calls[i] = keep_old_calls(kept, id, i, name) ? t->keeper->take(t->keeper, name) : -1;
 	return worker_take_up(p, id, kept, fds, old_calls) ? NULL : "it is gone";
 }
 

@@ -221,6 +221,8 @@ static void worker_on_control(struct process *proc, struct span message)
 			break; /* it is being stopped: too late */
 		w->ready_at = loop_now(w->pool->loop);
 		w->abandoned = 0;
+		if (w->adopted) /* what it ran for the daemon of before has ended */
+			slot_forget_noted(w);
 		worker_set_state(w, WORKER_IDLE, WORKER_WHY_NONE);
 		if (w->calls.ended)
 			worker_await_end(w);
@@ -455,9 +457,9 @@ static void worker_grace_over(struct worker *w)
 /* What it ran for the daemon of before ends at its deadline, or now if it has none: nobody waits for it any more. */
 static void worker_await_adopted(struct worker *w)
 {
-	uint64_t now = loop_now(w->pool->loop), deadline;
+	uint64_t now = loop_now(w->pool->loop), deadline = process_noted_deadline(&w->proc);
 
-	if (!process_noted_call(&w->proc, &deadline))
+	if (!process_noted_call(&w->proc))
 		deadline = now + ADOPT_TIME;
 	else if (deadline < now || deadline == LOOP_NEVER)
 		deadline = now;
@@ -466,7 +468,7 @@ static void worker_await_adopted(struct worker *w)
 
 static void worker_press_adopted(struct worker *w)
 {
-	uint64_t deadline, call = process_noted_call(&w->proc, &deadline);
+	uint64_t call = process_noted_call(&w->proc);
 
 	if (!call || w->abandoned || process_interrupt(&w->proc, call, SLOT_DEADLINE) < 0) {
 		worker_stop(w, WORKER_WHY_LOST);
@@ -610,7 +612,6 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 
 	w->adopted = true;
 	w->hs.adopt = k->life + 1;
-	w->calls_done = k->calls_done;
 	w->ready_at = loop_now(p->loop); /* it has been, and did not die of how it was started */
 	r = process_adopt(&w->proc, k->remains.pid, fds, old_calls, &calls_fd);
 	if (r < 0) {
@@ -619,6 +620,7 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 		return worker_free(w);
 	}
 	launch_confine_again(w);
+	w->calls_done = process_noted_done(&w->proc);
 	p->in_state[WORKER_STARTING]++;
 	DL_APPEND(p->workers, w);
 	w->last_pid = k->remains.pid;
@@ -626,6 +628,7 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 	handshake_begin(&w->hs, "adopt", NULL, loop_now(p->loop));
 	worker_await_adopted(w);
 	w->kept_life = k->life;
+	w->heard_life = k->heard;
 	keep_worker(w); /* before it is told: whoever comes after us must find what it has been given */
 	LOG(INFO, "worker.adopted", KV("pool", p->settings->name), KV("worker", id), KV("pid", w->last_pid));
 	event_worker_began(w);
@@ -684,7 +687,7 @@ bool worker_take_over(struct pool *p, struct worker_left *left)
 	w->calls_done = left->calls_done;
 	w->max_calls = left->max_calls;
 	w->old_at = left->old_at;
-	w->kept_life = left->kept_life;
+	w->kept_life = w->heard_life = left->kept_life;
 	w->ping_seq = left->ping_seq;
 	w->hs.hello = w->hs.ready = true;
 	w->hs.session_close = left->session_close;

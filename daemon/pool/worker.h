@@ -90,7 +90,7 @@ struct worker {
 	uint64_t generation;
 	bool probe;           /* started to see whether the pool works again */
 	bool adopted;         /* STARTING, INITIALIZING: another daemon has started it, and it is asked to serve this one */
-	uint64_t kept_life;   /* for keep_worker(): how often its fds were kept; 0: they are not */
+	uint64_t kept_life, heard_life; /* for keep_worker(), as in struct kept_worker; 0: it is not kept */
 	bool is_template;     /* it is what others are forked from, and never serves: it is in the pool's list of templates */
 	struct template *template; /* borrows: whose process it is, as long as that one wants it */
 	struct template *fork;     /* borrows: has been asked to fork it, and has not answered */

@@ -7,6 +7,7 @@
 #include "tests/sim/sim_pair.h"
 #include "daemon/pool/session.h"
 #include "daemon/pool/template.h"
+#include "tests/sim/invariants_kept.h"
 #include "tests/sim/invariants_template.h"
 #include "tests/sim/world.h"
 
@@ -72,7 +73,7 @@ static void check_slot(struct world *w, const struct worker *k)
 		      "an abandoned call has no grace that ends", k->id);
 	}
 	if (k->slot.session)
-		CHECK(w, slot_is_abandoned(k) && k->slot.session->lingering == k, "a session lingers at a call that is over",
+		CHECK(w, (slot_is_abandoned(k) || k->adopted) && k->slot.session->lingering == k, "a session lingers at a call that is over",
 		      k->id);
 	if (slot_is_abandoned(k) && ledger_find(&w->ledger, k->slot.call))
 		CHECK(w, ledger_find(&w->ledger, k->slot.call)->session == (k->slot.session ? k->slot.session->id : 0),
@@ -382,7 +383,8 @@ static void check_session(struct world *w, const struct session *s)
 	CHECK(w, !s->lingering || !r || (r->lane && r->lane->queue == &s->lingering->own),
 	      "invariant 6: a session does not wait for its answered call", s->id);
 	CHECK(w, !s->lease || s->lease->session == s, "a session and its lease disagree", s->id);
-	CHECK(w, s->worker == NULL || worker_is_serving(s->worker), "a session keeps a worker that is gone", s->id);
+	CHECK(w, s->worker == NULL || worker_is_serving(s->worker) || (s->worker->adopted && s->worker->state < WORKER_STOPPING),
+	      "a session keeps a worker that is gone", s->id);
 	CHECK(w, !session_is_strict(s) || !r || r->state != REQUEST_RUNNING || !s->worker || r->worker == s->worker,
 	      "invariant 6: a session runs in another worker", s->id);
 	CHECK(w, sim_session_n(s) == ledger_story(&w->ledger, s->id)->good,
@@ -403,7 +405,8 @@ static void check_own_queue(struct world *w, const struct worker *k)
 		bound += session_is_strict(s);
 	}
 	CHECK(w, bound == k->n_bound, "the count of bound sessions is wrong", k->id);
-	CHECK(w, !k->own.count || w->stage.pool->state != POOL_RUNNING || w->stage.pool->paused || k->lease || !worker_can_be_sent(k),
+	CHECK(w, !k->own.count || w->stage.pool->state != POOL_RUNNING || w->stage.pool->paused || k->lease ||
+	      !worker_is_serving(k) || !worker_can_be_sent(k),
 	      "a call of a session waits while its worker is idle", k->id);
 	CHECK(w, k->state != WORKER_DRAINING || k->n_bound || k->slot.call || k->lease || k->calls.ended,
 	      "a worker that need not stay", k->id);
@@ -526,5 +529,6 @@ void invariants_check(struct world *w)
 	check_sessions(w);
 	check_timers(w);
 	check_progress(w);
+	invariants_check_kept(w);
 	invariants_check_log(w);
 }

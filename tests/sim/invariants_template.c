@@ -97,7 +97,7 @@ void invariants_check_templates(struct world *w)
 		check_process(w, k);
 	DL_FOREACH(p->workers, k) {
 		forks += k->fork != NULL;
-		CHECK(w, !p->template || template_is_settled(p->template) || k->generation > p->generation,
+		CHECK(w, !p->template || template_is_settled(p->template) || k->generation > p->generation || k->id <= w->taken_up,
 		      "a worker is started before it is known what becomes of the template", k->id); /* but for a canary */
 		CHECK(w, !k->is_template, "a template among the workers", k->id);
 	}

@@ -1,7 +1,6 @@
 #include "tests/sim/ledger.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "daemon/base/mem.h"
 
@@ -12,44 +11,58 @@ void ledger_init(struct ledger *l)
 
 void ledger_deinit(struct ledger *l)
 {
-	free(l->records);
-	free(l->stories);
+	struct record *r, *next_record;
+	struct story *s, *next_story;
+
+	HASH_ITER (hh, l->records, r, next_record) {
+		HASH_DEL(l->records, r);
+		free(r);
+	}
+	HASH_ITER (hh, l->stories, s, next_story) {
+		HASH_DEL(l->stories, s);
+		free(s);
+	}
 	*l = (struct ledger){ 0 };
 }
 
-void ledger_open(struct ledger *l, uint64_t call, uint64_t caller, uint64_t id, bool checkout)
+bool ledger_open(struct ledger *l, uint64_t call, uint64_t caller, uint64_t id, bool checkout)
 {
-	if (call >= l->room) {
-		l->room = 2 * call + 64;
-		l->records = mem_resize(l->records, l->room, sizeof(*l->records));
-	}
-	while (l->n <= call)
-		l->records[l->n++] = (struct record){ 0 };
-	l->records[call] = (struct record){ .caller = caller, .id = id, .checkout = checkout };
+	struct record *r = ledger_find(l, call);
+
+	if (r)
+		return false;
+	r = MEM_NEW(struct record);
+	*r = (struct record){ .call = call, .caller = caller, .id = id, .checkout = checkout };
+	HASH_ADD(hh, l->records, call, sizeof(r->call), r);
 	l->n_open++;
+	return true;
 }
 
 struct record *ledger_find(const struct ledger *l, uint64_t call)
 {
-	return call < l->n && l->records[call].caller ? &l->records[call] : NULL;
+	struct record *r;
+
+	HASH_FIND(hh, l->records, &call, sizeof(call), r);
+	return r;
 }
 
 struct story *ledger_story(struct ledger *l, uint64_t session)
 {
-	if (session >= l->n_stories) {
-		uint64_t n = 2 * session + 16;
+	struct story *s;
 
-		l->stories = mem_resize(l->stories, n, sizeof(*l->stories));
-		memset(l->stories + l->n_stories, 0, (n - l->n_stories) * sizeof(*l->stories));
-		l->n_stories = n;
+	HASH_FIND(hh, l->stories, &session, sizeof(session), s);
+	if (!s) {
+		s = MEM_NEW(struct story);
+		s->session = session;
+		HASH_ADD(hh, l->stories, session, sizeof(s->session), s);
 	}
-	return &l->stories[session];
+	return s;
 }
 
 bool ledger_runs_beside(const struct ledger *l, uint64_t direct)
 {
-	for (uint64_t i = 0; i < l->n_stories; i++) {
-		if (l->stories[i].direct == direct && l->stories[i].running)
+	for (const struct story *s = l->stories; s; s = s->hh.next) {
+		if (s->direct == direct && s->running)
 			return true;
 	}
 	return false;
@@ -57,10 +70,23 @@ bool ledger_runs_beside(const struct ledger *l, uint64_t direct)
 
 void ledger_note_ended(struct ledger *l, uint64_t call)
 {
-	for (uint64_t i = 0; call && i < l->n_stories; i++) {
-		if (l->stories[i].running == call)
-			l->stories[i].running = 0;
+	for (struct story *s = call ? l->stories : NULL; s; s = s->hh.next) {
+		if (s->running == call)
+			s->running = 0;
 	}
+}
+
+void ledger_cut(struct ledger *l)
+{
+	for (struct record *r = l->records; r; r = r->hh.next) {
+		if (r->answered)
+			continue;
+		r->answered = 1;
+		r->abandoned = true;
+		r->code = ERROR_INTERNAL;
+		r->executed = EXECUTED_MAYBE;
+	}
+	l->n_open = 0;
 }
 
 const char *record_complaint(const struct record *r)

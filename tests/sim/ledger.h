@@ -7,9 +7,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/base/hash.h"
 #include "proto/errors.h"
 
 struct record {
+	uint64_t call; /* its number */
 	uint64_t caller, id;
 	bool checkout; /* or anything else that no handler runs for */
 	bool idempotent, leased;
@@ -21,28 +23,30 @@ struct record {
 	uint64_t session; /* 0: none */
 	enum error_code code;
 	enum executed executed;
+	UT_hash_handle hh;
 };
 
 /* What was seen of a session. */
 struct story {
+	uint64_t session;    /* its number */
 	uint64_t good;       /* calls that succeeded since it was new or reset: what its counter must be */
 	int64_t pid;         /* strict: of the worker that runs its calls; 0: not known yet, or lost */
 	uint64_t last_begun; /* number of the last call that was begun, of those without a lease */
 	uint64_t running;    /* number of the call that a worker has begun and not ended, the hooks included; 0: none */
 	uint64_t direct;     /* the same of its last direct lease, which may have ended */
+	UT_hash_handle hh;
 };
 
 struct ledger {
-	struct record *records; /* owns: by the number of the call */
-	uint64_t n, room;
+	struct record *records; /* uthash; owns */
 	uint64_t n_open; /* not answered */
-	struct story *stories; /* owns: by the number of the session */
-	uint64_t n_stories;
+	struct story *stories; /* uthash; owns */
 };
 
 void ledger_init(struct ledger *l);
 void ledger_deinit(struct ledger *l);
-void ledger_open(struct ledger *l, uint64_t call, uint64_t caller, uint64_t id, bool checkout);
+/* False: the number is used already. */
+bool ledger_open(struct ledger *l, uint64_t call, uint64_t caller, uint64_t id, bool checkout);
 struct record *ledger_find(const struct ledger *l, uint64_t call); /* NULL: nobody asked for it */
 /* Made at the first look. */
 struct story *ledger_story(struct ledger *l, uint64_t session);
@@ -50,5 +54,7 @@ struct story *ledger_story(struct ledger *l, uint64_t session);
 bool ledger_runs_beside(const struct ledger *l, uint64_t direct);
 /* A worker has ended the call, or is dead. */
 void ledger_note_ended(struct ledger *l, uint64_t call);
+/* The daemon is gone: whoever waits for an answer sees its connection closed. */
+void ledger_cut(struct ledger *l);
 /* NULL, or what is wrong with it now: to be asked at every news. */
 const char *record_complaint(const struct record *r);

@@ -58,6 +58,15 @@ static const char *as_heard(const char *state)
 	return strcmp(state, "busy") == 0 ? "idle" : state;
 }
 
+static struct heard_worker *add_worker(struct listener *l, uint64_t id)
+{
+	struct heard_worker *w = MEM_NEW(struct heard_worker);
+
+	w->id = id;
+	HASH_ADD(hh, l->workers, id, sizeof(w->id), w);
+	return w;
+}
+
 static void hear_worker(struct listener *l, const struct event *e, struct span what)
 {
 	struct span from = text_of(e, "from");
@@ -70,9 +79,7 @@ static void hear_worker(struct listener *l, const struct event *e, struct span w
 		return;
 	}
 	if (!w) {
-		w = MEM_NEW(struct heard_worker);
-		w->id = id;
-		HASH_ADD(hh, l->workers, id, sizeof(w->id), w);
+		w = add_worker(l, id);
 	} else if (!span_equals(from, w->state) && !(span_equals(from, "busy") && strcmp(w->state, "idle") == 0)) {
 		l->wrong = "a worker that was not in that state";
 	}
@@ -91,6 +98,16 @@ static struct heard_session *find_session(const struct listener *l, const char *
 	return s;
 }
 
+static struct heard_session *add_session(struct listener *l, const char *key, size_t len)
+{
+	struct heard_session *s = MEM_NEW(struct heard_session);
+
+	s->key_len = len;
+	memcpy(s->key, key, len);
+	HASH_ADD_KEYPTR(hh, l->sessions, s->key, s->key_len, s);
+	return s;
+}
+
 static void hear_session(struct listener *l, const struct event *e, struct span what)
 {
 	struct span name = text_of(e, "session");
@@ -103,10 +120,7 @@ static void hear_session(struct listener *l, const struct event *e, struct span 
 		return;
 	}
 	if (!s) {
-		s = MEM_NEW(struct heard_session);
-		s->key_len = (size_t)n;
-		memcpy(s->key, key, (size_t)n);
-		HASH_ADD_KEYPTR(hh, l->sessions, s->key, s->key_len, s);
+		(void)add_session(l, key, (size_t)n);
 		return;
 	}
 	if (span_equals(what, "lost") || span_equals(what, "reopened")) {
@@ -223,5 +237,22 @@ void listener_deinit(struct listener *l)
 	HASH_ITER (hh, l->sessions, s, next_session) {
 		HASH_DEL(l->sessions, s);
 		free(s);
+	}
+}
+
+void listener_begin_anew(struct listener *l, struct registry *g, const struct pool *p)
+{
+	char key[sizeof(((struct heard_session *)0)->key)];
+	const struct session *s;
+	const struct worker *w;
+
+	listener_deinit(l);
+	listener_init(l, g);
+	DL_FOREACH (p->workers, w)
+		(void)snprintf(add_worker(l, w->id)->state, sizeof(((struct heard_worker *)0)->state), "%s", worker_state_name(w->state));
+	for (s = p->sessions; s; s = s->hh.next) {
+		int n = snprintf(key, sizeof(key), "%llu %s", (unsigned long long)s->uid, s->name);
+
+		add_session(l, key, (size_t)n)->lost = s->lost;
 	}
 }

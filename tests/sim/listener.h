@@ -19,6 +19,8 @@ struct listener {
 
 /* Listens to the feed of that registry from now on. */
 void listener_init(struct listener *l, struct registry *g);
+/* The daemon has died, and another one begins: what it has taken up is what there is. */
+void listener_begin_anew(struct listener *l, struct registry *g, const struct pool *p);
 void listener_deinit(struct listener *l);
 /* NULL, or how what it believes of p differs from what is. Static. */
 const char *listener_complaint(const struct listener *l, const struct pool *p);

@@ -318,7 +318,8 @@ static void put_child(struct hasher *h, const struct sim_child *c)
 	put(h, c->wanted);
 	put(h, c->reason);
 	put_copies(h, &c->copies);
-	put_pipe(h, &c->calls);
+	put_pipe(h, c->calls);
+	put(h, c->adopted);
 	put_pipe(h, &c->control);
 	put_pipe(h, &c->output);
 	put_pipe(h, &c->dump);
@@ -336,22 +337,36 @@ static void put_child(struct hasher *h, const struct sim_child *c)
 
 static void put_record(struct hasher *h, const struct record *r)
 {
+	put(h, r->call);
 	put(h, r->caller);
 	put(h, r->answered | r->saw << 8 | r->began << 16 | r->ended << 24);
 	put(h, r->replied | r->abandoned << 1 | r->checkout << 2 | (uint64_t)r->code << 8 | (uint64_t)r->executed << 16);
 }
 
-/* How many there is room for depends on who was looked for. */
-static void put_story(struct hasher *h, uint64_t session, const struct story *s)
+static void put_story(struct hasher *h, const struct story *s)
 {
 	if (!s->good && !s->pid && !s->last_begun && !s->running && !s->direct)
 		return;
-	put(h, session);
+	put(h, s->session);
 	put(h, s->good);
 	put(h, (uint64_t)s->pid);
 	put(h, s->last_begun);
 	put(h, s->running);
 	put(h, s->direct);
+}
+
+/* In which order they were looked for is no matter. */
+static void put_stories(struct hasher *h, const struct world *w)
+{
+	uint64_t sum = 0;
+
+	for (const struct story *s = w->ledger.stories; s; s = s->hh.next) {
+		struct hasher alone = { 0 };
+
+		put_story(&alone, s);
+		sum += alone.sum;
+	}
+	put(h, sum);
 }
 
 uint64_t portrait(const struct world *w)
@@ -364,10 +379,9 @@ uint64_t portrait(const struct world *w)
 	put(&h, sim_tasks_marked(w->stage.loop));
 	DL_FOREACH (w->stage.machine.children, c)
 		put_child(&h, c);
-	for (uint64_t i = 0; i < w->ledger.n; i++)
-		put_record(&h, &w->ledger.records[i]);
-	for (uint64_t i = 0; i < w->ledger.n_stories; i++)
-		put_story(&h, i, &w->ledger.stories[i]);
+	for (const struct record *r = w->ledger.records; r; r = r->hh.next)
+		put_record(&h, r);
+	put_stories(&h, w);
 	for (unsigned i = 0; i < WORLD_CALLERS; i++)
 		put(&h, w->callers[i] ? w->callers[i]->caller.id : 0);
 	put_time(&h, w->resumed);

@@ -1,5 +1,6 @@
 #include "tests/sim/sim_child.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <utlist.h>
@@ -13,7 +14,7 @@
 static void child_free(struct sim_child *c)
 {
 	DL_DELETE(c->machine->children, c);
-	sim_messages_free(c->calls.messages);
+	sim_channels_free(c);
 	sim_messages_free(c->control.messages);
 	sim_messages_free(c->output.messages);
 	sim_messages_free(c->dump.messages);
@@ -22,8 +23,7 @@ static void child_free(struct sim_child *c)
 	free(c);
 }
 
-/* One that holds it less. */
-static void child_drop(struct sim_child *c)
+void sim_child_drop(struct sim_child *c)
 {
 	if (--c->n_fds > 0)
 		return;
@@ -40,7 +40,7 @@ void sim_child_release_unborn(struct sim_message *m)
 		return;
 	if (c->unborn)
 		sim_child_die(c, 1, 0);
-	child_drop(c);
+	sim_child_drop(c);
 }
 
 /* What lies unread in its control socket. */
@@ -67,8 +67,8 @@ void sim_child_die(struct sim_child *c, int exit_code, int signal)
 	child_abandon_forks(c);
 	sim_child_drop_channel(c);
 	c->how = (struct process_exit){ .known = true, .exit_code = signal ? -1 : exit_code, .signal = signal };
-	c->calls.over = c->control.over = c->output.over = c->dump.over = true;
-	sim_pipe_update(l, &c->calls);
+	sim_channels_end(c);
+	c->control.over = c->output.over = c->dump.over = true;
 	sim_pipe_update(l, &c->control);
 	sim_pipe_update(l, &c->output);
 	sim_pipe_update(l, &c->dump);
@@ -91,6 +91,13 @@ void sim_child_leave_after(struct sim_child *c, uint64_t ns, int exit_code, int 
 	sim_child_after(c, &c->leave, ns);
 }
 
+void sim_child_leave(struct sim_child *c)
+{
+	c->stopping = true;
+	if (!c->call)
+		sim_child_leave_after(c, c->script.hears_after, 0, 0);
+}
+
 void sim_child_die_of_itself(struct sim_child *c)
 {
 	sim_child_print(c, "Fatal Python error: something broke\n");
@@ -102,7 +109,7 @@ void sim_child_die_of_itself(struct sim_child *c)
 static void child_on_fd_closed(void *owner, int fd)
 {
 	struct sim_child *c = owner;
-	struct sim_pipe *pipes[] = { &c->calls, &c->control, &c->output, &c->dump };
+	struct sim_pipe *pipes[] = { &c->control, &c->output, &c->dump };
 
 	for (size_t i = 0; i < ARRAY_SIZE(pipes); i++) {
 		if (pipes[i]->fd == fd)
@@ -115,13 +122,21 @@ static void child_on_fd_closed(void *owner, int fd)
 		if (!c->refused)
 			TELL(c, miscarried);
 	}
-	child_drop(c);
+	sim_child_drop(c);
+}
+
+static void child_on_fd_copied(void *owner)
+{
+	struct sim_child *c = owner;
+
+	c->n_fds++;
 }
 
 static int child_open(struct sim_child *c)
 {
 	c->n_fds++;
-	return sim_fd_new(c->machine->loop, c, child_on_fd_closed);
+	return sim_fd_open(c->machine->loop, &(struct sim_file){ .owner = c, .closed = child_on_fd_closed,
+							 .copied = child_on_fd_copied });
 }
 
 struct sim_child *sim_child_new(struct sim_machine *m)
@@ -133,7 +148,7 @@ struct sim_child *sim_child_new(struct sim_machine *m)
 	c->pid = ++m->last_pid;
 	DL_APPEND(m->children, c);
 	c->pidfd = -1;
-	c->calls.fd = child_open(c);
+	c->calls = sim_child_open_channel(c);
 	c->control.fd = child_open(c);
 	c->output.fd = child_open(c);
 	c->dump.fd = child_open(c);
@@ -152,6 +167,30 @@ int sim_child_open_pidfd(struct sim_child *c)
 	c->pidfd = child_open(c);
 	sim_fd_set_readable(c->machine->loop, c->pidfd, c->dead);
 	return c->pidfd;
+}
+
+/* Whoever had it as its child has reaped it: every second one, as it happens. */
+static bool child_is_reaped(const struct sim_child *c)
+{
+	return c->dead && c->pid % 2;
+}
+
+static void child_connect(struct sim_child *c, struct sim_pipe *pipe, int fd)
+{
+	pipe->fd = fd;
+	sim_pipe_update(c->machine->loop, pipe);
+}
+
+int sim_child_take_over(struct sim_child *c, const struct process *p)
+{
+	if (child_is_reaped(c))
+		return -ESRCH;
+	child_connect(c, &c->control, p->control.fd);
+	child_connect(c, &c->output, p->err.fd);
+	child_connect(c, &c->dump, p->dump.fd);
+	c->pidfd = p->pidfd.fd;
+	sim_fd_set_readable(c->machine->loop, c->pidfd, c->dead);
+	return 0;
 }
 
 int sim_child_conceive(struct sim_machine *m, struct sim_child **c)

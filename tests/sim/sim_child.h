@@ -22,7 +22,11 @@ struct sim_child {
 	struct sim_script script;
 	pid_t pid;
 	int pidfd;
-	struct sim_pipe calls, control, output, dump;
+	struct sim_pipe control, output, dump;
+	struct sim_pipe *calls;     /* borrows: its call channel */
+	struct sim_pipe *new_calls; /* borrows: the one that comes in its place; NULL: none */
+	struct sim_pipe *channels;  /* list; owns: all that it ever had */
+	uint64_t adopted;           /* of the last `adopt`: seq */
 	struct sim_message *inbox; /* list; owns: what the daemon has sent */
 	unsigned n_fds;
 	bool is_template;
@@ -39,7 +43,7 @@ struct sim_child {
 	bool busy;                /* with a handler that was called over the channel */
 	struct sim_pair *channel; /* owns a copy; NULL: none */
 	struct sim_copies copies;
-	uint64_t wanted, reason;                                   /* the page */
+	uint64_t wanted, reason, page[PROCESS_PAGE_WORDS];         /* the page; in [2] and [3] what a daemon has noted */
 	unsigned n_closed;                                         /* sessions that it was told the end of */
 	unsigned n_calls, n_interrupts, n_terms, n_stops, n_dumps; /* that it got */
 	struct sim_event init, hear, work, interrupt, leave, close;
@@ -68,7 +72,10 @@ void sim_child_die(struct sim_child *c, int exit_code, int signal);
 uint64_t sim_stream_sum(const struct stream *s);
 
 /* For sim_stream.c and sim_process.c: the kernel's side. */
-void sim_child_receive(struct sim_child *c, bool control, const void *data, size_t len);
+/* channel: NULL for control. */
+void sim_child_receive(struct sim_child *c, struct sim_pipe *channel, const void *data, size_t len);
+/* Control, with the other end of a call channel. */
+void sim_child_receive_calls(struct sim_child *c, const void *data, size_t len, struct sim_pipe *channel);
 void sim_child_receive_fd(struct sim_child *c, const void *data, size_t len, int fd);
 void sim_child_signal(struct sim_child *c, int signo);
 /* Whom a template may give life; held until it has, or until nobody can any more. Its plumbing is open, but for its pidfd. */
@@ -80,5 +87,9 @@ int sim_child_open_pidfd(struct sim_child *c);
 void sim_child_notice(struct sim_child *c);
 /* It lives from now on: t has forked it. */
 void sim_child_bear(struct sim_child *c, const struct sim_child *t);
-/* A call lies in its socket that it has not looked at. */
-bool sim_child_has_unread(const struct sim_child *c);
+/* A call lies in that channel that it has not looked at. */
+bool sim_child_has_unread(const struct sim_child *c, const struct sim_pipe *channel);
+/* The daemon's end of a new call channel, which nobody has the other end of yet. */
+struct sim_pipe *sim_child_open_channel(struct sim_child *c);
+/* Another daemon goes on with it. -ESRCH: it has been reaped. */
+int sim_child_take_over(struct sim_child *c, const struct process *p);

@@ -28,6 +28,8 @@ static void child_finish(struct sim_child *c)
 	sim_event_cancel(c->machine->loop, &c->interrupt);
 	if (c->stopping)
 		sim_child_leave_after(c, c->script.hears_after, 0, 0);
+	else
+		sim_channel_change(c);
 }
 
 /* --- replies --- */
@@ -42,6 +44,8 @@ static void begin_reply(msgpack_sbuffer *buf, msgpack_packer *pk, uint64_t call)
 
 static void end_reply(struct sim_child *c, msgpack_sbuffer *buf, msgpack_packer *pk, uint64_t call, bool good)
 {
+	struct sim_pipe *calls = c->calls;
+
 	msgpack_pack_map(pk, good && c->copies.session ? 2 : 1);
 	pack_kv_uint(pk, "run_us", 7);
 	if (good && c->copies.session) {
@@ -51,7 +55,8 @@ static void end_reply(struct sim_child *c, msgpack_sbuffer *buf, msgpack_packer 
 	sim_copies_end(&c->copies);
 	if (c->call == call)
 		child_finish(c);
-	sim_child_write_calls(c, buf->data, buf->size);
+	if (!c->dead)
+		sim_pipe_write(c->machine->loop, calls, buf->data, buf->size); /* where the call came from */
 	msgpack_sbuffer_destroy(buf);
 }
 
@@ -61,7 +66,7 @@ void sim_child_reply(struct sim_child *c, uint64_t call)
 	msgpack_packer pk;
 
 	begin_reply(&buf, &pk, call);
-	if (c->call == call && !c->direct && !c->dead && !c->calls.over)
+	if (c->call == call && !c->direct && !c->dead && !c->calls->over)
 		TELL(c, replied, call);
 	msgpack_pack_nil(&pk);
 	msgpack_pack_uint64(&pk, call);

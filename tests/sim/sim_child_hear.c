@@ -28,11 +28,8 @@ static void child_take_ping(struct sim_child *c, struct span params)
 static void child_take_stop(struct sim_child *c)
 {
 	c->n_stops++;
-	if (c->script.ignores_stop)
-		return;
-	c->stopping = true;
-	if (!c->call)
-		sim_child_leave_after(c, c->script.hears_after, 0, 0);
+	if (!c->script.ignores_stop)
+		sim_child_leave(c);
 }
 
 /* A forked one has the code of its template. */
@@ -68,6 +65,8 @@ static void child_take_control(struct sim_child *c, const struct envelope *e, st
 		if (c->channel || !m->pair)
 			TELL(c, wronged, "a channel without its fd, or a second one");
 		c->channel = TAKE_PTR(m->pair);
+	} else if (span_equals(e->method, "adopt")) {
+		sim_channel_offer(c, e->params, m->channel);
 	} else if (span_equals(e->method, "fork")) {
 		sim_template_fork(c, e->params, m->unborn);
 	}
@@ -83,6 +82,9 @@ static void child_take(struct sim_child *c, struct sim_message *m)
 		TELL(c, wronged, "a message that is malformed");
 	} else if (m->control) {
 		child_take_control(c, &e, m);
+	} else if (!sim_channel_is_heard(c, m->channel)) {
+		if (m->channel->n_fds && !m->channel->over)
+			TELL(c, wronged, "a call before ready");
 	} else if (e.type == ENVELOPE_REQUEST && span_equals(e.method, "direct")) {
 		sim_child_begin_direct(c, e.id);
 	} else if (e.type == ENVELOPE_REQUEST && span_equals(e.method, "session_close")) {
@@ -130,11 +132,11 @@ void sim_child_on_hear(struct sim_event *e)
 		sim_child_look_at_channel(c);
 }
 
-bool sim_child_has_unread(const struct sim_child *c)
+bool sim_child_has_unread(const struct sim_child *c, const struct sim_pipe *channel)
 {
 	const struct sim_message *m = c->inbox;
 
-	while (m && m->control)
+	while (m && (m->control || m->channel != channel))
 		m = m->next;
 	return m != NULL;
 }
@@ -145,28 +147,36 @@ void sim_child_notice(struct sim_child *c)
 		sim_child_after(c, &c->hear, c->script.hears_after);
 }
 
-void sim_child_receive(struct sim_child *c, bool control, const void *data, size_t len)
+void sim_child_receive(struct sim_child *c, struct sim_pipe *channel, const void *data, size_t len)
 {
 	struct sim_message *m;
 
 	if (c->dead)
 		return;
 	m = sim_message_new(data, len);
-	m->control = control;
+	m->control = !channel;
+	m->channel = channel;
 	DL_APPEND(c->inbox, m);
 	sim_child_notice(c);
 }
 
 void sim_child_receive_fd(struct sim_child *c, const void *data, size_t len, int fd)
 {
-	sim_child_receive(c, true, data, len);
+	sim_child_receive(c, NULL, data, len);
 	if (!c->dead)
 		c->inbox->prev->pair = sim_pair_receive(c->machine->loop, fd, c); /* of the last */
 }
 
+void sim_child_receive_calls(struct sim_child *c, const void *data, size_t len, struct sim_pipe *channel)
+{
+	sim_child_receive(c, NULL, data, len);
+	if (!c->dead)
+		c->inbox->prev->channel = channel;
+}
+
 void sim_child_receive_fork(struct sim_child *c, const void *data, size_t len, struct sim_child *unborn)
 {
-	sim_child_receive(c, true, data, len); /* it lives, or its control channel would be at its end */
+	sim_child_receive(c, NULL, data, len); /* it lives, or its control channel would be at its end */
 	c->inbox->prev->unborn = unborn;
 }
 

@@ -1,7 +1,7 @@
 /*
  * What the files of a simulated child, and its machine, need of one another; nobody else includes it, sim_pipe.c aside.
  * sim_child.c has its birth and its end, sim_child_start.c what it does until it is ready, sim_child_hear.c how it
- * takes what the daemon sends, sim_child_call.c its calls and replies, sim_child_say.c the rest of what it writes.
+ * takes what the daemon sends, sim_channel.c its call channels, sim_child_call.c its calls and replies, sim_child_say.c the rest of what it writes.
  */
 #pragma once
 
@@ -32,10 +32,27 @@ static inline void sim_child_after(struct sim_child *c, struct sim_event *e, uin
 struct sim_child *sim_child_new(struct sim_machine *m);
 /* A kill that is on its way already stays. */
 void sim_child_leave_after(struct sim_child *c, uint64_t ns, int exit_code, int signal);
+/* The daemon, or its keeper, holds it less. May free it. */
+void sim_child_drop(struct sim_child *c);
+/* It leaves when its call, if it has one, has ended. */
+void sim_child_leave(struct sim_child *c);
 /* As its script says. */
 void sim_child_die_of_itself(struct sim_child *c);
 /* With whoever was to give it life, or with the wish for it, its ends of the plumbing are gone. May free it. */
 void sim_child_release_unborn(struct sim_message *m);
+
+/* --- sim_channel.c --- */
+
+void sim_channels_free(struct sim_child *c);
+/* It is dead: all are at their end. */
+void sim_channels_end(struct sim_child *c);
+void sim_channel_end(struct sim_pipe *channel);
+/* The message `adopt`. */
+void sim_channel_offer(struct sim_child *c, struct span params, struct sim_pipe *channel);
+/* Between two calls: takes the new one, if there is one. */
+void sim_channel_change(struct sim_child *c);
+/* A message that came on that one counts. */
+bool sim_channel_is_heard(const struct sim_child *c, const struct sim_pipe *channel);
 
 /* --- sim_child_start.c --- */
 

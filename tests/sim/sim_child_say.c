@@ -17,7 +17,7 @@ static void say(struct sim_child *c, struct sim_pipe *p, const void *data, size_
 
 void sim_child_write_calls(struct sim_child *c, const void *data, size_t len)
 {
-	say(c, &c->calls, data, len);
+	say(c, c->calls, data, len);
 }
 
 void sim_child_write_control(struct sim_child *c, const void *data, size_t len)
@@ -45,8 +45,7 @@ void sim_child_show_stack(struct sim_child *c, const char *function)
 
 void sim_child_close_calls(struct sim_child *c)
 {
-	c->calls.over = true;
-	sim_pipe_update(c->machine->loop, &c->calls);
+	sim_channel_end(c->calls);
 }
 
 void sim_child_close_control(struct sim_child *c)
@@ -78,12 +77,14 @@ void sim_child_say_hello(struct sim_child *c)
 	msgpack_sbuffer buf;
 	msgpack_packer pk;
 
-	begin_news(&buf, &pk, "hello", 5);
+	begin_news(&buf, &pk, "hello", 5 + (c->adopted != 0));
 	pack_kv_uint(&pk, "protocol", c->script.init == SIM_INIT_WRONG_PROTOCOL ? 99 : 1);
 	pack_kv_uint(&pk, "pid", (uint64_t)c->pid);
 	pack_kv_text(&pk, "python", "3.11.2");
 	pack_kv_text(&pk, "codec", "c");
 	pack_kv_uint(&pk, "t_ns", sim_child_now(c));
+	if (c->adopted)
+		pack_kv_uint(&pk, "adopted", c->adopted);
 	end_news(c, &buf);
 	c->said_hello = true;
 }
@@ -105,7 +106,7 @@ void sim_child_say_ready(struct sim_child *c)
 	msgpack_sbuffer buf;
 	msgpack_packer pk;
 
-	begin_news(&buf, &pk, "ready", c->is_template ? 6 : 4);
+	begin_news(&buf, &pk, "ready", c->is_template ? 6 : 4 + (c->adopted != 0));
 	pack_kv_bool(&pk, "session_close", c->script.session_close);
 	pack_text(&pk, "idempotent");
 	msgpack_pack_array(&pk, c->script.idempotent);
@@ -119,6 +120,8 @@ void sim_child_say_ready(struct sim_child *c)
 	if (c->is_template) {
 		pack_kv_text(&pk, "fork", "clone");
 		pack_kv_text(&pk, "unfit", c->script.unfit);
+	} else if (c->adopted) {
+		pack_kv_uint(&pk, "adopted", c->adopted);
 	}
 	end_news(c, &buf);
 	c->said_ready = true;

@@ -13,13 +13,12 @@
 
 struct sim_fd {
 	bool open, readable, due;
-	void *owner;
-	void (*closed)(void *owner, int fd);
+	struct sim_file file;
 	struct loop_io *io; /* borrows: while it is watched */
 };
 
 struct loop {
-	uint64_t now, order, turns;
+	uint64_t now, order, turns, last_inode;
 	enum sim_gait gait; /* of this turn */
 	struct sim_event *events;
 	struct sim_fd *fds;
@@ -88,7 +87,7 @@ uint64_t loop_now(const struct loop *l)
 
 /* --- fds --- */
 
-int sim_fd_new(struct loop *l, void *owner, void (*closed)(void *owner, int fd))
+int sim_fd_open(struct loop *l, const struct sim_file *file)
 {
 	unsigned fd = 0;
 
@@ -96,13 +95,27 @@ int sim_fd_new(struct loop *l, void *owner, void (*closed)(void *owner, int fd))
 		fd++;
 	if (fd == l->n_fds)
 		l->fds = mem_resize(l->fds, ++l->n_fds, sizeof(*l->fds));
-	l->fds[fd] = (struct sim_fd){ .open = true, .owner = owner, .closed = closed };
+	l->fds[fd] = (struct sim_fd){ .open = true, .file = *file };
+	if (!file->inode)
+		l->fds[fd].file.inode = ++l->last_inode;
 	return (int)fd;
+}
+
+int sim_fd_new(struct loop *l, void *owner, void (*closed)(void *owner, int fd))
+{
+	return sim_fd_open(l, &(struct sim_file){ .owner = owner, .closed = closed });
+}
+
+const struct sim_file *sim_fd_file(const struct loop *l, int fd)
+{
+	return fd >= 0 && (unsigned)fd < l->n_fds && l->fds[fd].open ? &l->fds[fd].file : NULL;
 }
 
 void *sim_fd_owner(const struct loop *l, int fd)
 {
-	return fd >= 0 && (unsigned)fd < l->n_fds && l->fds[fd].open ? l->fds[fd].owner : NULL;
+	const struct sim_file *file = sim_fd_file(l, fd);
+
+	return file ? file->owner : NULL;
 }
 
 void sim_fd_set_readable(struct loop *l, int fd, bool readable)
@@ -150,7 +163,7 @@ void loop_io_close(struct loop_io *io)
 	assert(old.open);
 	l->fds[fd] = (struct sim_fd){ 0 };
 	io->fd = -1;
-	old.closed(old.owner, fd);
+	old.file.closed(old.file.owner, fd);
 }
 
 static bool fd_is_ready(const struct sim_fd *f)
@@ -332,6 +345,15 @@ bool sim_pass(struct loop *l, uint64_t ns)
 		l->now = at > l->now ? at : l->now;
 	}
 	return false;
+}
+
+void sim_bury(struct loop *l)
+{
+	while (sim_tasks_marked(l)) {
+		tasks_begin_turn(&l->tasks);
+		tasks_end_turn(&l->tasks);
+	}
+	tasks_empty_graves(&l->tasks);
 }
 
 void sim_freeze(struct loop *l, uint64_t ns)

@@ -21,8 +21,20 @@ void sim_event_init(struct sim_event *e, void (*happen)(struct sim_event *e));
 void sim_event_set(struct loop *l, struct sim_event *e, uint64_t at); /* again: moves it */
 void sim_event_cancel(struct loop *l, struct sim_event *e);
 
-/* The lowest free number. closed: called when the daemon closes it. */
+/* What an fd is of. */
+struct sim_file {
+	void *owner;
+	void (*closed)(void *owner, int fd); /* by the daemon; -1: a copy that was no fd of it */
+	void (*copied)(void *owner);         /* there is one more; NULL: never */
+	uint64_t inode;                      /* tells it from all others */
+};
+
+/* The lowest free number. Copies are never made of it. */
 int sim_fd_new(struct loop *l, void *owner, void (*closed)(void *owner, int fd));
+/* One of a file that there is already, as when a copy comes back; inode 0: of a new one. */
+int sim_fd_open(struct loop *l, const struct sim_file *file);
+/* NULL when it is not open. */
+const struct sim_file *sim_fd_file(const struct loop *l, int fd);
 void *sim_fd_owner(const struct loop *l, int fd); /* NULL when it is not open */
 void sim_fd_set_readable(struct loop *l, int fd, bool readable);
 
@@ -30,6 +42,8 @@ void sim_fd_set_readable(struct loop *l, int fd, bool readable);
 bool sim_settle(struct loop *l);
 /* Time passes: every event and timer has its turn at its time. */
 bool sim_pass(struct loop *l, uint64_t ns);
+/* What is marked for the end of this turn and the next ones is done; no time passes, and nobody hears or does anything else. */
+void sim_bury(struct loop *l);
 /* The daemon is stopped: the world goes on, and no turn is run. */
 void sim_freeze(struct loop *l, uint64_t ns);
 

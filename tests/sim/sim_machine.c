@@ -32,7 +32,8 @@ static int machine_start(struct spawner *sp, struct process *p, const struct pro
 	p->control.fd = c->control.fd;
 	p->err.fd = c->output.fd;
 	p->dump.fd = c->dump.fd;
-	*calls_fd = c->calls.fd;
+	p->page = c->page;
+	*calls_fd = c->calls->fd;
 	sim_child_after(c, &c->init, c->script.hello_after);
 	return 0;
 }

@@ -93,7 +93,25 @@ void pair_close(struct pair *pair)
 	pair_free_if_unused(p);
 }
 
+void sim_pair_cut(struct pair *pair)
+{
+	struct sim_pair *p = pair_of(pair->hup.loop, pair->worker);
+
+	p->pair = NULL;
+	if (pair->client >= 0)
+		loop_io_close(&p->client);
+	loop_io_close(&p->worker);
+	p->over |= !p->child;
+	pair->worker = pair->client = -1;
+	pair_free_if_unused(p);
+}
+
 /* --- the others --- */
+
+void sim_pair_shut(struct sim_pair *p)
+{
+	p->over = true;
+}
 
 struct sim_pair *sim_pair_receive(struct loop *l, int fd, struct sim_child *c)
 {
@@ -106,6 +124,7 @@ struct sim_pair *sim_pair_receive(struct loop *l, int fd, struct sim_child *c)
 void sim_pair_drop(struct sim_pair *p)
 {
 	p->child = NULL;
+	p->over |= p->worker.fd < 0; /* nobody has the worker's end any more */
 	pair_free_if_unused(p);
 }
 

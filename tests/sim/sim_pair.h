@@ -15,6 +15,10 @@ extern int sim_pair_error;
 /* A child has received a copy of the worker's end, and drops it. */
 struct sim_pair *sim_pair_receive(struct loop *l, int fd, struct sim_child *c);
 void sim_pair_drop(struct sim_pair *p);
+/* The worker ends it, for the client too. */
+void sim_pair_shut(struct sim_pair *p);
+/* The daemon is gone with its copies; what p is in is freed next. */
+void sim_pair_cut(struct pair *p);
 /* What a read of the worker's end finds is its end. */
 bool sim_pair_is_over(const struct sim_pair *p);
 

@@ -11,7 +11,8 @@ struct sim_pair;
 
 struct sim_message {
 	struct sim_message *prev, *next;
-	bool control;             /* came over control, not over the call channel */
+	bool control;             /* came over control, not over a call channel */
+	struct sim_pipe *channel; /* borrows: the call channel over which it came, or whose other end comes with it; or NULL */
 	struct sim_pair *pair;    /* owns a copy: an fd that came with it */
 	struct sim_child *unborn; /* holds: whom it asks to fork */
 	size_t len;
@@ -23,6 +24,10 @@ struct sim_pipe {
 	struct sim_message *messages; /* list; owns */
 	bool over;                    /* no more will come */
 	int fd;                       /* the daemon's end; -1: closed */
+	/* of a call channel */
+	struct sim_child *child; /* borrows: it outlives its channels */
+	unsigned n_fds;          /* that the daemon and its keeper have of it */
+	struct sim_pipe *prev, *next;
 };
 
 struct sim_message *sim_message_new(const void *data, size_t len);

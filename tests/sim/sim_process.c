@@ -15,6 +15,7 @@
 #include "daemon/io/leftovers.h"
 #include "daemon/io/look.h"
 #include "tests/sim/sim_child.h"
+#include "tests/sim/sim_process.h"
 
 #define CONTROL_PER_TURN 16
 #define WALL_MS UINT64_C(1700000000000) /* the wall clock stands still */
@@ -111,7 +112,7 @@ int process_control_send(struct process *p, const void *message, size_t len)
 
 	if (!c || c->control.over)
 		return -EPIPE;
-	sim_child_receive(c, true, message, len);
+	sim_child_receive(c, NULL, message, len);
 	return 0;
 }
 
@@ -234,7 +235,7 @@ void process_dump(struct process *p, uint64_t timeout)
 
 /* --- life --- */
 
-static void close_all(struct process *p)
+void sim_process_cut(struct process *p)
 {
 	loop_io_close(&p->control);
 	loop_io_close(&p->err);
@@ -242,13 +243,24 @@ static void close_all(struct process *p)
 	loop_io_close(&p->pidfd);
 	loop_timer_stop(&p->dump_timer);
 	p->dumping = false;
+	p->page = NULL;
+	p->new_calls = -1; /* the stream has it too */
+	process_drop_old_calls(p);
+}
+
+void sim_process_watch(struct process *p)
+{
+	loop_io_watch(&p->pidfd, LOOP_READ);
+	loop_io_watch(&p->control, LOOP_READ);
+	if (p->err.fd >= 0) /* it may have closed that before */
+		loop_io_watch(&p->err, LOOP_READ);
 }
 
 static void on_exit_seen(struct loop_io *io, int events)
 {
 	struct process *p = container_of(io, struct process, pidfd);
 	struct sim_child *c = child_of(p);
-	struct process_exit how = c->how;
+	struct process_exit how = p->foreign ? (struct process_exit){ .exit_code = -1 } : c->how; /* known to its parent only */
 
 	(void)events;
 	if (!c->dead)
@@ -260,7 +272,7 @@ static void on_exit_seen(struct loop_io *io, int events)
 	if (p->tail)
 		tail_finish(p->tail, WALL_MS);
 	end_dump(p, read_dump(p)); /* also for what a fatal signal has left */
-	close_all(p);
+	sim_process_cut(p);
 	p->pid = 0;
 	p->ops->exited(p, &how);
 }
@@ -268,7 +280,8 @@ static void on_exit_seen(struct loop_io *io, int events)
 void process_init(struct process *p, struct loop *l, const struct process_ops *ops, size_t tail_bytes,
 		  unsigned tail_lines)
 {
-	*p = (struct process){ .ops = ops, .loop = l, .page_fd = -1 };
+	*p = (struct process){ .ops = ops, .loop = l, .page_fd = -1, .new_calls = -1 };
+	memset(p->old_calls, -1, sizeof(p->old_calls));
 	p->tail = tail_new(tail_bytes, tail_lines);
 	loop_io_init(&p->pidfd, l, -1, LOOP_PRIO_NORMAL, on_exit_seen);
 	loop_io_init(&p->control, l, -1, LOOP_PRIO_WORKER, on_control);
@@ -284,7 +297,7 @@ void process_deinit(struct process *p)
 		return;
 	if (p->pid)
 		LOG_BUG("a process is dropped that has not been reaped");
-	close_all(p);
+	sim_process_cut(p);
 	free(p->dump_text);
 	free(p->fatal);
 	p->tail = tail_free(p->tail);
@@ -300,9 +313,7 @@ int process_start(struct process *p, struct spawner *sp, const struct process_sp
 	r = sp->start(sp, p, spec, calls_fd);
 	if (r < 0)
 		return r;
-	loop_io_watch(&p->pidfd, LOOP_READ);
-	loop_io_watch(&p->control, LOOP_READ);
-	loop_io_watch(&p->err, LOOP_READ);
+	sim_process_watch(p);
 	return 0;
 }
 
@@ -325,7 +336,8 @@ int process_fork(struct process *p, struct process *parent, const void *message,
 	p->control.fd = c->control.fd;
 	p->err.fd = c->output.fd;
 	p->dump.fd = c->dump.fd;
-	*calls_fd = c->calls.fd;
+	p->page = c->page;
+	*calls_fd = c->calls->fd;
 	sim_child_receive_fork(template, message, len, c);
 	return 0;
 }
@@ -342,54 +354,14 @@ int process_born(struct process *p, pid_t pid)
 	p->pid = pid;
 	p->exec_ns = loop_now(p->loop);
 	p->pidfd.fd = sim_child_open_pidfd(c);
-	loop_io_watch(&p->pidfd, LOOP_READ);
-	loop_io_watch(&p->control, LOOP_READ);
-	loop_io_watch(&p->err, LOOP_READ);
+	sim_process_watch(p);
 	return 0;
 }
 
 void process_unborn(struct process *p)
 {
 	assert(!p->pid);
-	close_all(p);
-}
-
-/* No daemon of this world comes back. */
-void process_fds(const struct process *p, int fds[PROCESS_FDS])
-{
-	(void)p;
-	for (unsigned i = 0; i < PROCESS_FDS; i++)
-		fds[i] = -1;
-}
-
-int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int old_calls[PROCESS_OLD_CALLS], int *calls_fd)
-{
-	(void)p, (void)pid, (void)fds, (void)old_calls, (void)calls_fd;
-	return -ENOSYS;
-}
-
-int process_send_calls(struct process *p, const void *message, size_t len)
-{
-	(void)p, (void)message, (void)len;
-	return -EPIPE;
-}
-
-void process_drop_old_calls(struct process *p)
-{
-	(void)p;
-}
-
-int process_go_on(struct process *p, pid_t pid, int fds[PROCESS_FDS])
-{
-	(void)p, (void)pid, (void)fds;
-	return -ENOSYS;
-}
-
-uint64_t process_noted_call(const struct process *p, uint64_t *deadline)
-{
-	(void)p;
-	*deadline = 0;
-	return 0;
+	sim_process_cut(p);
 }
 
 unsigned leftovers_kill_of(uint64_t worker, pid_t pid)

@@ -2,12 +2,16 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
 #include "daemon/pool/session.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/queue.h"
+#include "daemon/pool/takeup.h"
+#include "tests/sim/sim_pair.h"
+#include "tests/sim/sim_process.h"
 
 static void on_settled(struct pool *p)
 {
@@ -39,14 +43,11 @@ struct pool_settings sim_settings(void)
 	};
 }
 
-void sim_stage_init(struct sim_stage *s, const struct pool_settings *settings, unsigned gate, uint64_t seed,
-		    const struct sim_machine_ops *ops)
+/* What a daemon has of its own. */
+static void stage_make(struct sim_stage *s)
 {
-	*s = (struct sim_stage){ .settings = *settings, .loop = loop_new() };
-	blob_pool_init(&s->blobs);
 	registry_init(&s->registry);
-	gate_init(&s->gate, s->loop, gate);
-	sim_machine_init(&s->machine, s->loop, ops);
+	gate_init(&s->gate, s->loop, s->gate_limit);
 	s->pool = pool_new(&s->settings,
 			   &(struct pool_env){ .loop = s->loop,
 					       .blobs = &s->blobs,
@@ -54,8 +55,24 @@ void sim_stage_init(struct sim_stage *s, const struct pool_settings *settings, u
 					       .gate = &s->gate,
 					       .spawner = &s->machine.spawner,
 					       .library = "/lib",
-					       .seed = seed },
+					       .seed = s->seed },
 			   &pool_ops);
+}
+
+void sim_stage_init(struct sim_stage *s, const struct pool_settings *settings, unsigned gate, uint64_t seed,
+		    const struct sim_machine_ops *ops)
+{
+	*s = (struct sim_stage){ .settings = *settings, .loop = loop_new(), .seed = seed, .gate_limit = gate };
+	blob_pool_init(&s->blobs);
+	sim_machine_init(&s->machine, s->loop, ops);
+	sim_keeper_init(&s->keeper, s->loop);
+	stage_make(s);
+}
+
+void sim_stage_keep(struct sim_stage *s)
+{
+	s->registry.keeper = &s->keeper.keeper;
+	keep_daemon(&s->registry);
 }
 
 void sim_stage_start(struct sim_stage *s)
@@ -79,10 +96,78 @@ unsigned sim_stage_end(struct sim_stage *s, bool politely)
 	registry_deinit(&s->registry);
 	left += sim_fds_open(s->loop) + sim_timers_armed(s->loop) + sim_tasks_marked(s->loop) +
 		sim_machine_living(&s->machine) + sim_events_pending(s->loop);
+	left += sim_keeper_deinit(&s->keeper);
 	s->loop = loop_free(s->loop);
 	left += s->blobs.n_live;
 	blob_pool_deinit(&s->blobs);
 	return left;
+}
+
+/* --- the end of one daemon, and another one --- */
+
+static void cut_workers(struct worker *list)
+{
+	struct worker *w;
+
+	DL_FOREACH (list, w) {
+		if (w->lease && w->lease->direct)
+			sim_pair_cut(&w->lease->socket);
+		stream_close(&w->calls);
+		sim_process_cut(&w->proc);
+	}
+}
+
+void sim_stage_cut(struct sim_stage *s)
+{
+	s->registry.keeper = NULL;
+	s->registry.feed = NULL;
+	cut_workers(s->pool->workers);
+	cut_workers(s->pool->templates);
+}
+
+/* As it was cut off it can do nothing but clear up after itself. */
+static void exit_all(struct worker *list)
+{
+	const struct process_exit how = { .exit_code = -1 };
+	struct worker *w, *next;
+
+	DL_FOREACH_SAFE (list, w, next) {
+		if (!process_is_running(&w->proc))
+			continue;
+		w->proc.pid = 0;
+		w->proc.ops->exited(&w->proc, &how);
+	}
+}
+
+static void stage_bury(struct sim_stage *s)
+{
+	unsigned n_settled = s->n_settled, n_stopped = s->n_stopped;
+
+	pool_stop_now(s->pool);
+	exit_all(s->pool->workers);
+	exit_all(s->pool->templates);
+	sim_bury(s->loop);
+	s->pool = pool_free(s->pool);
+	gate_deinit(&s->gate);
+	registry_deinit(&s->registry);
+	sim_bury(s->loop);
+	s->n_settled = n_settled;
+	s->n_stopped = n_stopped;
+}
+
+void sim_stage_come_back(struct sim_stage *s)
+{
+	stage_bury(s);
+	stage_make(s);
+	sim_keeper_begin(&s->keeper);
+	takeup_all(&(struct takeup){
+		.keeper = &s->keeper.keeper,
+		.registry = &s->registry,
+		.pools = &s->pool,
+		.n_pools = 1,
+	});
+	keep_daemon(&s->registry);
+	sim_keeper_drop_rest(&s->keeper);
 }
 
 /* --- callers --- */

@@ -4,6 +4,7 @@
 #include "daemon/pool/caller.h"
 #include "daemon/pool/pool.h"
 #include "tests/sim/sim_child.h"
+#include "tests/sim/sim_keeper.h"
 
 struct sim_stage {
 	struct loop *loop; /* owns */
@@ -13,7 +14,9 @@ struct sim_stage {
 	struct sim_machine machine;
 	struct pool_settings settings;
 	struct pool *pool; /* owns */
-	unsigned n_settled, n_stopped;
+	unsigned n_settled, n_stopped, gate_limit;
+	uint64_t seed;
+	struct sim_keeper keeper; /* of what the pool's registry has kept, if it does */
 };
 
 /* What a pool is set to when a test does not care: one worker, and limits of seconds. */
@@ -21,6 +24,12 @@ struct pool_settings sim_settings(void);
 /* Makes everything; the pool is not started. gate: how many may start at once. */
 void sim_stage_init(struct sim_stage *s, const struct pool_settings *settings, unsigned gate, uint64_t seed,
 		    const struct sim_machine_ops *ops);
+/* Of a pool that is not started: what another daemon needs to go on is kept from now on. */
+void sim_stage_keep(struct sim_stage *s);
+/* The daemon dies: its fds are closed, and nobody hears anything of it any more. Then all that points into it is to be dropped. */
+void sim_stage_cut(struct sim_stage *s);
+/* After that, and without callers: the memory of that daemon is freed, and another begins, with what was kept. Its pool is not started. */
+void sim_stage_come_back(struct sim_stage *s);
 /* Starts the pool and lets it have workers. */
 void sim_stage_start(struct sim_stage *s);
 /* Ends and frees everything; callers must be gone. Returns how much was left over: fds, timers, tasks, children, blobs,

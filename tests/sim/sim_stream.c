@@ -26,7 +26,7 @@ bool stream_is_open(const struct stream *s)
 	return s->loop && s->io.fd >= 0;
 }
 
-static struct sim_child *child_of(const struct stream *s)
+static struct sim_pipe *pipe_of(const struct stream *s)
 {
 	return sim_fd_owner(s->loop, s->io.fd);
 }
@@ -53,7 +53,9 @@ static void stream_end(struct stream *s, enum stream_end why)
 	s->ended = true;
 	loop_io_watch(&s->io, 0);
 	if (why == STREAM_END_CLOSED) {
-		s->unread = s->out.segments || (child_of(s)->dead && sim_child_has_unread(child_of(s)));
+		const struct sim_child *c = pipe_of(s)->child;
+
+		s->unread = s->out.segments || (c->dead && sim_child_has_unread(c, pipe_of(s)));
 		s->mute = true;
 		stream_drop_output(s);
 	}
@@ -109,7 +111,7 @@ static bool stream_pump(struct stream *s, unsigned budget)
 	struct sim_message *m;
 	unsigned n = 0;
 
-	while (n < budget && stream_is_reading(s) && (m = sim_pipe_take(s->loop, &child_of(s)->calls))) {
+	while (n < budget && stream_is_reading(s) && (m = sim_pipe_take(s->loop, pipe_of(s)))) {
 		stream_take(s, m);
 		free(m);
 		n++;
@@ -134,7 +136,7 @@ static void stream_on_readable(struct loop_io *io, int events)
 	(void)events;
 	if (!stream_is_reading(s))
 		return;
-	if (!child_of(s)->calls.messages && child_of(s)->calls.over)
+	if (!pipe_of(s)->messages && pipe_of(s)->over)
 		stream_end(s, STREAM_END_CLOSED);
 	else
 		(void)stream_pump(s, stream_budget(s));
@@ -145,7 +147,7 @@ void stream_drain_input(struct stream *s)
 	if (!stream_is_reading(s))
 		return;
 	(void)stream_pump(s, UINT_MAX);
-	if (stream_is_reading(s) && child_of(s)->calls.over)
+	if (stream_is_reading(s) && pipe_of(s)->over)
 		stream_end(s, STREAM_END_CLOSED);
 }
 
@@ -169,9 +171,9 @@ static void stream_on_flush(struct loop_task *t)
 
 	while (s->out.segments) {
 		struct outbox_segment *g = s->out.segments;
-		struct sim_child *c = child_of(s);
+		struct sim_pipe *channel = pipe_of(s);
 
-		if (c->calls.over) { /* broken pipe; what it said before still counts */
+		if (channel->over) { /* broken pipe; what it said before still counts */
 			s->mute = true;
 			stream_drop_output(s);
 			stream_drain_input(s);
@@ -181,7 +183,7 @@ static void stream_on_flush(struct loop_task *t)
 		DL_DELETE(s->out.segments, g);
 		s->out.bytes -= g->len;
 		s->bytes_out += g->len;
-		sim_child_receive(c, false, g->data, g->len);
+		sim_child_receive(channel->child, channel, g->data, g->len);
 		free(g);
 	}
 }

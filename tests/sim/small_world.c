@@ -161,7 +161,7 @@ static bool reply_lies_ready(const struct small_world *s)
 	const struct sim_child *c;
 
 	DL_FOREACH (s->world->stage.machine.children, c) {
-		if (c->calls.fd >= 0 && c->calls.messages)
+		if (c->calls->fd >= 0 && c->calls->messages)
 			return true;
 	}
 	return false;

@@ -252,6 +252,16 @@ static void step_operate(struct world *w)
 	}
 }
 
+/* Also at once again, or before all that was taken up has answered. */
+static void step_crash(struct world *w)
+{
+	do {
+		world_crash(w, sim_random_once_in(&w->random, 30));
+		if (below(w, 2))
+			(void)sim_pass(w->stage.loop, below(w, 10 * NS_PER_MS));
+	} while (sim_random_once_in(&w->random, 3));
+}
+
 static void step_nothing(struct world *w)
 {
 	(void)w;
@@ -273,6 +283,10 @@ static void run_step(struct world *w)
 
 	if (sim_random_once_in(&w->random, 400)) {
 		world_freeze(w, 10 * NS_PER_S);
+		return;
+	}
+	if (w->keeps && sim_random_once_in(&w->random, 60)) {
+		step_crash(w);
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
@@ -363,6 +377,7 @@ struct world *walk_new(uint64_t seed)
 	struct pool_settings settings = draw_settings(w);
 
 	w->temper.forks = settings.start_fork;
+	w->keeps = seed / 2 % 2;
 	temper_init(&w->temper, &w->random);
 	world_begin(w, &settings, 1 + (unsigned)below(w, 3));
 	return w;

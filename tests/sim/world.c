@@ -249,7 +249,7 @@ static unsigned running_like(struct world *w, const struct sim_child *c, unsigne
 /* It has closed its call channel; what lies unread there is no reply to the call in its hand; it was ready twice. */
 static bool has_broken_protocol(const struct sim_child *c)
 {
-	return c->calls.over || c->calls.messages ||
+	return c->calls->over || c->calls->messages ||
 	       (c->control.messages && c->script.init == SIM_INIT_READY_TWICE);
 }
 
@@ -281,7 +281,7 @@ static void on_died(struct sim_machine *m, struct sim_child *c)
 {
 	world_trace(world_of(m), c->is_template ? "template dies" : "worker dies", (uint64_t)c->pid, c->said_ready);
 	ledger_note_ended(&world_of(m)->ledger, c->call);
-	if (c->call && !c->direct && find_record(world_of(m), c->call) != &world_of(m)->nobody)
+	if (c->call && !c->direct && !world_of(m)->crashing && find_record(world_of(m), c->call) != &world_of(m)->nobody)
 		note_kill(world_of(m), c);
 	if (c->said_ready && !c->is_template)
 		world_of(m)->streak = (struct streak){ 0 };
@@ -437,7 +437,8 @@ void world_submit(struct world *w, struct world_caller *c, const struct request_
 	if (b && !registry_find_by_id(&w->stage.registry, c->caller.id, spec.id)) {
 		uint64_t call = w->stage.registry.last_call + 1;
 
-		ledger_open(&w->ledger, call, c->caller.id, spec.id, spec.kind != REQUEST_EXECUTE);
+		if (!ledger_open(&w->ledger, call, c->caller.id, spec.id, spec.kind != REQUEST_EXECUTE))
+			world_violate(w, "the number of a call is used again", call);
 		ledger_find(&w->ledger, call)->leased = l != NULL;
 		ledger_find(&w->ledger, call)->session = spec.session ? spec.session->id : 0;
 		ledger_find(&w->ledger, call)->idempotent = spec.idempotent;
@@ -547,6 +548,8 @@ void world_begin(struct world *w, const struct pool_settings *settings, unsigned
 	if (!w->deaf)
 		listener_init(&w->listener, &w->stage.registry);
 	w->max_workers = settings->max_workers;
+	if (w->keeps)
+		sim_stage_keep(&w->stage);
 	pool_start(w->stage.pool);
 }
 
@@ -569,6 +572,7 @@ static void check_quiet(struct world *w)
 
 void world_rest(struct world *w)
 {
+	world_drop_orphans(w);
 	for (unsigned i = 0; i < WORLD_CALLERS; i++)
 		world_leave(w, i);
 	if (!sim_pass(w->stage.loop, QUIET))
@@ -580,6 +584,7 @@ void world_rest(struct world *w)
 void world_end(struct world *w, bool politely)
 {
 	world_trace(w, politely ? "drain" : "stop now", 0, 0);
+	world_drop_orphans(w);
 	pool_drain(w->stage.pool);
 	for (unsigned i = 0; i < 20; i++) {
 		(void)sim_pass(w->stage.loop, 20 * NS_PER_MS);

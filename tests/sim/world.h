@@ -51,6 +51,11 @@ struct world {
 	struct sim_stage stage;
 	struct ledger ledger;
 	struct listener listener;
+	bool keeps; /* its daemon may die, and another one goes on with what was kept */
+	struct world_socket orphans[WORLD_SOCKETS]; /* whose daemon has died */
+	bool crashing; /* it dies just now */
+	unsigned n_crashes;
+	uint64_t taken_up; /* the last number of a worker before this daemon */
 	bool deaf; /* nobody listens to its events: where there are millions of worlds */
 	struct record nobody; /* stands for a request that the ledger does not have */
 	struct trace trace;
@@ -93,6 +98,10 @@ void world_cancel(struct world *w, struct request *r);
 void world_kill(struct world *w, struct sim_child *c);
 /* SIGSTOP to a template. */
 void world_halt(struct world *w, struct sim_child *c);
+/* The daemon dies and another one begins, which may be unable to tell the workers: see world_crash.c. */
+void world_crash(struct world *w, bool mute);
+/* Clients drop the sockets that they have had from a daemon which is dead. */
+void world_drop_orphans(struct world *w);
 /* The daemon is stopped meanwhile. */
 void world_freeze(struct world *w, uint64_t ns);
 
