@@ -105,7 +105,7 @@ static void keep_put_worker(struct keeper *k, const struct worker *w, const stru
 	keep_put(k, KEEP_WORKER, w->id, &buf);
 }
 
-/* The new socket before the record that names it. */
+/* The record before the files: what has no record, should we die in between, is dropped by its name, which must not be given again. */
 void keep_worker(struct worker *w)
 {
 	struct keeper *k = w->pool->registry->keeper;
@@ -118,14 +118,14 @@ void keep_worker(struct worker *w)
 		return;
 	remains_of(&r, &w->proc, fds, &n);
 	keep_own_name(name, w->id);
-	if (!w->kept_life) {
-		k->hold(k, name, fds, n);
+	if (!w->kept_life++)
 		w->heard_life = 1;
-	}
-	keep_hold_calls(k, w, ++w->kept_life);
 	if (w->kept_life - w->heard_life >= PROCESS_OLD_CALLS) /* so many daemons have come and gone: the eldest is given up */
 		keep_release_calls(k, w, w->kept_life - PROCESS_OLD_CALLS + 1);
 	keep_put_worker(k, w, &r);
+	if (w->kept_life == 1)
+		k->hold(k, name, fds, n);
+	keep_hold_calls(k, w, w->kept_life);
 }
 
 void keep_heard(struct worker *w)

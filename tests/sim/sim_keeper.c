@@ -39,8 +39,11 @@ static void drop_kept(struct sim_keeper *k, struct sim_kept *r)
 static void keeper_put(struct keeper *keeper, enum keep_kind kind, uint64_t id, struct span record)
 {
 	struct sim_keeper *k = keeper_of(keeper);
-	struct sim_kept *r = mem_new(sizeof(*r) + record.len);
+	struct sim_kept *r;
 
+	if (!sim_takes_effect(k->loop))
+		return;
+	r = mem_new(sizeof(*r) + record.len);
 	drop_kept(k, find_kept(k, kind, id));
 	r->kind = kind;
 	r->id = id;
@@ -53,7 +56,8 @@ static void keeper_remove(struct keeper *keeper, enum keep_kind kind, uint64_t i
 {
 	struct sim_keeper *k = keeper_of(keeper);
 
-	drop_kept(k, find_kept(k, kind, id));
+	if (sim_takes_effect(k->loop))
+		drop_kept(k, find_kept(k, kind, id));
 }
 
 static void keeper_each(struct keeper *keeper, enum keep_kind kind, keep_found found, void *user)
@@ -93,6 +97,8 @@ static void keeper_hold(struct keeper *keeper, const char *name, const int *fds,
 {
 	struct sim_keeper *k = keeper_of(keeper);
 
+	if (!sim_takes_effect(k->loop))
+		return;
 	for (unsigned i = 0; i < n; i++) {
 		struct sim_held *h = MEM_NEW(struct sim_held);
 
@@ -108,6 +114,8 @@ static void keeper_release(struct keeper *keeper, const char *name)
 	struct sim_keeper *k = keeper_of(keeper);
 	struct sim_held *h;
 
+	if (!sim_takes_effect(k->loop))
+		return;
 	while ((h = find_held(k, name, 0)))
 		drop_held(k, h);
 }
@@ -152,7 +160,7 @@ void sim_keeper_drop_rest(struct sim_keeper *k)
 {
 	struct sim_held *h = k->held;
 
-	while (h) {
+	while (h && !sim_is_dead(k->loop)) {
 		if (h->left) {
 			keeper_release(&k->keeper, h->name); /* with all that have the name, as a service manager does */
 			h = k->held;

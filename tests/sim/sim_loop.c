@@ -19,6 +19,8 @@ struct sim_fd {
 
 struct loop {
 	uint64_t now, order, turns, last_inode;
+	uint64_t fuse; /* effects until the daemon dies; 0: it does not */
+	bool dead;
 	enum sim_gait gait; /* of this turn */
 	struct sim_event *events;
 	struct sim_fd *fds;
@@ -300,7 +302,7 @@ bool sim_settle(struct loop *l)
 {
 	for (unsigned n = 0; n < TURNS_AT_ONCE; n++) {
 		run_events(l);
-		if (!sim_has_work(l))
+		if (l->dead || !sim_has_work(l))
 			return true;
 		run_turn(l);
 		if (l->gait == SIM_GAIT_SLOW)
@@ -336,6 +338,8 @@ bool sim_pass(struct loop *l, uint64_t ns)
 	uint64_t end = l->now + ns;
 
 	while (sim_settle(l)) {
+		if (l->dead)
+			return true;
 		uint64_t at = next_time(l);
 
 		if (at > end) {
@@ -345,6 +349,24 @@ bool sim_pass(struct loop *l, uint64_t ns)
 		l->now = at > l->now ? at : l->now;
 	}
 	return false;
+}
+
+void sim_set_fuse(struct loop *l, uint64_t effects)
+{
+	l->fuse = effects;
+	l->dead = false;
+}
+
+bool sim_is_dead(const struct loop *l)
+{
+	return l->dead;
+}
+
+bool sim_takes_effect(struct loop *l)
+{
+	if (l->fuse && --l->fuse == 0)
+		l->dead = true;
+	return !l->dead;
 }
 
 void sim_bury(struct loop *l)

@@ -47,6 +47,15 @@ void sim_bury(struct loop *l);
 /* The daemon is stopped: the world goes on, and no turn is run. */
 void sim_freeze(struct loop *l, uint64_t ns);
 
+/* --- a daemon that dies in the midst of what it does --- */
+
+/* After so many effects, as sim_takes_effect() counts them, nothing that the daemon does has one, nor does it find anything: it is dead,
+ * and does not know yet. No further turn is run. 0: it lives. */
+void sim_set_fuse(struct loop *l, uint64_t effects);
+bool sim_is_dead(const struct loop *l);
+/* For whatever the daemon does to the world: false: it has not come to that. */
+bool sim_takes_effect(struct loop *l);
+
 /* --- for whoever chooses what happens next --- */
 
 enum sim_gait {

@@ -1,5 +1,6 @@
 #include "tests/sim/sim_machine.h"
 
+#include <errno.h>
 #include <utlist.h>
 
 #include "daemon/base/cleanup.h"
@@ -7,6 +8,8 @@
 
 int sim_machine_attempt(struct sim_machine *m, enum sim_attempt what)
 {
+	if (!sim_takes_effect(m->loop))
+		return -EAGAIN;
 	m->n_attempts++;
 	if (m->ops && m->ops->attempted)
 		m->ops->attempted(m, what);

@@ -74,23 +74,10 @@ void pair_shut_input(struct pair *pair)
 {
 	struct sim_pair *p = pair_of(pair->hup.loop, pair->worker);
 
+	if (sim_is_dead(pair->hup.loop))
+		return;
 	p->input_over = true;
 	pair_tell(p);
-}
-
-void pair_close(struct pair *pair)
-{
-	struct sim_pair *p = pair_of(pair->hup.loop, pair->worker);
-
-	if (!p)
-		return;
-	p->over = true;
-	pair_tell(p);
-	if (pair->client >= 0)
-		loop_io_close(&p->client);
-	loop_io_close(&p->worker);
-	pair->worker = pair->client = -1;
-	pair_free_if_unused(p);
 }
 
 void sim_pair_cut(struct pair *pair)
@@ -102,6 +89,25 @@ void sim_pair_cut(struct pair *pair)
 		loop_io_close(&p->client);
 	loop_io_close(&p->worker);
 	p->over |= !p->child;
+	pair->worker = pair->client = -1;
+	pair_free_if_unused(p);
+}
+
+void pair_close(struct pair *pair)
+{
+	struct sim_pair *p = pair_of(pair->hup.loop, pair->worker);
+
+	if (!p)
+		return;
+	if (sim_is_dead(pair->hup.loop)) {
+		sim_pair_cut(pair);
+		return;
+	}
+	p->over = true;
+	pair_tell(p);
+	if (pair->client >= 0)
+		loop_io_close(&p->client);
+	loop_io_close(&p->worker);
 	pair->worker = pair->client = -1;
 	pair_free_if_unused(p);
 }

@@ -6,6 +6,7 @@
 
 #include "daemon/base/mem.h"
 #include "tests/sim/sim_child_parts.h"
+#include "tests/sim/sim_loop.h"
 #include "tests/sim/sim_pair.h"
 
 struct sim_message *sim_message_new(const void *data, size_t len)
@@ -51,7 +52,7 @@ void sim_pipe_write(struct loop *l, struct sim_pipe *p, const void *data, size_t
 
 struct sim_message *sim_pipe_take(struct loop *l, struct sim_pipe *p)
 {
-	struct sim_message *m = p->messages;
+	struct sim_message *m = sim_is_dead(l) ? NULL : p->messages;
 
 	if (m)
 		DL_DELETE(p->messages, m);

@@ -112,7 +112,8 @@ int process_control_send(struct process *p, const void *message, size_t len)
 
 	if (!c || c->control.over)
 		return -EPIPE;
-	sim_child_receive(c, NULL, message, len);
+	if (sim_takes_effect(p->loop))
+		sim_child_receive(c, NULL, message, len);
 	return 0;
 }
 
@@ -124,7 +125,8 @@ int process_control_send_fd(struct process *p, const void *message, size_t len, 
 		return c->machine->fd_error;
 	if (!c || c->control.over)
 		return -EPIPE;
-	sim_child_receive_fd(c, message, len, fd);
+	if (sim_takes_effect(p->loop))
+		sim_child_receive_fd(c, message, len, fd);
 	return 0;
 }
 
@@ -136,7 +138,8 @@ int process_signal(struct process *p, int signo)
 
 	if (!c)
 		return -ESRCH;
-	sim_child_signal(c, signo); /* a dead child that is not reaped takes it too */
+	if (sim_takes_effect(p->loop))
+		sim_child_signal(c, signo); /* a dead child that is not reaped takes it too */
 	return 0;
 }
 
@@ -151,6 +154,8 @@ int process_interrupt(struct process *p, uint64_t call, uint64_t reason)
 
 	if (!c)
 		return -ESRCH;
+	if (sim_is_dead(p->loop))
+		return 0;
 	c->wanted = call;
 	c->reason = reason;
 	return process_signal(p, SIGUSR1);

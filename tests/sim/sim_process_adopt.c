@@ -60,10 +60,10 @@ int process_send_calls(struct process *p, const void *message, size_t len)
 	struct sim_pipe *channel = sim_fd_owner(p->loop, TAKE_FD(p->new_calls));
 	int r = c && !c->control.over ? c->machine->fd_error : -EPIPE;
 
-	if (r == 0)
-		sim_child_receive_calls(c, message, len, channel);
-	else
+	if (r < 0)
 		sim_channel_end(channel);
+	else if (sim_takes_effect(p->loop))
+		sim_child_receive_calls(c, message, len, channel);
 	return r;
 }
 

@@ -139,7 +139,7 @@ static void exit_all(struct worker *list)
 	}
 }
 
-static void stage_bury(struct sim_stage *s)
+void sim_stage_bury(struct sim_stage *s)
 {
 	unsigned n_settled = s->n_settled, n_stopped = s->n_stopped;
 
@@ -157,7 +157,6 @@ static void stage_bury(struct sim_stage *s)
 
 void sim_stage_come_back(struct sim_stage *s)
 {
-	stage_bury(s);
 	stage_make(s);
 	sim_keeper_begin(&s->keeper);
 	takeup_all(&(struct takeup){

@@ -28,7 +28,9 @@ void sim_stage_init(struct sim_stage *s, const struct pool_settings *settings, u
 void sim_stage_keep(struct sim_stage *s);
 /* The daemon dies: its fds are closed, and nobody hears anything of it any more. Then all that points into it is to be dropped. */
 void sim_stage_cut(struct sim_stage *s);
-/* After that, and without callers: the memory of that daemon is freed, and another begins, with what was kept. Its pool is not started. */
+/* After that, and without callers: its memory is freed. */
+void sim_stage_bury(struct sim_stage *s);
+/* Then another one begins, with what was kept. Its pool is not started. */
 void sim_stage_come_back(struct sim_stage *s);
 /* Starts the pool and lets it have workers. */
 void sim_stage_start(struct sim_stage *s);

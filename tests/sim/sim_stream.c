@@ -173,6 +173,9 @@ static void stream_on_flush(struct loop_task *t)
 		struct outbox_segment *g = s->out.segments;
 		struct sim_pipe *channel = pipe_of(s);
 
+		if (!sim_takes_effect(s->loop))
+			return;
+
 		if (channel->over) { /* broken pipe; what it said before still counts */
 			s->mute = true;
 			stream_drop_output(s);

@@ -256,6 +256,7 @@ static void step_operate(struct world *w)
 static void step_crash(struct world *w)
 {
 	do {
+		w->next_fuse = below(w, 4) ? 0 : 1 + below(w, 20);
 		world_crash(w, sim_random_once_in(&w->random, 30));
 		if (below(w, 2))
 			(void)sim_pass(w->stage.loop, below(w, 10 * NS_PER_MS));
@@ -287,6 +288,10 @@ static void run_step(struct world *w)
 	}
 	if (w->keeps && sim_random_once_in(&w->random, 60)) {
 		step_crash(w);
+		return;
+	}
+	if (w->keeps && sim_random_once_in(&w->random, 60)) {
+		sim_set_fuse(w->stage.loop, 1 + below(w, below(w, 2) ? 10 : 200));
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
@@ -324,9 +329,15 @@ void walk_step(struct world *w)
 	draw_anew(w, ++w->step);
 	do {
 		run_step(w);
+		if (sim_is_dead(w->stage.loop))
+			step_crash(w);
 	} while (sim_random_once_in(&w->random, 6));
 	if (!sim_pass(w->stage.loop, draw_pause(w)))
 		world_violate(w, "the loop spins", 0);
+	while (sim_is_dead(w->stage.loop)) {
+		step_crash(w);
+		(void)sim_pass(w->stage.loop, 0);
+	}
 	invariants_check(w);
 }
 
@@ -391,6 +402,7 @@ void walk_end(struct world *w)
 	busy = sim_random_once_in(&w->random, 2); /* it is ended in the midst of work */
 	politely = sim_random_once_in(&w->random, 2);
 	temper_calm(&w->temper);
+	sim_set_fuse(w->stage.loop, 0);
 	operate_pause(w->stage.pool, false);
 	world_trace(w, "everything works from here", 0, 0);
 	if (!busy)

@@ -340,6 +340,8 @@ static void on_finished(struct caller *caller, const struct request *r, const st
 	struct span value = o->value.span;
 	uint64_t number;
 
+	if (!sim_takes_effect(w->stage.loop))
+		return; /* the daemon is dead: nobody is told */
 	world_trace(w, o->abandoned ? "abandoned" : error_name(o->code), r->call, o->executed);
 	rec->answered++;
 	rec->retried = r->retried;
@@ -372,7 +374,8 @@ static void on_news(struct caller *caller, const char *name, struct span params)
 	const struct world_caller *c = container_of(caller, struct world_caller, caller);
 
 	(void)params;
-	world_trace(c->world, name, caller->id, 0);
+	if (sim_takes_effect(c->world->stage.loop))
+		world_trace(c->world, name, caller->id, 0);
 }
 
 static const struct caller_ops caller_ops = { .finished = on_finished, .news = on_news };
@@ -481,6 +484,8 @@ void world_open(struct world *w, struct world_caller *c, unsigned session, bool 
 
 	s = session_open(w->stage.pool, &c->caller, session_name(session), 0, reset, &fresh, &o);
 	world_trace(w, s ? "session.open" : "session.open refused", session, c->caller.id);
+	if (sim_is_dead(w->stage.loop))
+		return; /* it was told to nobody */
 	if (s && fresh)
 		ledger_story(&w->ledger, s->id)->pid = 0;
 	if (s && reset)

@@ -55,6 +55,7 @@ struct world {
 	struct world_socket orphans[WORLD_SOCKETS]; /* whose daemon has died */
 	bool crashing; /* it dies just now */
 	unsigned n_crashes;
+	uint64_t next_fuse; /* how far the next daemon gets with its beginning, see sim_set_fuse() */
 	uint64_t taken_up; /* the last number of a worker before this daemon */
 	bool deaf; /* nobody listens to its events: where there are millions of worlds */
 	struct record nobody; /* stands for a request that the ledger does not have */

@@ -11,10 +11,11 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
 #include "daemon/pool/session.h"
+#include "tests/sim/invariants_kept.h"
 #include "tests/sim/sim_pair.h"
 #include "tests/sim/world.h"
 
-/* What is known of a session when the daemon dies. */
+/* What is kept of a session when the daemon dies. */
 struct before {
 	uint64_t id, n;
 	uid_t uid;
@@ -24,30 +25,70 @@ struct before {
 };
 
 struct all_before {
+	const struct world *world;
 	struct before *list; /* owns */
 	unsigned n;
 	struct registry numbers; /* only those are looked at */
 };
 
-static void note_before(const struct world *w, struct all_before *all)
+static pid_t pid_of_kept(const struct world *w, uint64_t worker)
 {
-	const struct session *s;
+	const struct sim_kept *r = sim_keeper_find(&w->stage.keeper, KEEP_WORKER, worker);
+	struct kept_worker k;
 
-	*all = (struct all_before){ .numbers = w->stage.registry };
-	for (s = w->stage.pool->sessions; s; s = s->hh.next) {
-		struct before *b;
+	return r && keep_read_worker(worker, (struct span){ .p = r->bytes, .len = r->len }, &k) ? k.remains.pid : 0;
+}
 
-		all->list = mem_resize(all->list, all->n + 1, sizeof(*all->list));
-		b = &all->list[all->n++];
-		*b = (struct before){ .id = s->id, .n = sim_session_n(s), .uid = s->uid, .lost = s->lost };
-		b->pid = s->worker && session_is_strict(s) ? s->worker->last_pid : 0;
-		(void)snprintf(b->name, sizeof(b->name), "%s", s->name); /* they are short */
+static uint64_t read_n(struct span values)
+{
+	struct span key, value;
+	uint32_t pairs = 0;
+	uint64_t n = 0;
+
+	(void)mp_read_map(&values, &pairs);
+	while (pairs-- && mp_read_text(&values, &key) && mp_read_any(&values, &value)) {
+		if (span_equals(key, "n"))
+			(void)mp_read_uint(&value, &n);
 	}
+	return n;
+}
+
+static void note_session(void *user, uint64_t id, struct span record)
+{
+	struct all_before *all = user;
+	struct kept_session k;
+	struct before *b;
+
+	if (!keep_read_session(record, &k))
+		return; /* somebody else complains */
+	all->list = mem_resize(all->list, all->n + 1, sizeof(*all->list));
+	b = &all->list[all->n++];
+	*b = (struct before){ .id = id, .n = read_n(k.values), .uid = (uid_t)k.uid, .lost = k.how.len };
+	b->pid = k.strict ? pid_of_kept(all->world, k.worker) : 0;
+	b->lost |= k.strict && k.worker && !b->pid; /* its worker had been told to leave, and it was not lost yet */
+	(void)snprintf(b->name, sizeof(b->name), "%.*s", (int)k.name.len, (const char *)k.name.p); /* they are short */
+}
+
+static void note_before(struct world *w, struct all_before *all)
+{
+	struct keeper *k = &w->stage.keeper.keeper;
+
+	*all = (struct all_before){ .world = w, .numbers = w->stage.registry };
+	k->each(k, KEEP_SESSION, note_session, all);
 }
 
 static void all_before_deinit(struct all_before *all)
 {
 	free(all->list);
+}
+
+/* What was written when it died, or dropped, may have been kept and told to nobody. */
+static void take_last_write(struct world *w, const struct before *b)
+{
+	struct story *s = ledger_story(&w->ledger, b->id);
+
+	if (b->n == s->good + 1 || b->n == 0)
+		s->good = b->n;
 }
 
 /* mute: its worker could not be told that it has another daemon. */
@@ -158,14 +199,19 @@ static void die(struct world *w)
 	w->crashing = false;
 }
 
-void world_crash(struct world *w, bool mute)
+/* The daemon of before has got to the end of what it did, or to the middle of it. */
+static void begin_again(struct world *w, bool mute)
 {
 	_cleanup_(all_before_deinit) struct all_before before;
+	bool midst = sim_is_dead(w->stage.loop);
 
-	world_trace(w, "the daemon dies", ++w->n_crashes, 0);
+	world_trace(w, midst ? "the daemon dies in the midst of it" : "the daemon dies", ++w->n_crashes, 0);
 	world_drop_orphans(w);
 	note_before(w, &before);
 	die(w);
+	sim_stage_bury(&w->stage);
+	sim_set_fuse(w->stage.loop, w->next_fuse);
+	w->next_fuse = 0;
 	w->stage.machine.fd_error = mute ? -ETOOMANYREFS : 0;
 	sim_stage_come_back(&w->stage);
 	w->stage.machine.fd_error = 0;
@@ -173,9 +219,22 @@ void world_crash(struct world *w, bool mute)
 	forget_past(w);
 	if (!w->deaf)
 		listener_begin_anew(&w->listener, &w->stage.registry, w->stage.pool);
-	for (unsigned i = 0; i < before.n; i++)
+	for (unsigned i = 0; i < before.n; i++) {
+		if (midst)
+			take_last_write(w, &before.list[i]);
 		compare_session(w, &before.list[i], mute);
-	compare_numbers(w, &before.numbers);
+	}
+	if (!midst) /* the last ones may have been given by one that was dead already */
+		compare_numbers(w, &before.numbers);
 	pool_start(w->stage.pool);
 	world_trace(w, "another daemon has begun", w->stage.registry.last_call, 0);
+}
+
+void world_crash(struct world *w, bool mute)
+{
+	if (!sim_is_dead(w->stage.loop))
+		invariants_check_kept(w);
+	do {
+		begin_again(w, mute);
+	} while (sim_is_dead(w->stage.loop));
 }
