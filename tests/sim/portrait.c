@@ -144,6 +144,7 @@ static void put_worker(struct hasher *h, const struct worker *k)
 {
 	put(h, k->id);
 	put(h, (uint64_t)k->state << 16 | (uint64_t)k->why << 8 | (uint64_t)k->stage);
+	put(h, k->adopted | k->kept_life << 8 | k->heard_life << 16 | k->hs.adopt << 24);
 	put(h, k->probe | (uint64_t)k->due << 8 | (uint64_t)k->abandoned << 16);
 	put(h, k->hs.hello | k->hs.ready << 1 | k->hs.failed << 2);
 	put_time(h, k->born);
@@ -270,6 +271,7 @@ static void put_messages(struct hasher *h, const struct sim_message *list)
 
 	DL_FOREACH (list, m) {
 		put(h, m->control);
+		put(h, m->channel ? m->channel->n_fds | m->channel->over << 8 | (m->channel == m->channel->child->calls) << 9 : 0);
 		put(h, m->unborn ? (uint64_t)m->unborn->pid : 0);
 		put_bytes(h, m->data, m->len);
 	}
@@ -306,6 +308,23 @@ static void put_copies(struct hasher *h, const struct sim_copies *c)
 	put(h, 0);
 }
 
+/* What nobody holds and nothing comes from any more is none. */
+static void put_channels(struct hasher *h, const struct sim_child *c)
+{
+	const struct sim_pipe *p;
+
+	put(h, c->adopted);
+	DL_FOREACH (c->channels, p) {
+		if (!p->n_fds && p != c->calls && p != c->new_calls)
+			continue;
+		put(h, p->n_fds | (p == c->calls) << 8 | (p == c->new_calls) << 9);
+		put_pipe(h, p);
+	}
+	put(h, LOOP_NEVER);
+	for (unsigned i = 2; i < PROCESS_PAGE_WORDS; i++)
+		put(h, c->page[i]);
+}
+
 static void put_child(struct hasher *h, const struct sim_child *c)
 {
 	put(h, (uint64_t)c->pid);
@@ -318,8 +337,7 @@ static void put_child(struct hasher *h, const struct sim_child *c)
 	put(h, c->wanted);
 	put(h, c->reason);
 	put_copies(h, &c->copies);
-	put_pipe(h, c->calls);
-	put(h, c->adopted);
+	put_channels(h, c);
 	put_pipe(h, &c->control);
 	put_pipe(h, &c->output);
 	put_pipe(h, &c->dump);
@@ -385,6 +403,8 @@ uint64_t portrait(const struct world *w)
 	for (unsigned i = 0; i < WORLD_CALLERS; i++)
 		put(&h, w->callers[i] ? w->callers[i]->caller.id : 0);
 	put_time(&h, w->resumed);
+	put(&h, w->taken_up);
+	put(&h, w->keeps ? (uint64_t)w->stage.machine.last_pid : 0); /* else there is a trace of each number that was given */
 	put(&h, w->streak.n);
 	return h.sum;
 }

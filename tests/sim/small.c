@@ -24,6 +24,11 @@ static const struct {
 	{ false, { "prefer-cancel", .clients = 2, .workers = 2, .sessions = 2, .closes = 1, .hooks = true, .cancels = 1,
 		   .prefer = true } },
 	{ false, { "template", .clients = 2, .workers = 1, .crashes = 2, .forks = true } },
+	{ false, { "daemon", .clients = 2, .workers = 1, .sessions = 2, .crashes = 1, .deaths = 2 } },
+	{ false, { "daemon-prefer", .clients = 2, .workers = 2, .sessions = 2, .deaths = 1, .prefer = true } },
+	{ true, { "daemon-leases", .clients = 2, .workers = 1, .sessions = 1, .leases = 1, .crashes = 1, .deaths = 2 } },
+	{ true, { "daemon-template", .clients = 2, .workers = 1, .sessions = 1, .crashes = 1, .deaths = 1, .forks = true } },
+	{ true, { "daemon-clock", .clients = 2, .workers = 1, .sessions = 2, .ticks = 2, .deaths = 1 } },
 	{ true, { "template-two", .clients = 2, .workers = 2, .crashes = 2, .forks = true } },
 	{ true, { "template-clock", .clients = 1, .workers = 1, .crashes = 2, .ticks = 2, .forks = true } },
 	{ true, { "cancel", .clients = 3, .workers = 2, .crashes = 2, .cancels = 1 } },
@@ -77,7 +82,7 @@ struct search {
 	unsigned deepest;
 };
 
-static const char letters[MOVE_N] = { 'a', 'l', 'i', 'o', 'x', 'e', 'k', 'c', 'g', 't', 'd' };
+static const char letters[MOVE_N] = { 'a', 'l', 'i', 'o', 'x', 'e', 'k', 'c', 'g', 't', 'r', 'd' };
 
 /* --- what was seen --- */
 
@@ -305,10 +310,10 @@ static bool search_world(const struct small_size *size, bool audited)
 
 	ok = ok && (!audited || audit(&s));
 	printf("sim: small world %s: %u clients (%u with a lease, %u in a session), %u workers, %u crashes, %u closes, "
-	       "%u cancels, %u gone, %u ticks: %s: %zu states, %llu moves, %u deep at most, %llu calm states finished, %s, "
+	       "%u cancels, %u gone, %u ticks, %u deaths of the daemon: %s: %zu states, %llu moves, %u deep at most, %llu calm states finished, %s, "
 	       "%.1f s\n",
 	       size->name, size->clients, size->leases, size->sessions, size->workers, size->crashes, size->closes,
-	       size->cancels, size->gone, size->ticks, ok ? "complete" : "FAILED", s.n_seen, (unsigned long long)s.moves,
+	       size->cancels, size->gone, size->ticks, size->deaths, ok ? "complete" : "FAILED", s.n_seen, (unsigned long long)s.moves,
 	       s.deepest, (unsigned long long)s.finished, audited ? "audited" : "not audited", seconds() - begin);
 	(void)fflush(stdout);
 	free(s.nodes);

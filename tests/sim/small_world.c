@@ -59,6 +59,7 @@ void small_world_init(struct small_world *s, const struct small_size *size)
 	settings.affinity_prefer = size->prefer;
 	settings.max_requests = size->recycled;
 	settings.drain_timeout = size->recycled ? NS_PER_S : 0;
+	s->world->keeps = size->deaths;
 	set_pace(s, &quick);
 	world_begin(s->world, &settings, 8);
 	(void)sim_pass(loop_of(s), 100 * NS_PER_MS);
@@ -215,6 +216,8 @@ static unsigned count_moves(const struct small_world *s, enum move_kind kind)
 		return s->gone < z->gone ? z->clients : 0;
 	case MOVE_TICK:
 		return s->ticks < z->ticks && next_timer(s) != LOOP_NEVER;
+	case MOVE_DIE:
+		return s->deaths < z->deaths;
 	case MOVE_LOOK:
 		return has_work(s) ? 1 + SIM_GAIT_SLOW : 0;
 	case MOVE_N:
@@ -341,6 +344,16 @@ static void tick(struct small_world *s)
 	world_freeze(s->world, next_timer(s) - loop_now(loop_of(s)));
 }
 
+static void die(struct small_world *s)
+{
+	s->deaths++;
+	world_crash(s->world, false);
+	for (unsigned i = 0; i < s->size->clients; i++) {
+		if (!(s->asked & 1U << i))
+			world_come(s->world, place_of(s->size, i));
+	}
+}
+
 bool small_world_move(struct small_world *s, struct move m)
 {
 	if (!can_move(s, m))
@@ -377,6 +390,9 @@ bool small_world_move(struct small_world *s, struct move m)
 	case MOVE_TICK:
 		tick(s);
 		break;
+	case MOVE_DIE:
+		die(s);
+		break;
 	case MOVE_LOOK:
 		look(s, m.n);
 		break;
@@ -390,7 +406,7 @@ uint64_t small_world_portrait(const struct small_world *s)
 {
 	struct sim_random used = { .state = s->asked | (uint64_t)s->called << 8 | (uint64_t)s->crashes << 16 |
 					    (uint64_t)s->cancels << 24 | (uint64_t)s->gone << 32 |
-					    (uint64_t)s->ticks << 40 | (uint64_t)s->closes << 48 };
+					    (uint64_t)s->ticks << 40 | (uint64_t)s->closes << 48 | (uint64_t)s->deaths << 56 };
 
 	return portrait(s->world) ^ sim_random_next(&used);
 }
@@ -418,7 +434,7 @@ static void let_all_happen(struct small_world *s)
 void small_world_finish(struct small_world *s)
 {
 	struct world *w = s->world;
-	bool undisturbed = !s->crashes && !s->cancels && !s->gone && !s->ticks;
+	bool undisturbed = !s->crashes && !s->cancels && !s->gone && !s->ticks && !s->deaths;
 
 	world_trace(w, "everything works from here", 0, 0);
 	let_all_happen(s);

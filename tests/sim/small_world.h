@@ -18,6 +18,7 @@ struct small_size {
 	unsigned crashes;        /* at most */
 	unsigned cancels, gone;  /* at most: calls cancelled, clients that go away before their answer */
 	unsigned ticks;          /* how often, at most, the clock moves to the next timer */
+	unsigned deaths;         /* of the daemon, at most */
 	bool recycled;           /* a worker is due after one call */
 	bool forks;              /* the workers are forked; a crash may also be that of their template */
 	bool idempotent;         /* the calls may be run again when their worker is lost */
@@ -34,6 +35,7 @@ enum move_kind {
 	MOVE_CANCEL,  /* the n-th request of a client */
 	MOVE_GO,      /* the n-th client */
 	MOVE_TICK,
+	MOVE_DIE,  /* the daemon dies, and another one goes on; clients that have not asked connect again */
 	MOVE_LOOK, /* the daemon works until nothing is left to do; n: in which gait */
 	MOVE_N,
 };
@@ -49,7 +51,7 @@ struct small_world {
 	struct world *world; /* owns */
 	struct sim_script pace; /* of its workers now */
 	bool checks;         /* the invariants after each look */
-	unsigned asked, called, closes, crashes, cancels, gone, ticks;
+	unsigned asked, called, closes, crashes, cancels, gone, ticks, deaths;
 };
 
 /* All workers are ready, and all clients are there. */
