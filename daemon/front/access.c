@@ -8,7 +8,10 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/io/mark.h"
 #include "daemon/io/procfs.h"
+#include "daemon/io/systemd.h"
+#include "daemon/io/unit.h"
 
 #define GROUPS_USUAL 64
 #define GROUPS_MAX 65536 /* NGROUPS_MAX of the kernel */
@@ -143,6 +146,17 @@ static bool may_be_descendant(pid_t pid, uid_t uid)
 	return false;
 }
 
+/* Workers that another daemon has started are no children of this one, nor are their orphans. Their marks tell, and of one that has
+ * removed it the unit that it is in. Root has business there that is no worker's: ExecReload=. */
+static bool may_be_taken_up(pid_t pid, uid_t uid)
+{
+	struct unit own;
+
+	if (mark_read(pid))
+		return true;
+	return uid != 0 && systemd_has_store() && unit_own(&own) && unit_has(&own, pid);
+}
+
 struct access_grant access_ask(const struct access *a, int fd, const struct access_peer *known, pid_t pid,
 			       unsigned n_pools)
 {
@@ -154,7 +168,7 @@ struct access_grant access_ask(const struct access *a, int fd, const struct acce
 	if (wants_groups(a))
 		read_groups(fd, &peer, usual, &more);
 	g = access_judge(a, &peer, n_pools);
-	if (g.highest < ROLE_ADMIN || !may_be_descendant(pid, peer.uid))
+	if (g.highest < ROLE_ADMIN || (!may_be_descendant(pid, peer.uid) && !may_be_taken_up(pid, peer.uid)))
 		return g;
 	access_grant_deinit(&g);
 	peer.is_suspect = true;
