@@ -546,7 +546,7 @@ static uint64_t process_read_start_ticks(pid_t pid)
 static void process_watch(struct process *p, struct loop_io *io, enum loop_priority prio, bool now)
 {
 	loop_io_init(io, p->loop, io->fd, prio, io->ready);
-	if (now)
+	if (now && io->fd >= 0) /* one that was adopted may have closed its output */
 		loop_io_watch(io, LOOP_READ);
 }
 
