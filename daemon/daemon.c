@@ -384,7 +384,6 @@ static void daemon_make_pools(struct daemon *d)
 	for (unsigned i = 0; i < d->n_pools; i++) {
 		if (getrandom(&env.seed, sizeof(env.seed), GRND_NONBLOCK) < 0)
 			env.seed = loop_now(d->loop); /* it only spreads retries */
-		env.place = i;
 		d->pools[i] = pool_new(&d->config->pools[i], &env, &pool_ops);
 	}
 }

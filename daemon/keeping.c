@@ -9,6 +9,7 @@
 #include "daemon/io/leftovers.h"
 #include "daemon/io/mark.h"
 #include "daemon/pool/takeup.h"
+#include "daemon/vigil.h"
 
 #define LEDGER SYSTEMD_STORED "ledger"
 #define NAME_MAX_BYTES (sizeof(SYSTEMD_STORED) + KEEP_NAME)
@@ -25,15 +26,25 @@ static struct named_fds *left_of(struct keeper *k)
 	return container_of(k, struct keeping, keeper)->left;
 }
 
+/* Said once: a void ledger takes nothing any more. */
+static void keeping_check(struct keeping *k)
+{
+	if (k->is_void || !ledger_is_void(k->ledger))
+		return;
+	LOG(WARN, "ledger.void", KV("reason", "no memory"), KV("outcome", "a daemon that comes after a crash will begin anew"));
+	k->is_void = true;
+}
+
 static void keeping_put(struct keeper *k, enum keep_kind kind, uint64_t id, struct span record)
 {
-	if (!ledger_put(ledger_of(k), kind, id, record))
-		LOG(WARN, "ledger.void", KV("reason", "no memory: a daemon that comes after a crash will begin anew"));
+	(void)ledger_put(ledger_of(k), kind, id, record); /* that it failed is seen in the next line */
+	keeping_check(container_of(k, struct keeping, keeper));
 }
 
 static void keeping_remove(struct keeper *k, enum keep_kind kind, uint64_t id)
 {
 	ledger_remove(ledger_of(k), kind, id);
+	keeping_check(container_of(k, struct keeping, keeper));
 }
 
 static void stored_name(char full[NAME_MAX_BYTES], const char *name)
@@ -125,6 +136,11 @@ static void drop_rest(struct named_fds *left)
 
 /* --- life --- */
 
+static void ledger_refuse(const char *why)
+{
+	LOG(WARN, "ledger.refused", KV("reason", why), KV("outcome", "its workers are replaced and its sessions are lost"));
+}
+
 /* That of the daemon of before; NULL: there was none, or it is of no use. */
 static struct ledger *ledger_found(struct named_fds *left)
 {
@@ -136,26 +152,46 @@ static struct ledger *ledger_found(struct named_fds *left)
 		return NULL; /* the first start */
 	l = ledger_take(a, b, why, sizeof(why));
 	if (!l)
-		LOG(WARN, "ledger.refused", KV("reason", why),
-		    KV("outcome", "its workers are replaced and its sessions are lost"));
+		ledger_refuse(why);
 	return l;
 }
 
-static struct ledger *ledger_begin(void)
+/* Its numbers are in it before anybody can find it. */
+static void ledger_begin(struct keeping *k, struct daemon *d)
 {
-	struct ledger *l = ledger_new();
+	struct ledger *l = k->ledger = ledger_new();
 
 	systemd_unstore(LEDGER);
-	if (l)
-		systemd_store(LEDGER, (const int[]){ ledger_fd(l, 0), ledger_fd(l, 1) }, 2);
-	else
+	if (!l) {
 		LOG(WARN, "ledger.none", KV("reason", "no memory"), KV("outcome", "workers will die with this daemon"));
-	return l;
+		return;
+	}
+	d->registry.keeper = &k->keeper;
+	keep_daemon(&d->registry);
+	systemd_store(LEDGER, (const int[]){ ledger_fd(l, 0), ledger_fd(l, 1) }, 2);
+}
+
+static void ledger_take_up(struct keeping *k, struct daemon *d)
+{
+	const struct takeup all = {
+		.keeper = &k->keeper,
+		.registry = &d->registry,
+		.pools = d->pools,
+		.n_pools = d->n_pools,
+	};
+
+	if (takeup_all(&all)) {
+		keep_daemon(&d->registry);
+		return;
+	}
+	ledger_refuse("the record of its numbers is missing or malformed");
+	k->ledger = ledger_free(k->ledger);
 }
 
 static void keeping_init(struct keeping *k, struct named_fds *left)
 {
 	*k = (struct keeping){
+		.lock = -1, /* after an upgrade: what is stored goes on to hold it */
 		.keeper = {
 			.put = keeping_put,
 			.remove = keeping_remove,
@@ -190,19 +226,12 @@ void keeping_begin(struct keeping *k, struct daemon *d, struct named_fds *left)
 	keeping_init(k, left);
 	if (!systemd_has_store())
 		return;
+	k->lock = vigil_lock(left); /* the first that is stored: where there is no room for it there is none for anything */
 	k->ledger = ledger_found(left);
-	if (k->ledger) {
-		takeup_all(&(struct takeup){
-			.keeper = &k->keeper,
-			.registry = &d->registry,
-			.pools = d->pools,
-			.n_pools = d->n_pools,
-		});
-	} else {
-		k->ledger = ledger_begin();
-		d->registry.keeper = k->ledger ? &k->keeper : NULL;
-	}
-	keep_daemon(&d->registry);
+	if (k->ledger)
+		ledger_take_up(k, d);
+	if (!k->ledger)
+		ledger_begin(k, d);
 	drop_rest(left);
 	k->left = NULL;
 	(void)leftovers_kill(is_ours, d); /* what an earlier daemon has left and nobody took up */
@@ -210,6 +239,8 @@ void keeping_begin(struct keeping *k, struct daemon *d, struct named_fds *left)
 
 void keeping_end(struct keeping *k)
 {
+	if (systemd_has_store())
+		vigil_unlock(TAKE_FD(k->lock));
 	if (!k->ledger)
 		return;
 	ledger_wipe(k->ledger);

@@ -14,6 +14,8 @@ struct daemon;
 struct keeping {
 	struct keeper keeper;
 	struct ledger *ledger;  /* owns; NULL: nothing is kept */
+	bool is_void;           /* it has been said so */
+	int lock;               /* owns: see vigil.h; -1: there is none */
 	struct named_fds *left; /* borrows: what is not taken up yet, while keeping_begin() runs */
 };
 

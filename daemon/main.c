@@ -15,6 +15,7 @@
 #include "daemon/daemon.h"
 #include "daemon/io/cgroups.h"
 #include "daemon/io/leftovers.h"
+#include "daemon/vigil.h"
 
 #define EXIT_USAGE 64
 #define EXIT_DATA 65
@@ -184,14 +185,16 @@ static int sweep(void)
 	static const char *const crashed[] = { "signal", "core-dump", "watchdog", "oom-kill" };
 	const char *result = getenv("SERVICE_RESULT");
 
-	for (size_t i = 0; result && i < ARRAY_SIZE(crashed); i++) {
+	if (!result || !systemd_is_our_parent())
+		return EXIT_SUCCESS; /* whose processes would these be? Perhaps a whole session's */
+	for (size_t i = 0; i < ARRAY_SIZE(crashed); i++) {
 		if (strcmp(result, crashed[i]) == 0) {
 			cgroups_take_back("/proc/self/cgroup", "/sys/fs/cgroup");
+			vigil_begin();
 			return EXIT_SUCCESS;
 		}
 	}
-	if (result) /* else nobody has said which unit ends */
-		(void)leftovers_kill(spares_nobody, NULL);
+	(void)leftovers_kill(spares_nobody, NULL);
 	return EXIT_SUCCESS;
 }
 
@@ -249,6 +252,7 @@ int main(int argc, char **argv)
 	}
 	hide();
 	(void)signal(SIGPIPE, SIG_IGN); /* cannot fail for a valid signal */
+	(void)signal(SIGXFSZ, SIG_IGN); /* the ledger says so when LimitFSIZE= leaves no room for it */
 	log_open(config->log_format, config->log_level);
 	if (taken < 0) {
 		LOG(ERROR, "listener.failed", KV("reason", why));

@@ -35,7 +35,11 @@ struct worker *affinity_awaited(const struct request *r)
 
 bool affinity_has_hook(const struct session *s)
 {
-	return s->worker && s->sends && s->worker->hs.session_close && worker_is_serving(s->worker);
+	const struct worker *w = s->worker;
+
+	if (!w || !s->sends)
+		return false;
+	return w->adopted ? w->state <= WORKER_IDLE : w->hs.session_close && worker_is_serving(w); /* it has not said yet */
 }
 
 /* --- binding --- */

@@ -8,6 +8,7 @@
 #include "daemon/pool/pool.h"
 #include "daemon/pool/registry.h"
 #include "daemon/pool/session.h"
+#include "daemon/pool/shape.h"
 #include "daemon/pool/worker.h"
 #include "proto/cursor.h"
 #include "proto/pack.h"
@@ -44,21 +45,22 @@ void keep_pool(const struct pool *p)
 	if (!p->registry->keeper)
 		return;
 	packed_begin(&buf, &pk);
-	msgpack_pack_array(&pk, 2);
+	msgpack_pack_array(&pk, 3);
 	pack_text(&pk, p->settings->name);
 	msgpack_pack_uint64(&pk, p->generation);
-	keep_put(p->registry->keeper, KEEP_POOL, p->place, &buf);
+	msgpack_pack_uint64(&pk, shape_of(p->settings));
+	keep_put(p->registry->keeper, KEEP_POOL, shape_of_text(p->settings->name), &buf);
 }
 
 /* Of its fds. The service manager knows each file under one name only, so the call socket, which changes, has its own. */
 void keep_own_name(char name[KEEP_NAME], uint64_t worker)
 {
-	(void)snprintf(name, KEEP_NAME, "worker-%llu", (unsigned long long)worker); /* fits */
+	(void)snprintf(name, KEEP_NAME, "w%llx", (unsigned long long)worker); /* fits */
 }
 
 static void keep_calls_name(char name[KEEP_NAME], uint64_t worker, uint64_t life)
 {
-	(void)snprintf(name, KEEP_NAME, "worker-%llu-calls-%llu", (unsigned long long)worker, (unsigned long long)life); /* fits */
+	(void)snprintf(name, KEEP_NAME, "w%llx-%llx", (unsigned long long)worker, (unsigned long long)life); /* fits */
 }
 
 static void keep_hold_calls(struct keeper *k, const struct worker *w, uint64_t life)
@@ -232,7 +234,8 @@ bool keep_read_daemon(struct span s, struct kept_daemon *k)
 
 bool keep_read_pool(struct span s, struct kept_pool *k)
 {
-	return read_array(&s, 2) && mp_read_text(&s, &k->name) && mp_read_uint(&s, &k->generation);
+	return read_array(&s, 3) && mp_read_text(&s, &k->name) && mp_read_uint(&s, &k->generation) &&
+	       mp_read_uint(&s, &k->shape);
 }
 
 bool keep_read_worker(uint64_t id, struct span s, struct kept_worker *k)
@@ -241,7 +244,7 @@ bool keep_read_worker(uint64_t id, struct span s, struct kept_worker *k)
 
 	if (!read_array(&s, 5 + 2 * PROCESS_FDS) || !mp_read_text(&s, &k->pool) || !mp_read_uint(&s, &k->generation) ||
 	    !mp_read_uint(&s, &k->life) || !mp_read_uint(&s, &k->heard) ||
-	    !mp_read_uint(&s, &pid) || k->heard > k->life)
+	    !mp_read_uint(&s, &pid) || !pid || pid > INT32_MAX || !k->heard || k->heard > k->life)
 		return false;
 	for (unsigned i = 0; i < PROCESS_FDS; i++) {
 		if (!mp_read_uint(&s, &k->remains.files[i].dev) || !mp_read_uint(&s, &k->remains.files[i].inode))

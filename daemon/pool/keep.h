@@ -21,7 +21,7 @@ struct worker;
 
 enum keep_kind {
 	KEEP_DAEMON = 1, /* id 0 */
-	KEEP_POOL,       /* by its place in the configuration */
+	KEEP_POOL,       /* by a digest of its name */
 	KEEP_WORKER,
 	KEEP_SESSION,
 };
@@ -44,7 +44,9 @@ struct keeper {
 	int (*take)(struct keeper *k, const char *name);
 };
 
-#define KEEP_NAME 64 /* bytes of the name of a worker's fds */
+/* Bytes of the name of a worker's fds, in hex to be short: the next daemon gets the names of all its files in one variable of its
+ * environment, and exec() takes no more than 128 KiB for that. */
+#define KEEP_NAME 40
 
 /* The numbers that were given up to now. */
 void keep_daemon(struct registry *g);
@@ -68,7 +70,7 @@ struct kept_daemon {
 };
 struct kept_pool {
 	struct span name;
-	uint64_t generation;
+	uint64_t generation, shape; /* see shape.h */
 };
 struct kept_worker {
 	struct span pool;

@@ -463,7 +463,6 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 		.oom = env->oom,
 		.groups = env->groups,
 		.generation = 1,
-		.place = env->place,
 		.dispatch = { .run = pool_dispatch },
 		.worker_limits = {
 			.max_frame = max_frame_of(settings),

@@ -49,7 +49,6 @@ struct pool_env {
 	struct oom *oom;     /* NULL: nothing is known of the OOM killer */
 	struct cgroups *groups; /* as far as the settings of the pool have limits for them, they are prepared; NULL: never */
 	uint64_t seed;       /* of the jitter */
-	unsigned place;      /* of the pool in the configuration */
 };
 
 struct pool {
@@ -69,7 +68,6 @@ struct pool {
 	enum pool_state state;
 	bool settled;
 	bool held; /* see pool_hold() */
-	unsigned place; /* in the configuration */
 	bool paused; /* no call is started, but for those of leases */
 	uint64_t generation;
 	struct worker *workers; /* list; owns: the living */

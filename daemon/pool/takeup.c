@@ -6,6 +6,9 @@
 #include "daemon/io/mark.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/session.h"
+#include "daemon/pool/shape.h"
+
+#define CHANGED 2 /* generations further on: the first of a reload that did not come to its end is none of them */
 
 /* --- finding --- */
 
@@ -72,7 +75,8 @@ static struct worker *find_worker(const struct pool *p, uint64_t id)
 
 /* --- taking up --- */
 
-static void take_up_numbers(const struct takeup *t)
+/* False: there are none, and so nothing else can be taken up, which has some of them. */
+static bool take_up_numbers(const struct takeup *t)
 {
 	_cleanup_(find_deinit) struct find f;
 	struct registry *g = t->registry;
@@ -80,13 +84,25 @@ static void take_up_numbers(const struct takeup *t)
 
 	find_all(&f, t, KEEP_DAEMON);
 	if (!f.n || !keep_read_daemon(found_span(&f.all[0]), &kept))
-		return;
+		return false;
 	mark_go_on(kept.mark);
 	g->last_call = kept.last_call;
 	g->last_worker = kept.last_worker;
 	g->last_session = kept.last_session;
 	g->last_lease = kept.last_lease;
 	g->last_caller = kept.last_caller;
+	return true;
+}
+
+/* Workers of other settings serve on, and are replaced. */
+static void take_up_pool(struct pool *p, const struct kept_pool *kept)
+{
+	p->generation = kept->generation;
+	if (kept->shape == shape_of(p->settings))
+		return;
+	p->generation += CHANGED;
+	LOG(INFO, "pool.changed", KV("pool", p->settings->name), KV("generation", p->generation),
+	    KV("outcome", "its workers are replaced: they were started with other settings"));
 }
 
 static void take_up_pools(const struct takeup *t)
@@ -99,8 +115,9 @@ static void take_up_pools(const struct takeup *t)
 		struct pool *p = keep_read_pool(found_span(&f.all[i]), &kept) ? find_pool(t, kept.name) : NULL;
 
 		if (p)
-			p->generation = kept.generation;
-		t->keeper->remove(t->keeper, KEEP_POOL, f.all[i].id); /* the pools that there are now have their own */
+			take_up_pool(p, &kept); /* its record is there until it has another: who dies before that finds it again */
+		else
+			t->keeper->remove(t->keeper, KEEP_POOL, f.all[i].id);
 	}
 }
 
@@ -165,14 +182,16 @@ static unsigned take_up_sessions(const struct takeup *t)
 	return n;
 }
 
-void takeup_all(const struct takeup *t)
+bool takeup_all(const struct takeup *t)
 {
 	unsigned workers, sessions;
 
-	take_up_numbers(t);
+	if (!take_up_numbers(t))
+		return false;
 	t->registry->keeper = t->keeper; /* from here on what is taken up is kept again */
 	take_up_pools(t);
 	workers = take_up_workers(t);
 	sessions = take_up_sessions(t);
 	LOG(INFO, "daemon.adopted", KV("workers", workers), KV("sessions", sessions));
+	return true;
 }

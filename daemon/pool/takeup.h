@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 struct keeper;
 struct pool;
 struct registry;
@@ -15,5 +17,5 @@ struct takeup {
 	unsigned n_pools;
 };
 
-/* From here on the keeper is the registry's. */
-void takeup_all(const struct takeup *t);
+/* From here on the keeper is the registry's. False: the record of its numbers is missing or malformed, and nothing was done. */
+bool takeup_all(const struct takeup *t);

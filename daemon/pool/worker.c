@@ -27,6 +27,7 @@
 #define TAIL_LINES 500
 #define STACK_TIME (50 * NS_PER_MS)
 #define ADOPT_TIME (5 * NS_PER_S) /* for an idle worker to answer another daemon */
+#define ADOPT_GRACE NS_PER_S      /* at least: it may be idle, and only its answer was lost */
 
 static const uint8_t next_ok[WORKER_N_STATES] = {
 	[WORKER_STARTING] = BIT(WORKER_INITIALIZING) | BIT(WORKER_STOPPING) | BIT(WORKER_DEAD),
@@ -468,14 +469,14 @@ static void worker_await_adopted(struct worker *w)
 
 static void worker_press_adopted(struct worker *w)
 {
-	uint64_t call = process_noted_call(&w->proc);
+	uint64_t call = process_noted_call(&w->proc), grace = w->pool->settings->cancel_grace;
 
 	if (!call || w->abandoned || process_interrupt(&w->proc, call, SLOT_DEADLINE) < 0) {
 		worker_stop(w, WORKER_WHY_LOST);
 		return;
 	}
 	w->abandoned = SLOT_DEADLINE;
-	loop_timer_set(&w->timer, loop_now(w->pool->loop) + w->pool->settings->cancel_grace);
+	loop_timer_set(&w->timer, loop_now(w->pool->loop) + (grace > ADOPT_GRACE ? grace : ADOPT_GRACE));
 }
 
 static void worker_on_timer(struct loop_timer *t)
@@ -611,7 +612,6 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 	int calls_fd, r;
 
 	w->adopted = true;
-	w->hs.adopt = k->life + 1;
 	w->ready_at = loop_now(p->loop); /* it has been, and did not die of how it was started */
 	r = process_adopt(&w->proc, k->remains.pid, fds, old_calls, &calls_fd);
 	if (r < 0) {
@@ -627,9 +627,10 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 	stream_open(&w->calls, p->loop, p->blobs, calls_fd, FRAME_PREFIXED, LOOP_PRIO_WORKER, &p->worker_limits, &stream_ops);
 	handshake_begin(&w->hs, "adopt", NULL, loop_now(p->loop));
 	worker_await_adopted(w);
-	w->kept_life = k->life;
+	w->kept_life = k->life + 1; /* of that name one may have been stored that is in no record */
 	w->heard_life = k->heard;
 	keep_worker(w); /* before it is told: whoever comes after us must find what it has been given */
+	w->hs.adopt = w->kept_life;
 	LOG(INFO, "worker.adopted", KV("pool", p->settings->name), KV("worker", id), KV("pid", w->last_pid));
 	event_worker_began(w);
 	if (launch_send_adopt(w, w->hs.adopt) < 0)

@@ -10,36 +10,10 @@ import threading
 from tests.support.client import CallError, Client, ConnectionEnded
 from tests.support.daemon import SLOW
 from tests.support.waiting import eventually
+from tests.systemd.crashing import RATE, crash, files_of, pids, wait_idle, wait_stored, workers
 from tests.systemd.service import Service, installed_pool
 
 KILLS = int(os.environ.get("PYPOOL_DAEMON_KILLS", "10"))
-RATE = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=1ms\n"
-
-
-def crash(service: Service) -> None:
-    """Until the next one serves."""
-    before = service.main_pid()
-    service.kill(signal.SIGKILL)
-    eventually(lambda: service.main_pid() not in (0, before), "another daemon runs", 30 * SLOW)
-    service.wait_property("ActiveState", "active")
-
-
-def workers(c: Client) -> dict[int, dict[str, object]]:
-    return {w["worker"]: w for w in c.call("workers") if w["state"] not in ("dead", "stopping")}
-
-
-def wait_idle(c: Client, n: int) -> None:
-    eventually(lambda: [w["state"] for w in workers(c).values()] == n * ["idle"], f"{n} workers are idle", 30 * SLOW)
-
-
-def pids(c: Client) -> set[int]:
-    return {int(str(w["pid"])) for w in workers(c).values()}
-
-
-def stored(service: Service) -> int:
-    return int(service.property("NFileDescriptorStore"))
-
-
 def test_idle_workers_live_on(service: Service) -> None:
     service.configure({"default": installed_pool("sessions", 2, start="exec"), "forks": installed_pool("warm", 2, start="fork")})
     service.drop_in(RATE)
@@ -54,6 +28,7 @@ def test_idle_workers_live_on(service: Service) -> None:
         assert c.execute("pid") in before
         assert c.execute("born", pool="forks")
     assert "workers=4" in service.journal.messages("PYPOOL_EVENT=daemon.adopted")
+    wait_stored(service, files_of(4))
     crash(service)
     with service.client() as c:
         wait_idle(c, 4)
@@ -101,13 +76,13 @@ def test_a_call_that_ran_goes_on_and_its_caller_is_not_told(service: Service) ->
 
 
 def test_a_call_that_ran_is_ended_at_its_deadline(service: Service) -> None:
-    service.configure({"default": installed_pool("nasty", 2, cancel_grace="300ms")})
+    service.configure({"default": installed_pool("nasty", 2, cancel_grace="300ms", call_timeout="0")})
     service.drop_in(RATE)
     service.start()
     with service.client() as c:
         before = pids(c)
         c.start_execute("sleep", 600.0, timeout_ms=1500)
-        c.start_execute("sleep", 600.0)
+        c.start_execute("sleep", 600.0)  # for ever, as far as anybody has said
         eventually(lambda: c.call("status")["calls"]["running"] == 2, "they run")
         crash(service)
     with service.client() as c:
@@ -130,6 +105,7 @@ def test_a_worker_that_died_meanwhile_is_replaced_and_its_session_is_lost(servic
         assert other in pids(c) and home not in pids(c)
         error = c.fail_execute("here", session="s")
         assert error.code == "session_lost" and "worker" in error.message, error
+    wait_stored(service, files_of(2))
 
 
 def test_a_worker_that_dies_later_is_replaced(service: Service) -> None:

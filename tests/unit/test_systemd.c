@@ -232,11 +232,11 @@ END_TEST
 START_TEST(what_was_stored_is_no_socket)
 	{
 		const enum passed three[] = { PASS_FILE, PASS_LISTENING, PASS_FILE };
-		struct outcome o = take("3", "kept-worker-1:rpc:kept-worker-1", three, 3);
+		struct outcome o = take("3", "kept-w1:rpc:kept-w1", three, 3);
 
 		ck_assert_int_eq(o.r, 0);
 		ck_assert_str_eq(o.names, "rpc ");
-		ck_assert_str_eq(o.stored, "kept-worker-1 kept-worker-1 ");
+		ck_assert_str_eq(o.stored, "kept-w1 kept-w1 ");
 	}
 END_TEST
 
