@@ -222,7 +222,8 @@ static void check_requests(struct world *w)
 	CHECK(w, queued == p->queue.count + p->poison.n_held + p->n_in_sessions + in_own_queues(p), "the count of queued requests is wrong", queued);
 	CHECK(w, st->accepted == st->completed + st->failed + st->cancelled + st->abandoned + n,
 	      "invariant 8: the counters do not add up", st->accepted);
-	CHECK(w, !p->settings->max_queue || queued <= p->settings->max_queue + supply_ceiling(p) + p->n_sessions,
+	w->squeezed = w->squeezed && queued > p->settings->max_queue + supply_ceiling(p) + p->n_sessions;
+	CHECK(w, !p->settings->max_queue || w->squeezed || queued <= p->settings->max_queue + supply_ceiling(p) + p->n_sessions,
 	      "more waits than max_queue", queued);
 	CHECK(w, HASH_CNT(hh_call, p->registry->by_call) == n && HASH_CNT(hh_id, p->registry->by_caller_id) == n,
 	      "the registry has other requests than the pool", n);

@@ -242,6 +242,7 @@ static void step_operate(struct world *w)
 		w->streak.wanted += max;
 		if (w->max_workers < max)
 			w->max_workers = max; /* it may be made smaller before anybody looks */
+		w->squeezed = true;
 		operate_resize(p, p->settings->min_workers < max ? p->settings->min_workers : max, max);
 		break;
 	default:

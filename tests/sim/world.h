@@ -65,6 +65,7 @@ struct world {
 	uint64_t templates_ready; /* ns: when the last template got ready; 0: it has not */
 	struct kills kills[WORLD_FLAVOURS + 1];
 	unsigned max_workers; /* the most of the pool since it was last looked at */
+	bool squeezed; /* it has been made smaller, and calls wait that were taken for workers which leave */
 	bool shrinking; /* it has been made smaller, and has more workers than that still */
 	uint64_t resumed; /* ns: when the daemon last went on after it had been stopped */
 	unsigned n_answers, n_good;
