@@ -33,7 +33,7 @@ static inline struct span unpack_text(struct unpacker *u)
 	struct span v = { 0 };
 
 	u->bad |= !mp_read_text(&u->rest, &v);
-	return u->bad ? (struct span){ 0 } : v;
+	return !u->bad ? v : (struct span){ 0 };
 }
 
 /* One value of any type, in place. */
@@ -42,7 +42,7 @@ static inline struct span unpack_any(struct unpacker *u)
 	struct span v = { 0 };
 
 	u->bad |= !mp_read_any(&u->rest, &v);
-	return u->bad ? (struct span){ 0 } : v;
+	return !u->bad ? v : (struct span){ 0 };
 }
 
 /* How many values follow that belong together. */

@@ -136,7 +136,7 @@ def test_replies_that_are_not_read_are_not_lost(start_daemon: StartDaemon) -> No
     daemon = start_daemon({"default": pool("nasty", 1)})
     with daemon.client() as c:
         numbers = [c.start_execute("big", 3_000_000) for _ in range(4)]
-        eventually(lambda: daemon.status()["calls"]["completed"] == 4, "they are answered", 20 * SLOW)
+        eventually(lambda: bool(daemon.status()["calls"]["completed"] == 4), "they are answered", 20 * SLOW)
         upgrade(daemon)
         for number in numbers:
             assert len(c.wait(number).value()) == 3_000_000

@@ -83,7 +83,7 @@ def test_a_call_that_ran_is_ended_at_its_deadline(service: Service) -> None:
         before = pids(c)
         c.start_execute("sleep", 600.0, timeout_ms=1500)
         c.start_execute("sleep", 600.0)  # for ever, as far as anybody has said
-        eventually(lambda: c.call("status")["calls"]["running"] == 2, "they run")
+        eventually(lambda: bool(c.call("status")["calls"]["running"] == 2), "they run")
         crash(service)
     with service.client() as c:
         wait_idle(c, 2)
