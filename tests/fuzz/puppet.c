@@ -94,13 +94,6 @@ void process_drop_old_calls(struct process *p)
 	(void)p;
 }
 
-uint64_t process_noted_call(const struct process *p, uint64_t *deadline)
-{
-	(void)p;
-	*deadline = 0;
-	return 0;
-}
-
 void process_unborn(struct process *p)
 {
 	(void)p;
