@@ -244,7 +244,8 @@ bool keep_read_worker(uint64_t id, struct span s, struct kept_worker *k)
 
 	if (!read_array(&s, 5 + 2 * PROCESS_FDS) || !mp_read_text(&s, &k->pool) || !mp_read_uint(&s, &k->generation) ||
 	    !mp_read_uint(&s, &k->life) || !mp_read_uint(&s, &k->heard) ||
-	    !mp_read_uint(&s, &pid) || !pid || pid > INT32_MAX || !k->heard || k->heard > k->life)
+	    !mp_read_uint(&s, &pid) || !pid || pid > INT32_MAX || !k->heard || k->heard > k->life ||
+	    k->life - k->heard >= PROCESS_OLD_CALLS)
 		return false;
 	for (unsigned i = 0; i < PROCESS_FDS; i++) {
 		if (!mp_read_uint(&s, &k->remains.files[i].dev) || !mp_read_uint(&s, &k->remains.files[i].inode))

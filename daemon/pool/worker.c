@@ -627,7 +627,7 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 	stream_open(&w->calls, p->loop, p->blobs, calls_fd, FRAME_PREFIXED, LOOP_PRIO_WORKER, &p->worker_limits, &stream_ops);
 	handshake_begin(&w->hs, "adopt", NULL, loop_now(p->loop));
 	worker_await_adopted(w);
-	w->kept_life = k->life + 1; /* of that name one may have been stored that is in no record */
+	w->kept_life = k->life;
 	w->heard_life = k->heard;
 	keep_worker(w); /* before it is told: whoever comes after us must find what it has been given */
 	w->hs.adopt = w->kept_life;

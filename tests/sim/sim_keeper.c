@@ -162,7 +162,10 @@ void sim_keeper_drop_rest(struct sim_keeper *k)
 
 	while (h && !sim_is_dead(k->loop)) {
 		if (h->left) {
-			keeper_release(&k->keeper, h->name); /* with all that have the name, as a service manager does */
+			char name[KEEP_NAME];
+
+			memcpy(name, h->name, sizeof(name));
+			keeper_release(&k->keeper, name); /* with all that have the name, as a service manager does */
 			h = k->held;
 		} else {
 			h = h->next;
@@ -184,6 +187,12 @@ void sim_keeper_init(struct sim_keeper *k, struct loop *l)
 		},
 		.loop = l,
 	};
+}
+
+void sim_keeper_forget(struct sim_keeper *k)
+{
+	while (k->kept)
+		drop_kept(k, k->kept);
 }
 
 unsigned sim_keeper_deinit(struct sim_keeper *k)

@@ -32,6 +32,8 @@ unsigned sim_keeper_deinit(struct sim_keeper *k);
 /* Another daemon begins; then it has taken what it wants, and the rest is dropped. */
 void sim_keeper_begin(struct sim_keeper *k);
 void sim_keeper_drop_rest(struct sim_keeper *k);
+/* All records, as when they are refused. */
+void sim_keeper_forget(struct sim_keeper *k);
 /* NULL: there is none. */
 const struct sim_kept *sim_keeper_find(const struct sim_keeper *k, enum keep_kind kind, uint64_t id);
 /* Something is held under that name; inode: of that file, 0: of any. */

@@ -159,12 +159,15 @@ void sim_stage_come_back(struct sim_stage *s)
 {
 	stage_make(s);
 	sim_keeper_begin(&s->keeper);
-	takeup_all(&(struct takeup){
-		.keeper = &s->keeper.keeper,
-		.registry = &s->registry,
-		.pools = &s->pool,
-		.n_pools = 1,
-	});
+	if (!takeup_all(&(struct takeup){
+		    .keeper = &s->keeper.keeper,
+		    .registry = &s->registry,
+		    .pools = &s->pool,
+		    .n_pools = 1,
+	    })) {
+		sim_keeper_forget(&s->keeper);
+		s->registry.keeper = &s->keeper.keeper;
+	}
 	keep_daemon(&s->registry);
 	sim_keeper_drop_rest(&s->keeper);
 }
