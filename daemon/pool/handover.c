@@ -72,7 +72,7 @@ static void pack_worker(msgpack_packer *pk, const struct worker *w)
 {
 	const uint64_t numbers[] = {
 		w->id,	   w->generation, w->state, (uint64_t)w->proc.pid, w->why,	w->born,     w->since,
-		w->ready_at, w->calls_done, w->due,   w->max_calls,	     w->old_at,	w->abandoned, w->timer.at,
+		w->ready_at, w->calls_done, w->due,   w->max_calls,	     w->old_at,	w->abandoned, slot_is_abandoned(w) ? w->grace_until : w->timer.at,
 		w->kept_life, w->ping_seq,  w->slot.call, w->slot.direct,   w->slot.started, w->hs.n_targets, w->hs.session_close,
 	};
 	int fds[PROCESS_FDS];

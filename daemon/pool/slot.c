@@ -22,6 +22,7 @@
 #define RESEND_MAX                                                                                                     \
 	(64 * 1024)     /* calls up to this size can be given to another worker when theirs dies before reading */
 #define SLOW_STACK 2000 /* bytes of a stack in the log */
+#define INTERRUPT_AGAIN (10 * NS_PER_MS) /* and after twice that, ...: the signal may have come right before a system call */
 #define HEAD_MAX 1024   /* envelope, target and traceparent: names are at most 255 bytes */
 
 bool slot_is_free(const struct worker *w)
@@ -433,7 +434,18 @@ void slot_abandon(struct worker *w, enum slot_reason reason)
 	if (slot_is_free(w) || w->state == WORKER_STOPPING || w->state == WORKER_DEAD)
 		return;
 	w->abandoned = reason;
+	w->grace_until = loop_now(w->pool->loop) + grace;
+	w->again = INTERRUPT_AGAIN;
 	if (process_interrupt(&w->proc, w->slot.call, reason) < 0)
 		LOG(DEBUG, "worker.interrupt.late", KV("pool", w->pool->settings->name), KV("worker", w->id));
-	loop_timer_set(&w->timer, loop_now(w->pool->loop) + grace);
+	loop_timer_set(&w->timer, loop_now(w->pool->loop) + (grace < w->again ? grace : w->again));
+}
+
+void slot_interrupt_again(struct worker *w)
+{
+	uint64_t now = loop_now(w->pool->loop), left = w->grace_until - now;
+
+	(void)process_interrupt(&w->proc, w->slot.call, w->abandoned); /* as before: its end is seen elsewhere */
+	w->again *= 2;
+	loop_timer_set(&w->timer, now + (left < w->again ? left : w->again));
 }

@@ -68,3 +68,5 @@ void slot_forget_noted(struct worker *w);
 void slot_close(struct worker *w);
 /* The request is answered but the worker still runs it: interrupt, and arm the grace. */
 void slot_abandon(struct worker *w, enum slot_reason reason);
+/* Its grace is not over, and it may have missed the interrupt. */
+void slot_interrupt_again(struct worker *w);

@@ -451,6 +451,8 @@ static void worker_grace_over(struct worker *w)
 	stream_drain_input(&w->calls); /* a reply that lies ready wins */
 	if (!stream_is_open(&w->calls) || w->calls.ended)
 		worker_stop(w, WORKER_WHY_PROTOCOL); /* it closed its call channel and lives on */
+	else if (slot_is_abandoned(w) && loop_now(w->pool->loop) < w->grace_until)
+		slot_interrupt_again(w);
 	else if (slot_is_abandoned(w))
 		worker_stop(w, w->abandoned == SLOT_DEADLINE ? WORKER_WHY_DEADLINE : WORKER_WHY_CANCELLED);
 }
@@ -650,6 +652,8 @@ static void worker_restore_slot(struct worker *w, const struct worker_left *left
 	w->slot.started = left->started;
 	copy_text(w->slot.target, sizeof(w->slot.target), left->target);
 	w->abandoned = left->abandoned;
+	w->grace_until = left->timer_at; /* of a call that nobody waits for; else it says nothing */
+	w->again = NS_PER_MS;
 }
 
 static void worker_restore_state(struct worker *w, const struct worker_left *left)

@@ -108,6 +108,8 @@ struct worker {
 	bool own_last;            /* its last call was one of them */
 	bool called;              /* it is in the pool's list of these */
 	struct worker *called_prev, *called_next;
+	uint64_t grace_until; /* ns: then it is killed, if it still runs what nobody waits for */
+	uint64_t again;       /* ns after which it is interrupted again */
 	enum slot_reason abandoned; /* why the call in the slot has no request any more */
 	uint64_t calls_done;
 	enum worker_why due;  /* it is to be replaced, for this; NONE: it is not */

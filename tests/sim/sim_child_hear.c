@@ -198,7 +198,8 @@ void sim_child_signal(struct sim_child *c, int signo)
 			sim_child_show_stack(c, "slow");
 	} else if (signo == SIGUSR1) {
 		c->n_interrupts++;
-		if (c->call == c->wanted && !c->script.ignores_interrupt)
+		if (c->call == c->wanted && !c->script.ignores_interrupt && !c->interrupt.pending &&
+		    c->n_interrupts > c->script.misses_interrupts)
 			sim_child_after(c, &c->interrupt, c->script.hears_after);
 	}
 }

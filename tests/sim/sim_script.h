@@ -66,6 +66,7 @@ struct sim_script {
 	uint64_t fork_after; /* ns: how long a fork takes; one after the other */
 	const char *unfit;   /* borrows: why it says that it must not be forked; NULL: it may */
 	bool stopped;        /* the same: by SIGSTOP, from when it is ready */
+	unsigned misses_interrupts; /* the first so many come right before a system call */
 	bool ignores_interrupt, ignores_term, ignores_stop, ignores_ping, shows_stack;
 	bool session_close; /* says that it wants to know of the ends of sessions */
 	bool idempotent;    /* says that its handlers may be run again */

@@ -321,6 +321,25 @@ START_TEST(fault_104_an_abandoned_call_that_answers_with_the_end_of_the_grace_do
 	}
 END_TEST
 
+START_TEST(a_worker_that_has_missed_its_interrupt_is_interrupted_again)
+	{
+		struct scene sc;
+		uint64_t worker;
+
+		scene_begin_busy(&sc);
+		worker = scene_worker(&sc)->id;
+		scene_child(&sc)->script.misses_interrupts = 3;
+		request_cancel(registry_find_by_id(&sc.stage.registry, sc.one.caller.id, 1));
+		scene_pass(&sc, 100 * MS);
+		ck_assert_uint_eq(scene_child(&sc)->n_interrupts, 4);
+		ck_assert_uint_eq(scene_worker(&sc)->id, worker);
+		ck_assert_int_eq(scene_worker(&sc)->state, WORKER_IDLE);
+		scene_pass(&sc, S);
+		ck_assert_uint_eq(scene_child(&sc)->n_interrupts, 4);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(a_reply_ends_the_grace_also_under_a_lease)
 	{
 		struct scene sc;
@@ -369,6 +388,7 @@ RUN_SUITE("slot", fault_37_a_reply_with_a_wrong_id_is_never_forwarded, fault_38_
 	  fault_104_an_abandoned_call_that_has_answered_does_not_cost_its_worker,
 	  fault_104_a_reply_that_comes_with_the_deadline_wins_and_its_worker_is_left_alone,
 	  fault_104_an_abandoned_call_that_answers_with_the_end_of_the_grace_does_not_cost_its_worker,
+	  a_worker_that_has_missed_its_interrupt_is_interrupted_again,
 	  a_reply_ends_the_grace_also_under_a_lease, a_stack_is_told_with_the_call_that_it_was_taken_for_only,
 	  a_stack_for_the_call_before_that_does_not_come_takes_no_time_from_the_answer,
 	  a_worker_that_dies_while_a_second_stack_is_wanted_leaves_nothing,
