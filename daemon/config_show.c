@@ -1,6 +1,7 @@
 #include "daemon/config_show.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
@@ -19,11 +20,20 @@ static void pack_kv_safe(msgpack_packer *pk, const char *key, const char *s)
 
 /* ---- where it stands */
 
+/* A name from the command line is as it was typed there; who asks is in another directory. */
+static char *path_of(const char *file)
+{
+	_cleanup_free_ char *here = *file == '/' ? NULL : getcwd(NULL, 0);
+
+	return here ? mem_printf("%s/%s", strcmp(here, "/") == 0 ? "" : here, file) : mem_strdup(file);
+}
+
 /* "FILE:LINE"; fallback when the key is given nowhere. key NULL: the section. */
 static void pack_source(msgpack_packer *pk, const struct config_source *src, int section, const char *key, const char *fallback)
 {
 	const struct config_mark *mark = config_source_find(src, section, key);
-	_cleanup_free_ char *place = mark ? mem_printf("%s:%d", mark->file, mark->line) : mem_strdup(fallback);
+	_cleanup_free_ char *file = mark ? path_of(mark->file) : NULL;
+	_cleanup_free_ char *place = mark ? mem_printf("%s:%d", file, mark->line) : mem_strdup(fallback);
 
 	pack_kv_safe(pk, "source", place);
 }
@@ -163,8 +173,11 @@ void config_show_top(const struct config_view *v, msgpack_packer *pk)
 
 	pack_text(pk, "files");
 	msgpack_pack_array(pk, src->n_files);
-	for (unsigned i = 0; i < src->n_files; i++)
-		text_pack_safe(pk, span_str(src->files[i]), SOURCE_MAX);
+	for (unsigned i = 0; i < src->n_files; i++) {
+		_cleanup_free_ char *path = path_of(src->files[i]);
+
+		text_pack_safe(pk, span_str(path), SOURCE_MAX);
+	}
 	pack_text(pk, "options");
 	msgpack_pack_map(pk, table_length(config_top_options));
 	for (const struct option_spec *spec = config_top_options; spec->name; spec++)

@@ -134,11 +134,26 @@ static void check_running(struct doctor *d)
 	doctor_list_free(files);
 }
 
+/* pypoold is run in another directory. NULL: there is no file, or no memory. */
+static char *absolute(const char *file)
+{
+	char *here = file && *file != '/' ? getcwd(NULL, 0) : NULL, *path;
+
+	if (file && (*file == '/' || !here))
+		return strdup(file);
+	if (!file || asprintf(&path, "%s/%s", here, file) < 0)
+		path = NULL;
+	free(here);
+	return path;
+}
+
 static void check_alone(struct doctor *d)
 {
+	char *file = absolute(d->file);
 	size_t len;
 
-	d->shown = show(d, d->file, NULL, &len);
+	d->shown = show(d, file, NULL, &len);
+	free(file);
 	if (!d->shown)
 		return;
 	d->answers[ANSWER_CONFIG] = (struct span){ .p = d->shown, .len = len };

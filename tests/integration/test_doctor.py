@@ -93,6 +93,18 @@ def test_a_daemon_that_is_well_has_no_trouble(start_daemon: StartDaemon) -> None
     assert run(daemon.socket, "doctor", "me").returncode == 2
 
 
+def test_a_file_that_is_named_relative_to_a_directory(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    start = ["/usr/bin/env", "-C", str(tmp_path)]
+    daemon = start_daemon({"default": pool("shows", 1)}, directory=tmp_path, prefix=start, arguments=["--config", "pypoold.conf"])
+    find(doctor(daemon.socket, cwd="/"), "configuration", "ok", "what is in force")
+    with daemon.client() as c:
+        shown = c.call("config.show")
+    assert shown["files"] == [str(daemon.config)]
+    assert shown["options"]["log_level"]["source"].startswith(f"{daemon.config}:")
+    alone = doctor(tmp_path / "none.sock", "--config", "pypoold.conf", cwd=tmp_path)
+    find(alone, "configuration", "ok", "accepted")
+
+
 # ---- the socket
 
 def test_no_daemon(tmp_path: Path) -> None:
