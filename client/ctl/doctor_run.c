@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -51,8 +52,8 @@ static void __attribute__((noreturn)) child_run(const struct doctor_run *run, co
 
 struct ear {
 	int fd;
-	char **text;
-	size_t *len;
+	FILE *to;
+	size_t heard;
 };
 
 /* False: it has ended. */
@@ -60,25 +61,17 @@ static bool ear_hear(struct ear *e)
 {
 	char buf[4096];
 	ssize_t n = read(e->fd, buf, sizeof(buf));
-	char *grown;
 
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return true;
 	if (n <= 0)
 		return false;
-	if (*e->len + (size_t)n > SAID_MAX)
-		return true;
-	grown = realloc(*e->text, *e->len + (size_t)n + 1);
-	if (!grown)
-		return true; /* it says less then */
-	memcpy(grown + *e->len, buf, (size_t)n);
-	*e->len += (size_t)n;
-	grown[*e->len] = '\0';
-	*e->text = grown;
+	if (e->heard + (size_t)n <= SAID_MAX)
+		e->heard += fwrite(buf, 1, (size_t)n, e->to);
 	return true;
 }
 
-/* Until both have ended or the time is over; 0 or -ETIMEDOUT. */
+/* Until both have ended or the time is over; 0 or a negative errno. */
 static int hear(struct ear ears[2], uint32_t timeout_ms)
 {
 	uint64_t end = ctl_now_ms() + timeout_ms, now;
@@ -109,14 +102,27 @@ static int wait_for(pid_t pid, uint32_t timeout_ms, int *status)
 	return r == pid ? 0 : -ETIMEDOUT;
 }
 
-int doctor_run(const struct doctor_run *run, struct doctor_said *said)
+/* What pid says until it ends, or is ended. */
+static int hear_out(pid_t pid, struct ear ears[2], uint32_t timeout_ms, int *status)
+{
+	int r = hear(ears, timeout_ms);
+
+	if (r == 0)
+		r = wait_for(pid, 1000, status);
+	if (r < 0) {
+		(void)kill(-pid, SIGKILL); /* of the session that it began: nobody else is in it */
+		(void)waitpid(pid, status, 0);
+	}
+	return r;
+}
+
+static int run_and_hear(const struct doctor_run *run, struct ear ears[2], int *status)
 {
 	int out[2], err[2], r;
 	pid_t pid;
 
-	*said = (struct doctor_said){ .out = strdup(""), .err = strdup("") };
-	if (!said->out || !said->err || pipe2(out, O_CLOEXEC) < 0)
-		return -ENOMEM;
+	if (pipe2(out, O_CLOEXEC) < 0)
+		return -errno;
 	if (pipe2(err, O_CLOEXEC) < 0) {
 		r = -errno;
 		(void)close(out[0]), (void)close(out[1]);
@@ -127,18 +133,27 @@ int doctor_run(const struct doctor_run *run, struct doctor_said *said)
 		child_run(run, (const int[2]){ out[1], err[1] });
 	r = pid < 0 ? -errno : 0;
 	(void)close(out[1]), (void)close(err[1]);
-	if (pid > 0) {
-		struct ear ears[2] = { { out[0], &said->out, &said->out_len }, { err[0], &said->err, &said->err_len } };
-
-		r = hear(ears, run->timeout_ms);
-		if (r == 0)
-			r = wait_for(pid, 1000, &said->status);
-		if (r < 0) {
-			(void)kill(-pid, SIGKILL); /* of the session that it began: nobody else is in it */
-			(void)waitpid(pid, &said->status, 0);
-		}
-	}
+	ears[0].fd = out[0], ears[1].fd = err[0];
+	if (pid > 0)
+		r = hear_out(pid, ears, run->timeout_ms, status);
 	(void)close(out[0]), (void)close(err[0]);
+	return r;
+}
+
+int doctor_run(const struct doctor_run *run, struct doctor_said *said)
+{
+	FILE *out, *err;
+	int r = -ENOMEM;
+
+	*said = (struct doctor_said){ 0 };
+	out = open_memstream(&said->out, &said->out_len);
+	err = open_memstream(&said->err, &said->err_len);
+	if (out && err)
+		r = run_and_hear(run, (struct ear[2]){ { .to = out }, { .to = err } }, &said->status);
+	if (out && fclose(out) != 0)
+		r = -ENOMEM;
+	if (err && fclose(err) != 0)
+		r = -ENOMEM;
 	return r;
 }
 

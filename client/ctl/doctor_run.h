@@ -18,6 +18,7 @@ struct doctor_said {
 	size_t out_len, err_len;
 };
 
-/* 0, or a negative errno: -ETIMEDOUT, and it was killed with what it has started. doctor_said_free() in any case. */
+/* 0, or a negative errno: -ETIMEDOUT, and it was killed with what it has started; there may be no out or err then.
+ * doctor_said_free() in any case. */
 int doctor_run(const struct doctor_run *run, struct doctor_said *said);
 void doctor_said_free(struct doctor_said *said);
