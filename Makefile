@@ -235,6 +235,8 @@ JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 export PYPOOL_BUILD := $(abspath $(BUILD))
 export PYTHON BUILD SANITIZE WERROR CC
 PYTEST := $(PYTHON) -B -m pytest
+# Most of these tests wait most of the time.
+SIDE_BY_SIDE = $$($(PYTHON) -c "import xdist" 2>/dev/null && echo "-n 2 --dist loadfile")
 
 .PHONY: deps demo check check-full check-headers check-layers check-unit check-python check-sim check-integration check-diagnosis \
 	check-systemd check-chaos check-chaos-long check-small-worlds check-allocations soak check-fuzz check-asan check-valgrind fuzz \
@@ -300,7 +302,7 @@ check-allocations: $(SIM_BIN) ## each single allocation of two simulated walks f
 	@$(SIM_BIN) --failing all
 
 check-integration: $(PRODUCT) $(STUB_WORKER) ## a real daemon with real workers
-	@$(if $(PYTHON_INTEGRATION),$(PYTEST) $(PYTHON_INTEGRATION),echo "no integration tests")
+	@$(if $(PYTHON_INTEGRATION),$(PYTEST) $(SIDE_BY_SIDE) $(PYTHON_INTEGRATION),echo "no integration tests")
 
 check-diagnosis: $(PRODUCT) ## what callers are told in each scene of failure
 	@$(if $(PYTHON_DIAGNOSIS),$(PYTEST) $(PYTHON_DIAGNOSIS),echo "no diagnosis tests")

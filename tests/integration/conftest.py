@@ -13,7 +13,7 @@ from _pytest.terminal import TerminalReporter
 
 from tests.support.client import Client
 from tests.support.daemon import BUILD, DEMO, Daemon
-from tests.support.measured import show
+from tests.support.measured import hand_over, show, take_over
 
 DAEMONS = pytest.StashKey["list[Daemon]"]()
 FAILED = pytest.StashKey[bool]()
@@ -29,6 +29,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
         daemons: list[Daemon] = item.stash[DAEMONS] if DAEMONS in item.stash else []
         for number, daemon in enumerate(daemons):
             report.sections.append((f"log of daemon {number}", daemon.log_end(200)))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    hand_over(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)  # type: ignore[misc]
+def pytest_testnodedown(node: Any) -> None:
+    take_over(node)
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.daemon import APPS, BUILD, SANITIZED, SLOW, Daemon, pool
 from tests.support.fake_daemon import FakeDaemon, Peer
-from tests.support.users import ALICE, OPEN, needs_root
+from tests.support.users import ALICE, OPEN, make_reachable, needs_root
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
@@ -225,8 +225,7 @@ def test_an_interpreter_that_has_gone_or_never_was_one(start_daemon: StartDaemon
 @needs_root
 def test_root_runs_an_interpreter_as_the_user_of_its_workers(start_daemon: StartDaemon, tmp_path: Path) -> None:
     python = script(tmp_path / "python", '#!/bin/sh\nexec /usr/bin/python3 "$@"\n')
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(0o755)
+    make_reachable(tmp_path)
     daemon = start_daemon({"default": pool("shows", 1, python=str(python), user="nobody", environment=["SECRET=word"])})
     python.write_text('#!/bin/sh\necho "$(id -u) $(id -G) $SECRET $OLDPWD$PWD ${PYPOOL_SOCKET-none}" >&2; exit 1\n')
     told = find(doctor(daemon.socket, environment={"PYPOOL_SOCKET": "here"}), "python", "error", "does not run", "default")
@@ -324,6 +323,7 @@ def test_too_few_files(start_daemon: StartDaemon) -> None:
 @needs_root
 @pytest.mark.skipif(SANITIZED, reason="sanitizers need more files")
 def test_limits_of_a_daemon_that_is_not_root(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    make_reachable(tmp_path)
     tmp_path.chmod(0o777)
     as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "prlimit", "--nproc=1:1", "--nofile=900:900"]
     daemon = start_daemon(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from typing import Any
 
+import pytest
 from _pytest.terminal import TerminalReporter
 
 MEASURED: list[str] = []
@@ -15,6 +17,18 @@ def report(what: str, seconds: list[float]) -> str:
     text = f"{what}: median {statistics.median(ms):.2f} ms, worst {ms[-1]:.2f} ms of {len(ms)}"
     MEASURED.append(text)
     return text
+
+
+def hand_over(config: pytest.Config) -> None:
+    """In a process that runs a part of the tests: its times are for the one that shows them."""
+    output = getattr(config, "workeroutput", None)
+    if output is not None:
+        output["measured"] = MEASURED
+
+
+def take_over(node: Any) -> None:
+    """Of such a process, at its end."""
+    MEASURED.extend(getattr(node, "workeroutput", {}).get("measured", []))
 
 
 def show(terminal: TerminalReporter) -> None:
