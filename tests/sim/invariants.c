@@ -13,6 +13,8 @@
 
 #define SLACK NS_PER_MS
 #define STACK_TIME (40 * NS_PER_MS)
+#define ADOPT_TIME (5 * NS_PER_S) /* as worker.c has them */
+#define ADOPT_GRACE NS_PER_S
 #define BACKOFF_FIRST (100 * NS_PER_MS)
 #define BACKOFF_MAX (30 * NS_PER_S)
 
@@ -93,12 +95,32 @@ static void check_place(struct world *w, const struct worker *k)
 		      "fault 60: a worker that has not passed the gate", k->id);
 }
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Nobody waits for a worker that was taken up for longer than for what it had to do, and a grace. */
+static void check_adopted(struct world *w, const struct worker *k)
+{
+	uint64_t grace = later(w->stage.pool->settings->cancel_grace, ADOPT_GRACE), until = k->born + ADOPT_TIME;
+
+	if (!k->adopted || k->state > WORKER_INITIALIZING)
+		return;
+	CHECK(w, k->timer.at != LOOP_NEVER, "a worker that was taken up need not answer", k->id);
+	if (process_noted_call(&k->proc))
+		until = process_noted_deadline(&k->proc) == LOOP_NEVER ? k->born : later(k->born, process_noted_deadline(&k->proc));
+	CHECK(w, loop_now(w->stage.loop) < later(until, w->resumed) + grace + SLACK, "a worker that was taken up does not answer",
+	      k->id);
+}
+
 static void check_worker(struct world *w, const struct worker *k)
 {
 	bool serving = worker_is_serving(k);
 
 	check_slot(w, k);
 	check_place(w, k);
+	check_adopted(w, k);
 	CHECK(w, k->state != WORKER_DEAD, "a dead worker among the living", k->id);
 	if (state_has_process(k->state))
 		CHECK(w, process_is_running(&k->proc), "invariant 12: a worker without a process", k->id);

@@ -330,7 +330,7 @@ void walk_step(struct world *w)
 	draw_anew(w, ++w->step);
 	do {
 		run_step(w);
-		if (sim_is_dead(w->stage.loop))
+		while (sim_is_dead(w->stage.loop))
 			step_crash(w);
 	} while (sim_random_once_in(&w->random, 6));
 	if (!sim_pass(w->stage.loop, draw_pause(w)))
