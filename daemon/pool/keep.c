@@ -125,9 +125,9 @@ void keep_worker(struct worker *w)
 	if (w->kept_life - w->heard_life >= PROCESS_OLD_CALLS) /* so many daemons have come and gone: the eldest is given up */
 		keep_release_calls(k, w, w->kept_life - PROCESS_OLD_CALLS + 1);
 	keep_put_worker(k, w, &r);
-	if (w->kept_life == 1)
-		k->hold(k, name, fds, n);
 	keep_hold_calls(k, w, w->kept_life);
+	if (w->kept_life == 1) /* last: without these nobody goes on with it, and with them it has its call socket */
+		k->hold(k, name, fds, n);
 }
 
 void keep_heard(struct worker *w)

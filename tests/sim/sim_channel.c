@@ -10,13 +10,24 @@
 
 /* --- the daemon's ends --- */
 
+/* After so many in their place one may be let go. */
+static void channel_leave(struct sim_child *c)
+{
+	const struct sim_pipe *p;
+	unsigned n;
+
+	DL_COUNT(c->channels, p, n);
+	c->cut_off = n <= PROCESS_OLD_CALLS;
+	sim_child_leave(c);
+}
+
 /* With the last of them it reads an end, and for one that has heard of no other channel this is the end. */
 static void channel_lose(struct sim_pipe *channel)
 {
 	struct sim_child *c = channel->child;
 
 	if (!c->dead && !c->unborn && c->calls == channel && !c->new_calls && !channel->over)
-		sim_child_leave(c);
+		channel_leave(c);
 }
 
 static void channel_on_fd_closed(void *owner, int fd)
@@ -132,7 +143,7 @@ void sim_channel_change(struct sim_child *c)
 		return;
 	c->calls = TAKE_PTR(c->new_calls);
 	if (!c->calls->n_fds)
-		sim_child_leave(c); /* that daemon is gone too, and its keeper does not hold it */
+		channel_leave(c); /* that daemon is gone too, and its keeper does not hold it */
 	else
 		sim_child_say_ready(c);
 }

@@ -79,6 +79,8 @@ static void child_on_leave(struct sim_event *e)
 {
 	struct sim_child *c = container_of(e, struct sim_child, leave);
 
+	if (c->cut_off && !c->leave_signal) /* with its daemon gone it is dead already */
+		TELL(c, wronged, "the end of a call channel, and no other in its place");
 	sim_child_die(c, c->leave_code, c->leave_signal);
 }
 

@@ -35,6 +35,7 @@ struct sim_child {
 	bool refused;        /* its template has told why it is not born */
 	bool forking;        /* a template that is at it */
 	uint64_t generation; /* of the code that it has imported; 0: not yet */
+	bool cut_off;        /* its call channel is at its end, and it leaves for that */
 	bool got_init, said_hello, said_ready, dead, stopping;
 	struct process_exit how;  /* when dead */
 	uint64_t call;            /* in hand; 0: none */
