@@ -542,6 +542,16 @@ static bool daemon_begin(struct daemon *d, struct named_fds *passed, struct name
 	return true;
 }
 
+/* An exit code: 0 when it has begun. */
+static int daemon_come_up(struct daemon *d, struct named_fds *passed, struct named_fds *left, struct inheritance *inheritance)
+{
+	if (daemon_init(d) < 0)
+		return 1;
+	if (!daemon_confine(d))
+		return DAEMON_EXIT_CONFIG;
+	return daemon_begin(d, passed, left, inheritance) ? 0 : 1;
+}
+
 static void daemon_loop(struct daemon *d)
 {
 	loop_run(d->loop);
@@ -557,13 +567,8 @@ int daemon_run(struct config *config, const struct config_request *request, stru
 	struct daemon d = { .config = config, .first = config, .request = request, .library = request->library };
 
 	LOG(INFO, "daemon.start", KV("version", PYPOOL_VERSION), KV("pid", getpid()));
-	if (daemon_init(&d) < 0) {
-		d.exit_code = 1;
-	} else if (!daemon_confine(&d)) {
-		d.exit_code = DAEMON_EXIT_CONFIG;
-	} else if (!daemon_begin(&d, passed, left, inheritance)) {
-		d.exit_code = 1;
-	} else {
+	d.exit_code = daemon_come_up(&d, passed, left, inheritance);
+	if (d.exit_code == 0) {
 		daemon_loop(&d);
 		daemon_stop_watching(&d);
 		d.registry.keeper = NULL; /* sessions end with their pools, and nobody shall take them up */

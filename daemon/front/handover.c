@@ -189,12 +189,12 @@ static size_t list_waiting(const struct server *s, const struct request ***all)
 		for (r = s->pools[i]->requests; r; r = r->pool_next) {
 			if (r->state == REQUEST_RUNNING)
 				continue;
-			*all = mem_resize(*all, n + 1, sizeof(**all));
+			*all = mem_resize(*all, n + 1, sizeof(const struct request *));
 			(*all)[n++] = r;
 		}
 	}
 	if (n)
-		qsort(*all, n, sizeof(**all), compare_calls);
+		qsort(*all, n, sizeof(const struct request *), compare_calls);
 	return n;
 }
 
