@@ -565,10 +565,13 @@ int daemon_run(struct config *config, const struct config_request *request, stru
 	       struct named_fds *left, struct inheritance *inheritance)
 {
 	struct daemon d = { .config = config, .first = config, .request = request, .library = request->library };
+	int code;
 
 	LOG(INFO, "daemon.start", KV("version", PYPOOL_VERSION), KV("pid", getpid()));
-	d.exit_code = daemon_come_up(&d, passed, left, inheritance);
-	if (d.exit_code == 0) {
+	code = daemon_come_up(&d, passed, left, inheritance);
+	if (code != 0) {
+		d.exit_code = code;
+	} else {
 		daemon_loop(&d);
 		daemon_stop_watching(&d);
 		d.registry.keeper = NULL; /* sessions end with their pools, and nobody shall take them up */
