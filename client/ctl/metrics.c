@@ -34,6 +34,7 @@ static const struct metric pool_metrics[] = {
 	GAUGE("pypool_workers_maximum", "max_workers", "Setting max_workers."),
 	GAUGE("pypool_workers_due", "due", "Workers that will be replaced."),
 	COUNTER("pypool_worker_spawns", "spawned", "Worker processes that were started."),
+	COUNTER("pypool_worker_adoptions", "adopted", "Worker processes of a daemon that crashed, which this one goes on with."),
 	{ "pypool_worker_deaths", METRIC_COUNTER, "Workers that ended, by why they did.", metric_map, "deaths", 0, "reason",
 	  NULL },
 	PHASES("pypool_worker_init_seconds", "init", "What the start of the newest worker took, by phase."),

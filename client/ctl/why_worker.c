@@ -85,7 +85,8 @@ static void why_print_facts(struct span worker)
 	why_plural(why_uint(worker, "calls"), "call", "calls");
 	printf(" done, generation ");
 	why_put(worker, "generation", cell_any);
-	puts(why_true(worker, "probe") ? ", started to see whether the pool works again" : "");
+	fputs(why_true(worker, "probe") ? ", started to see whether the pool works again" : "", stdout);
+	puts(why_true(worker, "adopted") ? ", started by a daemon before this one" : "");
 	why_print_slot(worker);
 	if (why_uint(worker, "lease"))
 		why_line("lease", "", worker, "lease", cell_any, "");

@@ -187,7 +187,7 @@ static void pack_worker(struct view *v, const struct worker *w)
 	char how[POSTMORTEM_TEXT];
 	bool dead = w->state == WORKER_DEAD;
 
-	msgpack_pack_map(&v->pk, 19);
+	msgpack_pack_map(&v->pk, 20);
 	pack_kv_text(&v->pk, "kind", "worker");
 	pack_kv_uint(&v->pk, "worker", w->id);
 	pack_kv_text(&v->pk, "state", worker_state_name(w->state));
@@ -202,6 +202,7 @@ static void pack_worker(struct view *v, const struct worker *w)
 	pack_kv_uint(&v->pk, "generation", w->generation);
 	pack_kv_uint(&v->pk, "lease", w->lease ? w->lease->id : 0);
 	pack_kv_bool(&v->pk, "probe", w->probe);
+	pack_kv_bool(&v->pk, "adopted", w->proc.foreign);
 	view_pack_slot(v, w);
 	pack_history(v, w);
 	failure_pack_phases(&v->pk, "init", w);

@@ -114,7 +114,7 @@ static const struct worker *find_newest(const struct pool *p)
 }
 
 /* Counters and timings; with deaths the whole list of reasons, so that monitoring sees each from its first time on. */
-#define STATS_KEYS 25
+#define STATS_KEYS 26
 static void pack_stats(msgpack_packer *pk, const struct pool *p)
 {
 	const struct stats *st = &p->stats;
@@ -133,6 +133,7 @@ static void pack_stats(msgpack_packer *pk, const struct pool *p)
 	pack_kv_uint(pk, "sessions_lost", st->sessions_lost);
 	pack_kv_uint(pk, "sessions_expired", st->sessions_expired);
 	pack_kv_uint(pk, "spawned", st->spawned);
+	pack_kv_uint(pk, "adopted", st->adopted);
 	pack_kv_uint(pk, "died", st->died);
 	view_pack_deaths(pk, st);
 	pack_kv_uint(pk, "wait_p50_us", histogram_quantile(&st->wait, 500));
@@ -197,7 +198,7 @@ static void pack_worker(struct view *v, const struct worker *w)
 	char how[POSTMORTEM_TEXT];
 	bool dead = w->state == WORKER_DEAD;
 
-	msgpack_pack_map(&v->pk, 16);
+	msgpack_pack_map(&v->pk, 17);
 	pack_kv_uint(&v->pk, "worker", w->id);
 	pack_kv_text(&v->pk, "pool", w->pool->settings->name);
 	pack_kv_uint(&v->pk, "pid", (uint64_t)w->last_pid);
@@ -211,6 +212,7 @@ static void pack_worker(struct view *v, const struct worker *w)
 	pack_kv_text(&v->pk, "python", w->hs.python);
 	pack_kv_text(&v->pk, "codec", w->hs.codec);
 	pack_kv_uint(&v->pk, "misses", w->misses);
+	pack_kv_bool(&v->pk, "adopted", w->proc.foreign);
 	pack_kv_text(&v->pk, "due", w->due == WORKER_WHY_NONE ? NULL : worker_why_name(w->due));
 	failure_pack_phases(&v->pk, "init", w);
 	pack_kv_text(&v->pk, "exit", dead && w->last_pid ? postmortem_exit_text(w, how) : NULL);

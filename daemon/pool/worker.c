@@ -623,6 +623,7 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 	}
 	launch_confine_again(w);
 	w->calls_done = process_noted_done(&w->proc);
+	p->stats.adopted++;
 	p->in_state[WORKER_STARTING]++;
 	DL_APPEND(p->workers, w);
 	w->last_pid = k->remains.pid;

@@ -114,6 +114,7 @@ SAME = {
     "workers_maximum": "max_workers",
     "workers_due": "due",
     "worker_spawns_total": "spawned",
+    "worker_adoptions_total": "adopted",
     "calls_queued": "queued",
     "calls_queued_maximum": "max_queue",
     "calls_running": "running",

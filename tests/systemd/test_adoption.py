@@ -11,6 +11,7 @@ from tests.support.client import CallError, Client, ConnectionEnded
 from tests.support.daemon import SLOW
 from tests.support.waiting import eventually
 from tests.systemd.crashing import RATE, crash, files_of, pids, wait_idle, wait_stored, workers
+from tests.systemd.machine import must
 from tests.systemd.service import Service, installed_pool
 
 KILLS = int(os.environ.get("PYPOOL_DAEMON_KILLS", "10"))
@@ -27,6 +28,15 @@ def test_idle_workers_live_on(service: Service) -> None:
         assert pids(c) == before and set(workers(c)) == ids
         assert c.execute("pid") in before
         assert c.execute("born", pool="forks")
+        told = c.call("pools", pool="default")[0]
+        assert (told["adopted"], told["spawned"]) == (2, 0)
+        assert all(w["adopted"] for w in workers(c).values())
+        moves = c.call("why", worker=min(ids))["history"]
+        assert [move["to"] for move in moves][:2] == ["initializing", "idle"]
+    text = must("pypoolctl", "--socket", str(service.socket), "why", "worker", str(min(ids)))
+    assert "started by a daemon before this one" in text
+    metrics = must("pypoolctl", "--socket", str(service.socket), "metrics")
+    assert 'pypool_worker_adoptions_total{pool="forks"} 2' in metrics.splitlines()
     assert "workers=4" in service.journal.messages("PYPOOL_EVENT=daemon.adopted")
     wait_stored(service, files_of(4))
     crash(service)
