@@ -248,36 +248,54 @@ END_TEST
 struct stranger {
 	pid_t parent, pid;
 	int control; /* its end */
+	int member;  /* of its group: gives back what it reads */
 };
+
+static void be_member(int fd, int report)
+{
+	pid_t leader = getppid();
+	char byte;
+
+	(void)!write(report, &leader, sizeof(leader));
+	while (read(fd, &byte, 1) == 1)
+		(void)!write(fd, &byte, 1);
+	_exit(0);
+}
 
 static struct stranger stranger_new(int fds[PROCESS_FDS])
 {
 	struct stranger s;
-	int report[2], control[2];
+	int report[2], control[2], member[2];
 
 	for (unsigned i = 0; i < PROCESS_FDS; i++)
 		fds[i] = -1;
 	ck_assert_int_eq(pipe2(report, O_CLOEXEC), 0);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control), 0);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, member), 0);
 	s.parent = fork();
 	if (s.parent == 0) {
-		pid_t pid = fork();
+		pid_t pid;
+
+		close(member[0]); /* the test's alone: its end is theirs */
+		pid = fork();
 
 		if (pid == 0) {
 			setpgid(0, 0);
-			if (fork() == 0) { /* one more in its group */
-				pid = getppid();
-				(void)!write(report[1], &pid, sizeof(pid));
-			}
+			if (fork() == 0)
+				be_member(member[1], report[1]);
+			close(member[1]);
 			for (;;)
 				pause();
 		}
+		close(member[1]);
 		for (;;)
 			pause();
 	}
 	ck_assert_int_eq(read(report[0], &s.pid, sizeof(s.pid)), sizeof(s.pid));
 	close(report[0]);
 	close(report[1]);
+	close(member[1]);
+	s.member = member[0];
 	s.control = control[1];
 	fds[PROCESS_FD_CONTROL] = control[0];
 	fds[PROCESS_FD_PIDFD] = pidfd_open(s.pid, 0);
@@ -291,6 +309,7 @@ START_TEST(how_another_ones_child_ends_is_not_known_and_its_group_is_left_alone)
 		int fds[PROCESS_FDS];
 		struct stranger s = stranger_new(fds);
 		struct child c;
+		char byte = 'x';
 
 		child_init(&c);
 		ck_assert_int_eq(adopt(&c, s.pid, fds), 0);
@@ -299,8 +318,9 @@ START_TEST(how_another_ones_child_ends_is_not_known_and_its_group_is_left_alone)
 		run_to_exit(&c);
 		ck_assert(!c.how.known);
 		ck_assert_int_eq(c.how.exit_code, -1);
-		ck_assert_int_eq(kill(-s.pid, 0), 0); /* the number may be another's by now */
-		(void)kill(-s.pid, SIGKILL);
+		ck_assert_int_eq(send(s.member, &byte, 1, MSG_NOSIGNAL), 1); /* the number may be another's by now */
+		ck_assert_int_eq(read(s.member, &byte, 1), 1);
+		close(s.member);
 		(void)kill(s.parent, SIGKILL);
 		ck_assert_int_eq(waitpid(s.parent, NULL, 0), s.parent);
 		child_deinit(&c);
