@@ -102,7 +102,8 @@ static void compare_session(struct world *w, const struct before *b, bool mute)
 		return;
 	}
 	if (s->lost && strncmp(s->how, "there was no memory", strlen("there was no memory")) == 0) {
-		ledger_story(&w->ledger, s->id)->good = sim_session_n(s); /* where an allocation fails: it is lost with its values */
+		if (!sim_is_dead(w->stage.loop)) /* where an allocation fails: it is lost with its values */
+			ledger_story(&w->ledger, s->id)->good = sim_session_n(s);
 		return;
 	}
 	if (sim_session_n(s) != b->n)
