@@ -134,7 +134,7 @@ int strays_start(struct strays *s, struct loop *l, bool (*owned)(struct strays *
 	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid()); /* fits; there is one thread */
 	s->children = open(path, O_RDONLY | O_CLOEXEC); /* a kernel without it: nothing is killed */
 	loop_signal_start(&s->chld, l, SIGCHLD, strays_on_signal);
-	strays_reap(s); /* what has died before */
+	loop_next_turn(l, &s->again); /* what has died before; not now: whose it is may have to be learned yet */
 	return 0;
 }
 

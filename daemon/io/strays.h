@@ -24,6 +24,6 @@ struct strays {
 	uint64_t reaped, killed;
 };
 
-/* Makes the daemon a subreaper and begins. 0 or a negative errno. */
+/* Makes the daemon a subreaper and begins; the first look is when the loop runs. 0 or a negative errno. */
 int strays_start(struct strays *s, struct loop *l, bool (*owned)(struct strays *s, pid_t pid));
 void strays_stop(struct strays *s);
