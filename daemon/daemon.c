@@ -522,7 +522,7 @@ static bool daemon_inherit(struct daemon *d, struct inheritance *in)
 	d->phase = DAEMON_RUNNING;
 	daemon_start(d);
 	server_take_waiting(&d->server, &in->u);
-	paused = loop_now(d->loop) - in->held;
+	paused = loop_now(d->loop) - in->stopped;
 	LOG(INFO, "daemon.upgraded", KV("from", in->from), KV("to", PYPOOL_VERSION), KV("clients", d->server.n_clients),
 	    KV("us", paused / 1000));
 	upgrade_note_done(&d->server, in->from, paused);
@@ -602,22 +602,6 @@ const char *daemon_obstacle(const struct daemon *d)
 	for (unsigned i = 0; i < d->n_pools && !why; i++)
 		why = handover_obstacle(d->pools[i]);
 	return why;
-}
-
-bool daemon_is_quiet(const struct daemon *d)
-{
-	bool quiet = server_is_quiet(&d->server);
-
-	for (unsigned i = 0; i < d->n_pools && quiet; i++)
-		quiet = handover_is_quiet(d->pools[i]);
-	return quiet;
-}
-
-void daemon_hold(struct daemon *d, bool held)
-{
-	server_hold(&d->server, held);
-	for (unsigned i = 0; i < d->n_pools; i++)
-		pool_hold(d->pools[i], held);
 }
 
 uint64_t daemon_patience(const struct daemon *d)

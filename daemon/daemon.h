@@ -60,9 +60,5 @@ int daemon_run(struct config *config, const struct config_request *request, stru
 struct pool *daemon_find_pool(const struct daemon *d, struct span name);
 /* Why the daemon cannot hand over what it has now; NULL: it can. Static. */
 const char *daemon_obstacle(const struct daemon *d);
-/* No message is half-way between it and a worker or a client. */
-bool daemon_is_quiet(const struct daemon *d);
-/* Nothing new is begun until `held` is false again. */
-void daemon_hold(struct daemon *d, bool held);
 /* ns that something may take which calls are waited for. */
 uint64_t daemon_patience(const struct daemon *d);

@@ -23,8 +23,6 @@
 
 #define TRIAL_TIME (30 * NS_PER_S)
 #define LOOK_EVERY (5 * NS_PER_MS)
-#define HELD_MAX NS_PER_S               /* a worker that does not read a large call must not stop everything */
-#define PAUSE_AFTER (100 * NS_PER_MS)   /* then it is tried again */
 #define VARIABLE "PYPOOL_HANDOVER"
 #define FAILURE_TEXT 400
 
@@ -36,19 +34,11 @@ const char *upgrade_formats(void)
 	return FORMATS(HANDOVER_FORMAT, LEDGER_FORMAT, HANDSHAKE_PROTOCOL);
 }
 
-static void upgrade_release(struct upgrade *up)
-{
-	if (up->held)
-		daemon_hold(up->daemon, false);
-	up->held = 0;
-}
-
 static void upgrade_fail(struct upgrade *up, enum error_code code, const char *message)
 {
 	up->state = UPGRADE_NONE;
 	up->go = false;
 	loop_timer_stop(&up->timer);
-	upgrade_release(up);
 	LOG(WARN, "daemon.upgrade.failed", KV("reason", message));
 	upgrade_note_failed(&up->daemon->server, code, message);
 }
@@ -140,40 +130,21 @@ static void upgrade_on_tried(struct process *p, const struct process_exit *how)
 
 /* --- waiting --- */
 
-static void upgrade_look_again(struct upgrade *up, uint64_t after, const char *why)
-{
-	uint64_t now = loop_now(up->daemon->loop);
-	char message[FAILURE_TEXT];
-
-	if (now < up->deadline) {
-		loop_timer_set(&up->timer, now + after);
-		return;
-	}
-	(void)snprintf(message, sizeof(message), "%s; nothing is changed", why);
-	upgrade_fail(up, ERROR_OVERLOADED, message);
-}
-
 static void upgrade_look(struct upgrade *up)
 {
 	struct daemon *d = up->daemon;
 	const char *why = daemon_obstacle(d);
 	uint64_t now = loop_now(d->loop);
+	char message[FAILURE_TEXT];
 
-	if (why) {
-		upgrade_release(up);
-		upgrade_look_again(up, LOOK_EVERY, why);
-	} else if (daemon_is_quiet(d)) {
+	if (!why) {
 		up->go = true;
 		loop_stop(d->loop);
-	} else if (!up->held) {
-		up->held = now;
-		daemon_hold(d, true);
-		loop_timer_set(&up->timer, now + NS_PER_MS);
-	} else if (now - up->held < HELD_MAX) {
-		loop_timer_set(&up->timer, now + NS_PER_MS);
+	} else if (now < up->deadline && d->phase <= DAEMON_RUNNING) {
+		loop_timer_set(&up->timer, now + LOOK_EVERY);
 	} else {
-		upgrade_release(up);
-		upgrade_look_again(up, PAUSE_AFTER, "a message between the daemon and a worker or a client does not get through");
+		(void)snprintf(message, sizeof(message), "%s; nothing is changed", why);
+		upgrade_fail(up, d->phase > DAEMON_RUNNING ? ERROR_DRAINING : ERROR_OVERLOADED, message);
 	}
 }
 
@@ -206,7 +177,7 @@ static void upgrade_pack(const struct upgrade *up, msgpack_packer *pk)
 
 	pack_text(pk, upgrade_formats());
 	pack_text(pk, PYPOOL_VERSION);
-	msgpack_pack_uint64(pk, up->held ? up->held : loop_now(d->loop));
+	msgpack_pack_uint64(pk, up->stopped);
 	pack_registry(pk, &d->registry);
 	for (unsigned i = 0; i < 2; i++)
 		handover_pack_fd(pk, d->keeping.ledger ? ledger_fd(d->keeping.ledger, i) : -1);
@@ -241,7 +212,7 @@ static int upgrade_write(const struct upgrade *up)
 	return TAKE_FD(fd);
 }
 
-/* Those that tell the daemon something would kill the new program before it listens. */
+/* Those that tell the daemon something would kill the new program before it listens, and wait until then. */
 static void block_signals(int how)
 {
 	const int all[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
@@ -262,30 +233,49 @@ static void upgrade_execute(struct upgrade *up, int fd)
 	if (setenv(VARIABLE, number, 1) < 0)
 		return;
 	systemd_watchdog_hand_over(&up->daemon->watchdog);
-	block_signals(SIG_BLOCK);
 	(void)execve(request->program, request->argv, environ); /* returns only to fail */
-	block_signals(SIG_UNBLOCK);
+}
+
+/* False: something has begun that cannot be handed over. Signals are blocked, and none that has come before is on its way. */
+static bool upgrade_stop(struct upgrade *up)
+{
+	struct daemon *d = up->daemon;
+
+	block_signals(SIG_BLOCK);
+	loop_turn_once(d->loop);
+	up->stopped = loop_now(d->loop);
+	for (unsigned i = 0; i < d->n_pools; i++)
+		handover_end_output(d->pools[i]);
+	return !daemon_obstacle(d) && up->state == UPGRADE_WAITING;
+}
+
+/* The daemon goes on as before. */
+static void upgrade_go_back(struct upgrade *up, int error)
+{
+	char message[FAILURE_TEXT];
+
+	(void)snprintf(message, sizeof(message), "%s cannot be executed: %s; nothing is changed", up->daemon->request->program,
+		       strerror(error));
+	(void)unsetenv(VARIABLE);
+	(void)close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC); /* as they were */
+	upgrade_fail(up, ERROR_INIT_FAILED, message);
 }
 
 void upgrade_go(struct upgrade *up)
 {
 	_cleanup_close_ int fd = -1;
-	char message[FAILURE_TEXT];
 
 	up->go = false;
-	if (daemon_obstacle(up->daemon) || !daemon_is_quiet(up->daemon)) { /* the end of the turn has begun something */
+	if (upgrade_stop(up)) {
+		LOG(INFO, "daemon.upgrade", KV("program", up->daemon->request->program), KV("from", PYPOOL_VERSION));
+		fd = upgrade_write(up);
+		if (fd >= 0)
+			upgrade_execute(up, fd);
+		upgrade_go_back(up, fd < 0 ? -fd : errno);
+	} else if (up->state == UPGRADE_WAITING) {
 		loop_timer_set(&up->timer, loop_now(up->daemon->loop));
-		return;
 	}
-	LOG(INFO, "daemon.upgrade", KV("program", up->daemon->request->program), KV("from", PYPOOL_VERSION));
-	fd = upgrade_write(up);
-	if (fd >= 0)
-		upgrade_execute(up, fd);
-	(void)snprintf(message, sizeof(message), "%s cannot be executed: %s; nothing is changed", up->daemon->request->program,
-		       strerror(fd < 0 ? -fd : errno));
-	(void)unsetenv(VARIABLE);
-	(void)close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC); /* as they were */
-	upgrade_fail(up, ERROR_INIT_FAILED, message);
+	block_signals(SIG_UNBLOCK);
 }
 
 /* --- life --- */
@@ -334,8 +324,12 @@ void upgrade_deinit(struct upgrade *up)
 
 void upgrade_begin(struct upgrade *up)
 {
-	if (up->state != UPGRADE_NONE || process_is_running(&up->trial))
+	if (up->state != UPGRADE_NONE)
 		return;
+	if (process_is_running(&up->trial)) {
+		upgrade_fail(up, ERROR_OVERLOADED, "the program that was tried before has not ended yet; nothing is changed");
+		return;
+	}
 	process_deinit(&up->trial);
 	process_init(&up->trial, up->daemon->loop, &trial_ops, 4096, 20);
 	upgrade_try(up);
@@ -372,7 +366,7 @@ bool inheritance_open(struct inheritance *in, char *why, size_t why_size)
 	in->u.rest = (struct span){ .p = in->memory, .len = in->size };
 	formats = unpack_text(&in->u);
 	from = unpack_text(&in->u);
-	in->held = unpack_uint(&in->u);
+	in->stopped = unpack_uint(&in->u);
 	if (in->u.bad || !span_equals(formats, upgrade_formats()))
 		return refuse(why, why_size, "is of another version");
 	(void)snprintf(in->from, sizeof(in->from), "%.*s", (int)from.len, (const char *)from.p); /* cut: for people */

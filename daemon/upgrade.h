@@ -2,8 +2,7 @@
  * A live upgrade: the daemon executes its program, which may be a newer one by now, in its own process. Workers, connections, leases and
  * calls go on: what the new program needs to know is in a memfd whose number is in its environment, and the fds stay open.
  *
- *   TRYING the program says whether it could → WAITING until nothing is on that cannot be handed over → held for a moment, until no
- *   message is half-way → execve
+ *   TRYING the program says whether it could → WAITING until nothing is on that cannot be handed over → execve
  *
  * Until then everything can be taken back; whoever asked is told why.
  */
@@ -28,7 +27,7 @@ struct upgrade {
 	struct process trial;
 	struct loop_timer timer; /* TRYING: the trial has had its time; WAITING: the next look */
 	uint64_t deadline;  /* ns, of WAITING */
-	uint64_t held;      /* ns, since when nothing is read; 0: everything is */
+	uint64_t stopped;   /* ns, since when nothing is read */
 };
 
 /* What the program before this one has handed over. */
@@ -37,7 +36,7 @@ struct inheritance {
 	size_t size;
 	struct unpacker u;
 	char from[32]; /* its version */
-	uint64_t held; /* ns, since when it has read nothing */
+	uint64_t stopped; /* ns, since when it has read nothing */
 };
 
 void upgrade_init(struct upgrade *up, struct daemon *d);

@@ -81,7 +81,7 @@ void client_mind_budget(struct client *c)
 {
 	size_t budget = c->server->client_budget;
 
-	if (!stream_is_open(&c->stream) || c->server->held)
+	if (!stream_is_open(&c->stream))
 		return;
 	if (client_held_bytes(c) > budget)
 		stream_pause(&c->stream);
@@ -361,4 +361,12 @@ struct client *client_take_over(struct server *s, uint64_t id, int fd, const str
 
 	c->caller.id = id;
 	return c;
+}
+
+void client_go_on_closing(struct client *c, uint64_t until)
+{
+	uint64_t now = loop_now(c->server->loop);
+
+	client_give_up(c);
+	stream_close_flushed(&c->stream, until > now ? until - now : 0);
 }

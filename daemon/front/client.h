@@ -40,6 +40,8 @@ struct client *client_new(struct server *s, int fd, const struct listener_peer *
 /* One that this process has, as the program before this one had it; takes the grant too. */
 struct client *client_take_over(struct server *s, uint64_t id, int fd, const struct listener_peer *peer,
 				struct access_grant grant);
+/* The same for one that was to be closed when it has got everything; until: ns, or LOOP_NEVER. */
+void client_go_on_closing(struct client *c, uint64_t until);
 enum role client_role_on(const struct client *c, const struct pool *p);
 /* NULL when there is none of that name; one that the client has no role on is as good as none. */
 struct pool *client_find_pool(const struct client *c, struct span name);

@@ -12,24 +12,10 @@
 #include "daemon/front/server.h"
 #include "daemon/front/subscription.h"
 #include "daemon/front/upgrade.h"
+#include "daemon/pool/lease.h"
 #include "proto/pack.h"
 
 /* --- when --- */
-
-void server_hold(struct server *s, bool held)
-{
-	struct client *c;
-
-	s->held = held;
-	listener_hold(&s->listener, held);
-	listener_hold(&s->admin_listener, held);
-	DL_FOREACH (s->clients, c) {
-		if (held)
-			stream_pause(&c->stream);
-		else
-			client_mind_budget(c); /* which reads on, unless it has a reason of its own */
-	}
-}
 
 const char *server_obstacle(const struct server *s)
 {
@@ -42,28 +28,7 @@ const char *server_obstacle(const struct server *s)
 	return NULL;
 }
 
-/* One that is being closed gets its last words before. */
-bool server_is_quiet(const struct server *s)
-{
-	const struct client *c;
-
-	DL_FOREACH (s->clients, c) {
-		if (outbox_has_parcel(&c->stream.out) || c->stream.closing || c->stream.ended)
-			return false;
-	}
-	return true;
-}
-
 /* --- clients --- */
-
-static void pack_output(msgpack_packer *pk, const struct outbox *o)
-{
-	struct span piece;
-
-	msgpack_pack_bin(pk, o->bytes);
-	for (size_t i = 0; (piece = outbox_piece(o, i)).len; i++)
-		msgpack_pack_bin_body(pk, piece.p, piece.len);
-}
 
 /* Connections keep the roles that they have. */
 static void pack_grant(msgpack_packer *pk, const struct server *s, const struct access_grant *g)
@@ -93,25 +58,50 @@ static struct access_grant take_grant(const struct server *s, struct unpacker *u
 	return g;
 }
 
+/* So that whoever uses a lease that has ended is told how. */
+static void pack_ended_leases(msgpack_packer *pk, const struct caller *c)
+{
+	unsigned n = c->n_ended < CALLER_ENDED_LEASES ? c->n_ended : CALLER_ENDED_LEASES;
+
+	msgpack_pack_array(pk, n);
+	for (unsigned i = c->n_ended - n; i < c->n_ended; i++) {
+		const struct caller_ended_lease *e = &c->ended[i % CALLER_ENDED_LEASES];
+
+		msgpack_pack_uint64(pk, e->id);
+		msgpack_pack_uint64(pk, e->at);
+		pack_text(pk, e->how);
+	}
+}
+
+static void take_ended_leases(struct unpacker *u, struct caller *c)
+{
+	for (uint32_t n = unpack_array(u); n && !u->bad; n--) {
+		uint64_t id = unpack_uint(u), at = unpack_uint(u);
+		const char *how = lease_end_text(unpack_text(u));
+
+		if (how)
+			caller_note_ended(c, id, at, how);
+	}
+}
+
 static void pack_client(msgpack_packer *pk, const struct client *c)
 {
 	const struct stream *st = &c->stream;
-	struct span in = stream_undelivered(st);
 
 	msgpack_pack_uint64(pk, c->caller.id);
 	handover_pack_fd(pk, st->io.fd);
 	msgpack_pack_uint64(pk, c->peer.uid);
 	msgpack_pack_uint64(pk, c->peer.gid);
 	msgpack_pack_uint64(pk, (uint64_t)c->peer.pid);
-	msgpack_pack_uint64(pk, st->reader.mode);
 	pack_bool(pk, c->speaks);
 	pack_text(pk, c->name);
 	pack_grant(pk, c->server, &c->grant);
 	msgpack_pack_uint64(pk, c->since);
-	pack_text_n(pk, (const char *)in.p, in.len);
-	pack_output(pk, &st->out);
 	subscription_pack(c, pk);
 	upgrade_pack_awaited(c, pk);
+	pack_ended_leases(pk, &c->caller);
+	handover_pack_stream(pk, st);
+	msgpack_pack_uint64(pk, st->closing ? st->frame_timer.at : 0);
 }
 
 void server_pack_clients(const struct server *s, msgpack_packer *pk)
@@ -128,14 +118,13 @@ static void take_client(struct server *s, struct unpacker *u)
 	uint64_t id = unpack_uint(u);
 	_cleanup_close_ int fd = unpack_fd(u);
 	struct listener_peer peer = { .uid = (uid_t)unpack_uint(u) };
-	enum frame_mode mode;
-	struct span name, in, out;
+	struct span name;
 	struct client *c;
-	bool speaks;
+	uint64_t until;
+	bool speaks, whole;
 
 	peer.gid = (gid_t)unpack_uint(u);
 	peer.pid = (pid_t)unpack_uint(u);
-	mode = (enum frame_mode)unpack_uint(u);
 	speaks = unpack_bool(u);
 	name = unpack_text(u);
 	if (u->bad)
@@ -144,12 +133,15 @@ static void take_client(struct server *s, struct unpacker *u)
 	c->speaks = speaks;
 	(void)snprintf(c->name, sizeof(c->name), "%.*s", (int)name.len, (const char *)name.p); /* it was that long before */
 	c->since = unpack_uint(u);
-	in = unpack_text(u);
-	out = unpack_text(u);
 	subscription_take(c, u);
 	upgrade_take_awaited(c, u);
-	if (!stream_go_on(&c->stream, mode, in, out))
+	take_ended_leases(u, &c->caller);
+	whole = handover_take_stream(u, &c->stream);
+	until = unpack_uint(u);
+	if (!whole)
 		client_close(c);
+	else if (until)
+		client_go_on_closing(c, until);
 }
 
 void server_take_clients(struct server *s, struct unpacker *u)
@@ -184,17 +176,17 @@ static size_t list_waiting(const struct server *s, const struct request ***all)
 	const struct request *r;
 	size_t n = 0;
 
-	*all = NULL;
+	for (unsigned i = 0; i < s->n_pools; i++)
+		n += s->pools[i]->n_requests - s->pools[i]->n_running;
+	*all = mem_new((n + 1) * sizeof(const struct request *));
+	n = 0;
 	for (unsigned i = 0; i < s->n_pools; i++) {
 		for (r = s->pools[i]->requests; r; r = r->pool_next) {
-			if (r->state == REQUEST_RUNNING)
-				continue;
-			*all = mem_resize(*all, n + 1, sizeof(const struct request *));
-			(*all)[n++] = r;
+			if (r->state != REQUEST_RUNNING)
+				(*all)[n++] = r;
 		}
 	}
-	if (n)
-		qsort(*all, n, sizeof(const struct request *), compare_calls);
+	qsort(*all, n, sizeof(const struct request *), compare_calls);
 	return n;
 }
 
@@ -208,6 +200,9 @@ void server_pack_waiting(const struct server *s, msgpack_packer *pk)
 		const struct request *r = all[i];
 
 		msgpack_pack_uint64(pk, r->caller->id);
+		msgpack_pack_uint64(pk, r->call);
+		msgpack_pack_uint64(pk, r->attempts);
+		pack_bool(pk, r->retried);
 		msgpack_pack_uint64(pk, r->received);
 		pack_bool(pk, r->lease != NULL);
 		pack_text_n(pk, (const char *)r->body.span.p, r->body.span.len);
@@ -215,33 +210,69 @@ void server_pack_waiting(const struct server *s, msgpack_packer *pk)
 	free(all);
 }
 
-/* As if it came now, but for its deadline. */
-static void take_waiting(struct server *s, struct unpacker *u)
+/* Of all clients, by their numbers: so many calls may wait that nobody wants to go through a list for each. */
+struct index {
+	struct client **all;
+	size_t n;
+};
+
+static int compare_clients(const void *a, const void *b)
 {
-	uint64_t id = unpack_uint(u);
-	struct query_late late = { .received = unpack_uint(u) };
+	const struct client *const *x = a, *const *y = b;
+
+	return (*x)->caller.id < (*y)->caller.id ? -1 : (*x)->caller.id > (*y)->caller.id;
+}
+
+static struct index index_clients(const struct server *s)
+{
+	struct index index = { .all = mem_new((s->n_clients + 1) * sizeof(struct client *)) };
+	struct client *c;
+
+	DL_FOREACH (s->clients, c)
+		index.all[index.n++] = c;
+	qsort(index.all, index.n, sizeof(struct client *), compare_clients);
+	return index;
+}
+
+/* NULL: it was closed in between. */
+static struct client *index_find(const struct index *index, uint64_t id)
+{
+	const struct client key = { .caller.id = id }, *wanted = &key;
+	struct client **found = bsearch(&wanted, index->all, index->n, sizeof(struct client *), compare_clients);
+
+	return found && !(*found)->gone ? *found : NULL;
+}
+
+/* As if it came now, but for its deadline. */
+static void take_waiting(struct server *s, const struct index *index, struct unpacker *u)
+{
+	struct client *c = index_find(index, unpack_uint(u));
+	struct query_late late = { .call = unpack_uint(u) };
 	struct slice body = { 0 };
-	struct caller *caller;
 	struct span frame;
 
+	late.attempts = (unsigned)unpack_uint(u);
+	late.retried = unpack_bool(u);
+	late.received = unpack_uint(u);
 	late.leased = unpack_bool(u);
 	frame = unpack_text(u);
-	caller = u->bad ? NULL : server_find_caller(s, id);
-
-	if (!caller)
-		return; /* it was closed in between */
+	if (u->bad || !c)
+		return;
 	body.blob = blob_copy(s->blobs, frame);
 	if (body.blob) {
 		body.span = (struct span){ .p = body.blob->data, .len = frame.len };
-		router_take_late(container_of(caller, struct client, caller), &body, &late);
+		router_take_late(c, &body, &late);
 		slice_clear(&body);
 	} else {
-		client_close(container_of(caller, struct client, caller)); /* no memory: it may send it again */
+		client_close(c); /* no memory: it may send it again */
 	}
 }
 
 void server_take_waiting(struct server *s, struct unpacker *u)
 {
+	struct index index = index_clients(s);
+
 	for (uint32_t n = unpack_array(u); n && !u->bad; n--)
-		take_waiting(s, u);
+		take_waiting(s, &index, u);
+	free(index.all);
 }

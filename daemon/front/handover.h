@@ -8,12 +8,8 @@
 
 struct server;
 
-/* Nothing new is read, and nobody new accepted, until `held` is false again. */
-void server_hold(struct server *s, bool held);
 /* Why the connections cannot be handed over now; NULL: they can. Static. */
 const char *server_obstacle(const struct server *s);
-/* After server_hold(): no reply is half-way that could not be handed over. */
-bool server_is_quiet(const struct server *s);
 void server_pack_clients(const struct server *s, msgpack_packer *pk);
 /* Calls that have not been started, as their clients sent them, in their order. */
 void server_pack_waiting(const struct server *s, msgpack_packer *pk);

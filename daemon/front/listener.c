@@ -328,12 +328,6 @@ void listener_take_over(struct listener *l, struct loop *loop, struct unpacker *
 		listener_watch(l, loop, fd, ops);
 }
 
-void listener_hold(struct listener *l, bool held)
-{
-	if (l->loop && l->io.fd >= 0 && l->pause.at == LOOP_NEVER)
-		loop_io_watch(&l->io, held ? 0 : LOOP_READ);
-}
-
 void listener_close(struct listener *l)
 {
 	struct stat st;

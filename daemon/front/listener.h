@@ -61,7 +61,5 @@ void listener_adopt(struct listener *l, struct loop *loop, int fd, const struct 
 /* What listener_take_over() of the next program reads; a closed one too. */
 void listener_pack(const struct listener *l, msgpack_packer *pk);
 void listener_take_over(struct listener *l, struct loop *loop, struct unpacker *u, const struct listener_ops *ops);
-/* Accepts nobody until `held` is false again. Safe on a zeroed listener. */
-void listener_hold(struct listener *l, bool held);
 /* Removes our socket file, if it is still ours. Safe on a zeroed listener. */
 void listener_close(struct listener *l);

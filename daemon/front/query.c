@@ -106,8 +106,12 @@ struct session *query_choose_session(const struct query *q, struct pool *p, bool
 struct request_spec query_spec(const struct query *q, enum request_kind kind)
 {
 	const struct params *a = &q->params;
+	const struct query_late none = { 0 }, *late = q->late ? q->late : &none;
 
 	return (struct request_spec){
+		.call = late->call,
+		.attempts = late->attempts,
+		.retried = late->retried,
 		.kind = kind,
 		.id = q->id,
 		.received = q->received,

@@ -12,6 +12,9 @@ struct session;
 
 struct query_late {
 	uint64_t received; /* ns */
+	uint64_t call;     /* its number */
+	unsigned attempts; /* workers that it was given to */
+	bool retried;      /* see struct request */
 	bool leased;       /* it waited under a lease */
 };
 

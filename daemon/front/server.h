@@ -54,7 +54,6 @@ struct server {
 	struct listener admin_listener; /* perhaps: for admins only, whom no limit of connections stops there */
 	struct client *clients; /* list; owns */
 	unsigned n_clients;
-	bool held;              /* nothing is read: see server_hold() */
 	struct errand *upgrade; /* borrows: whoever waits for the one that is on; NULL */
 	struct feed feed; /* what happens */
 	struct subscription *subscriptions; /* list; borrows: clients own them */

@@ -212,6 +212,13 @@ void loop_run(struct loop *l)
 	l->turn_began = 0;
 }
 
+void loop_turn_once(struct loop *l)
+{
+	(void)ev_run(l->ev, EVRUN_NOWAIT); /* whether watchers are left does not matter */
+	tasks_end_turn(&l->tasks);
+	l->turn_began = 0;
+}
+
 void loop_stop(struct loop *l)
 {
 	l->stopped = true;

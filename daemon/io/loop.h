@@ -23,6 +23,8 @@ struct loop *loop_free(struct loop *l); /* NULL in, NULL out */
 /* Runs until loop_stop(). */
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
+/* One turn with what lies ready, signals too, outside of loop_run(). */
+void loop_turn_once(struct loop *l);
 /* CLOCK_MONOTONIC in ns, read now; never goes back. */
 uint64_t loop_now(const struct loop *l);
 /* Longest time in ns that one turn has kept others waiting, since the start. */

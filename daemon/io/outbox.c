@@ -84,20 +84,19 @@ void outbox_deinit(struct outbox *o)
 
 /* --- looking --- */
 
-bool outbox_has_parcel(const struct outbox *o)
-{
-	for (size_t i = 0; i < o->count; i++) {
-		if (outbox_at(o, i)->parcel)
-			return true;
-	}
-	return false;
-}
-
-struct span outbox_piece(const struct outbox *o, size_t i)
+struct outbox_piece outbox_look(const struct outbox *o, size_t i)
 {
 	const struct outbox_segment *g = i < o->count ? outbox_at(o, i) : NULL;
+	const struct parcel *parcel = g && g->parcel && g->parcel->fd >= 0 ? g->parcel : NULL;
+	struct outbox_piece piece = { .fd = -1 };
 
-	return g ? (struct span){ .p = g->p, .len = g->len } : (struct span){ 0 };
+	if (g)
+		piece.bytes = (struct span){ .p = g->p, .len = g->len };
+	if (parcel) {
+		piece.fd = parcel->fd;
+		piece.instead = (struct span){ .p = parcel->bytes + parcel->len, .len = parcel->instead_len };
+	}
+	return piece;
 }
 
 /* --- in --- */

@@ -36,10 +36,14 @@ bool outbox_put(struct outbox *o, enum frame_mode mode, const struct slice *part
 /* Queues a message that brings an fd; takes it. */
 void outbox_put_parcel(struct outbox *o, struct parcel *p);
 
-/* A message waits that brings an fd. */
-bool outbox_has_parcel(const struct outbox *o);
-/* The i-th piece of what waits; its len is 0 behind the last. */
-struct span outbox_piece(const struct outbox *o, size_t i);
+/* A piece of what waits, borrowed. */
+struct outbox_piece {
+	struct span bytes;
+	int fd;              /* goes with the first of them; -1: none */
+	struct span instead; /* with an fd: what is sent in the place of bytes when the kernel does not take it */
+};
+/* The i-th; it has no bytes behind the last. */
+struct outbox_piece outbox_look(const struct outbox *o, size_t i);
 
 /* What goes into the next write: fills m->msg_iov, which has OUTBOX_IOV places. An fd goes with the first byte of its message, so no
  * write goes over the beginning of one. Returns how many bytes; 0: nothing waits. */

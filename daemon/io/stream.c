@@ -352,11 +352,6 @@ void stream_resume(struct stream *s)
 
 /* --- going on --- */
 
-bool stream_is_quiet(const struct stream *s)
-{
-	return !s->in && !s->out.count;
-}
-
 struct span stream_undelivered(const struct stream *s)
 {
 	return s->in ? (struct span){ .p = s->in->data + s->in_start, .len = s->in_end - s->in_start } : (struct span){ 0 };
@@ -375,15 +370,22 @@ static bool stream_restore_input(struct stream *s, struct span in)
 	return true;
 }
 
-bool stream_go_on(struct stream *s, enum frame_mode mode, struct span in, struct span out)
+bool stream_go_on(struct stream *s, enum frame_mode mode, struct span in)
 {
-	const struct slice part = { .span = out };
-
 	s->reader.mode = mode;
-	if (!stream_restore_input(s, in) || (out.len && !outbox_put(&s->out, FRAME_BARE, &part, 1)))
+	return stream_restore_input(s, in);
+}
+
+/* It is framed already. */
+bool stream_put_back(struct stream *s, const struct outbox_piece *piece)
+{
+	const struct slice part = { .span = piece->bytes };
+
+	if (piece->fd >= 0)
+		outbox_put_parcel(&s->out, parcel_new(FRAME_BARE, piece->fd, piece->bytes, piece->instead));
+	else if (!outbox_put(&s->out, FRAME_BARE, &part, 1))
 		return false;
-	if (out.len)
-		loop_flush_later(s->loop, &s->flush);
+	loop_flush_later(s->loop, &s->flush);
 	return true;
 }
 

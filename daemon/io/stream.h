@@ -94,12 +94,12 @@ bool stream_is_blocked(const struct stream *s);
 uint64_t stream_received(const struct stream *s);
 /* Drops what waits; ends with STREAM_END_OUTPUT at the end of the turn. */
 void stream_give_up(struct stream *s);
-/* No message is half-way in or out. */
-bool stream_is_quiet(const struct stream *s);
 /* What has come and has not been delivered, from the start of a message on. */
 struct span stream_undelivered(const struct stream *s);
-/* Goes on where another program has stopped, whose fd this is: with what it had not delivered and not written. Nothing has been sent or
- * read yet. False: there is no memory. */
-bool stream_go_on(struct stream *s, enum frame_mode mode, struct span in, struct span out);
+/* Goes on where another program has stopped, whose fd this is: with what it had not delivered. Nothing has been sent or read yet. False:
+ * there is no memory. */
+bool stream_go_on(struct stream *s, enum frame_mode mode, struct span in);
+/* And with the next piece of what it had not written; takes the fd. The same. */
+bool stream_put_back(struct stream *s, const struct outbox_piece *piece);
 /* Reads and delivers all that lies ready now, whatever the loop is doing. May end the stream. */
 void stream_drain_input(struct stream *s);

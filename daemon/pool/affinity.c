@@ -67,15 +67,21 @@ static void affinity_unlink(struct session *s)
 	w->n_bound -= session_is_strict(s);
 }
 
-static void affinity_forget(struct worker *w, const struct session *s)
+void affinity_forget_later(struct worker *w, const struct forget *f)
 {
-	if (worker_is_serving(w) && !w->n_forgets && launch_send_forget(w, s->id, s->sends) == 0)
-		return;
 	if (w->n_forgets == w->room_forgets) {
 		w->room_forgets = 2 * w->room_forgets + 16;
 		w->forgets = mem_resize(w->forgets, w->room_forgets, sizeof(*w->forgets));
 	}
-	w->forgets[w->n_forgets++] = (struct forget){ .session = s->id, .sends = s->sends };
+	w->forgets[w->n_forgets++] = *f;
+}
+
+static void affinity_forget(struct worker *w, const struct session *s)
+{
+	const struct forget f = { .session = s->id, .sends = s->sends };
+
+	if (!worker_is_serving(w) || w->n_forgets || launch_send_forget(w, s->id, s->sends) < 0)
+		affinity_forget_later(w, &f);
 }
 
 void affinity_remind(struct worker *w)

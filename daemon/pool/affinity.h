@@ -36,6 +36,8 @@ bool affinity_has_hook(const struct session *s);
 struct forget {
 	uint64_t session, sends;
 };
+/* w is told later. */
+void affinity_forget_later(struct worker *w, const struct forget *f);
 /* Tells w what it could not be told when its control socket was full. Nothing to do most of the time. */
 void affinity_remind(struct worker *w);
 

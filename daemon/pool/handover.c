@@ -8,6 +8,7 @@
 #include "daemon/pool/affinity.h"
 #include "daemon/pool/caller.h"
 #include "daemon/pool/lease.h"
+#include "daemon/pool/operate.h"
 #include "daemon/pool/pool.h"
 #include "daemon/pool/session.h"
 #include "proto/pack.h"
@@ -19,47 +20,41 @@ static const char *session_obstacle(const struct pool *p)
 	return p->n_sessions != HASH_COUNT(p->sessions) || p->self.n_requests ? "sessions end, and their hooks run" : NULL;
 }
 
-static const char *worker_obstacle(const struct worker *w)
+static bool worker_is_taken_up(const struct worker *w)
 {
-	if (w->state == WORKER_STOPPING)
-		return "workers are being stopped";
-	if (w->adopted)
-		return "workers are being taken up after a crash of the daemon";
-	return w->proc.dumping ? "the stack of a worker is being taken" : NULL;
+	return w->adopted && (w->state == WORKER_STARTING || w->state == WORKER_INITIALIZING);
 }
 
-static const char *request_obstacle(const struct request *r)
+static const char *worker_obstacle(const struct worker *w)
 {
-	return r->state != REQUEST_RUNNING && r->attempts ? "calls wait to be run again" : NULL;
+	if (worker_is_taken_up(w))
+		return "workers are being taken up after a crash of the daemon";
+	return w->proc.dumping ? "the stack of a worker is being taken" : NULL;
 }
 
 const char *handover_obstacle(const struct pool *p)
 {
 	const char *why = p->state == POOL_RUNNING ? session_obstacle(p) : "the daemon is shutting down";
 	const struct worker *w;
-	const struct request *r;
 
 	if (!why && p->reload.state != RELOAD_NONE)
 		why = "a reload is on";
 	for (w = p->workers; w && !why; w = w->next)
 		why = worker_obstacle(w);
-	for (r = p->requests; r && !why; r = r->pool_next)
-		why = request_obstacle(r);
 	return why;
 }
 
-bool handover_is_quiet(const struct pool *p)
+/* --- packing --- */
+
+void handover_end_output(const struct pool *p)
 {
-	const struct worker *w;
+	struct worker *w;
 
 	DL_FOREACH (p->workers, w) {
-		if (worker_is_serving(w) && !stream_is_quiet(&w->calls))
-			return false;
+		tail_finish(w->proc.tail, 0);
+		worker_log_output(w);
 	}
-	return true;
 }
-
-/* --- packing --- */
 
 void handover_pack_fd(msgpack_packer *pk, int fd)
 {
@@ -68,25 +63,51 @@ void handover_pack_fd(msgpack_packer *pk, int fd)
 	msgpack_pack_uint64(pk, (uint64_t)(fd + 1));
 }
 
+static void pack_span(msgpack_packer *pk, struct span s)
+{
+	pack_text_n(pk, (const char *)s.p, s.len);
+}
+
+void handover_pack_stream(msgpack_packer *pk, const struct stream *s)
+{
+	struct outbox_piece piece;
+
+	msgpack_pack_uint64(pk, s->reader.mode);
+	pack_span(pk, stream_undelivered(s));
+	msgpack_pack_array(pk, s->out.count);
+	for (size_t i = 0; (piece = outbox_look(&s->out, i)).bytes.len; i++) {
+		pack_span(pk, piece.bytes);
+		handover_pack_fd(pk, piece.fd);
+		pack_span(pk, piece.instead);
+	}
+}
+
+static void pack_forgets(msgpack_packer *pk, const struct worker *w)
+{
+	msgpack_pack_array(pk, w->n_forgets);
+	for (unsigned i = 0; i < w->n_forgets; i++) {
+		msgpack_pack_uint64(pk, w->forgets[i].session);
+		msgpack_pack_uint64(pk, w->forgets[i].sends);
+	}
+}
+
 static void pack_worker(msgpack_packer *pk, const struct worker *w)
 {
-	const uint64_t numbers[] = {
-		w->id,	   w->generation, w->state, (uint64_t)w->proc.pid, w->why,	w->born,     w->since,
-		w->ready_at, w->calls_done, w->due,   w->max_calls,	     w->old_at,	w->abandoned, slot_is_abandoned(w) ? w->grace_until : w->timer.at,
-		w->kept_life, w->ping_seq,  w->slot.call, w->slot.direct,   w->slot.started, w->hs.n_targets, w->hs.session_close,
-	};
-	int fds[PROCESS_FDS];
+	struct worker_left left;
 
-	process_fds(&w->proc, fds);
-	msgpack_pack_array(pk, ARRAY_SIZE(numbers));
-	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
-		msgpack_pack_uint64(pk, numbers[i]);
-	handover_pack_fd(pk, w->calls.io.fd);
+	worker_leave(w, &left);
+#define X(field) msgpack_pack_uint64(pk, (uint64_t)left.field);
+	WORKER_NUMBERS(X)
+#undef X
+	handover_pack_fd(pk, left.calls_fd);
 	for (size_t i = 0; i < PROCESS_FDS; i++)
-		handover_pack_fd(pk, fds[i]);
-	pack_text(pk, w->slot.target);
-	pack_text(pk, w->hs.python);
-	pack_text(pk, w->hs.codec);
+		handover_pack_fd(pk, left.fds[i]);
+	pack_span(pk, left.target);
+	pack_span(pk, left.traceparent);
+	pack_span(pk, left.python);
+	pack_span(pk, left.codec);
+	handover_pack_stream(pk, &w->calls);
+	pack_forgets(pk, w);
 }
 
 static void pack_workers(msgpack_packer *pk, const struct pool *p)
@@ -95,10 +116,10 @@ static void pack_workers(msgpack_packer *pk, const struct pool *p)
 	unsigned n = 0;
 
 	DL_FOREACH (p->workers, w)
-		n += worker_is_serving(w);
+		n += worker_can_be_left(w);
 	msgpack_pack_array(pk, n);
 	DL_FOREACH (p->workers, w) {
-		if (worker_is_serving(w))
+		if (worker_can_be_left(w))
 			pack_worker(pk, w);
 	}
 }
@@ -112,7 +133,10 @@ static void pack_sessions(msgpack_packer *pk, const struct pool *p)
 		msgpack_pack_uint64(pk, s->id);
 		keep_pack_session(s, pk);
 		msgpack_pack_uint64(pk, s->used);
+		msgpack_pack_uint64(pk, s->generation);
+		msgpack_pack_uint64(pk, s->worker ? s->worker->id : 0);
 		msgpack_pack_uint64(pk, s->lingering ? s->lingering->id : 0);
+		pack_bool(pk, s->worker && s->holder == s->worker->id);
 	}
 }
 
@@ -139,24 +163,27 @@ static void pack_leases(msgpack_packer *pk, const struct pool *p)
 	}
 }
 
-/* Its body stays behind: the worker has it. */
+/* Its body goes along as far as it is kept, in case that it is to be run again. */
 static void pack_running(msgpack_packer *pk, const struct request *r)
 {
-	msgpack_pack_uint64(pk, r->call);
+	const struct request_left left = {
+		.call = r->call, .id = r->key.id, .received = r->received, .started = r->started, .deadline = r->deadline,
+		.queue_deadline = r->queue_deadline, .attempts = r->attempts, .ahead = r->ahead, .want_meta = r->want_meta,
+		.idempotent = r->idempotent, .retried = r->retried,
+	};
+
+#define X(field) msgpack_pack_uint64(pk, (uint64_t)left.field);
+	REQUEST_NUMBERS(X)
+#undef X
 	msgpack_pack_uint64(pk, r->caller->id);
-	msgpack_pack_uint64(pk, r->key.id);
 	msgpack_pack_uint64(pk, r->worker->id);
 	msgpack_pack_uint64(pk, r->session ? r->session->id : 0);
 	msgpack_pack_uint64(pk, r->lease ? r->lease->id : 0);
 	pack_text(pk, r->target);
 	pack_text(pk, r->traceparent ? r->traceparent : "");
-	pack_bool(pk, r->want_meta);
-	pack_bool(pk, r->retried);
-	msgpack_pack_uint64(pk, r->attempts);
-	msgpack_pack_uint64(pk, r->received);
-	msgpack_pack_uint64(pk, r->started);
-	msgpack_pack_uint64(pk, r->deadline);
-	msgpack_pack_uint64(pk, r->ahead);
+	pack_span(pk, r->body.span);
+	msgpack_pack_uint64(pk, r->args.len ? (uint64_t)(r->args.p - r->body.span.p) : 0);
+	msgpack_pack_uint64(pk, r->args.len);
 }
 
 static void pack_requests(msgpack_packer *pk, const struct pool *p)
@@ -170,11 +197,21 @@ static void pack_requests(msgpack_packer *pk, const struct pool *p)
 	}
 }
 
+/* An operator has given it another one than the configuration. */
+static void pack_size(msgpack_packer *pk, const struct pool *p)
+{
+	msgpack_pack_uint64(pk, p->given->min_workers);
+	msgpack_pack_uint64(pk, p->given->max_workers);
+	msgpack_pack_uint64(pk, p->settings->min_workers);
+	msgpack_pack_uint64(pk, p->settings->max_workers);
+}
+
 void handover_pack_pool(const struct pool *p, msgpack_packer *pk)
 {
 	pack_text(pk, p->settings->name);
 	msgpack_pack_uint64(pk, p->generation);
 	pack_bool(pk, p->paused);
+	pack_size(pk, p);
 	pack_text_n(pk, (const char *)p->idempotent, p->idempotent_len);
 	pack_workers(pk, p);
 	pack_sessions(pk, p);
@@ -197,6 +234,8 @@ static struct session *find_session(const struct pool *p, uint64_t id)
 {
 	struct session *s, *next;
 
+	if (!id)
+		return NULL;
 	HASH_ITER(hh, p->sessions, s, next) {
 		if (s->id == id)
 			return s;
@@ -204,64 +243,83 @@ static struct session *find_session(const struct pool *p, uint64_t id)
 	return NULL;
 }
 
+static bool take_piece(struct unpacker *u, struct stream *s)
+{
+	struct outbox_piece piece = { .bytes = unpack_text(u) };
+	_cleanup_close_ int fd = unpack_fd(u);
+
+	piece.instead = unpack_text(u);
+	if (u->bad || !stream_is_open(s))
+		return true;
+	piece.fd = TAKE_FD(fd);
+	return stream_put_back(s, &piece);
+}
+
+bool handover_take_stream(struct unpacker *u, struct stream *s)
+{
+	enum frame_mode mode = (enum frame_mode)unpack_uint(u);
+	struct span in = unpack_text(u);
+	bool done = u->bad || !stream_is_open(s) || stream_go_on(s, mode, in);
+
+	for (uint32_t n = unpack_array(u); n && !u->bad; n--)
+		done = take_piece(u, s) && done;
+	return done;
+}
+
+static void take_forgets(struct worker *w, struct unpacker *u)
+{
+	for (uint32_t n = unpack_array(u); n && !u->bad; n--) {
+		struct forget f = { .session = unpack_uint(u) };
+
+		f.sends = unpack_uint(u);
+		affinity_forget_later(w, &f);
+	}
+}
+
 static void take_worker(struct pool *p, struct unpacker *u)
 {
 	struct worker_left left = { 0 };
-	uint32_t n = unpack_array(u);
-	uint64_t numbers[21];
+	struct worker *w;
 
-	for (uint32_t i = 0; i < n; i++) {
-		uint64_t v = unpack_uint(u);
-
-		if (i < ARRAY_SIZE(numbers))
-			numbers[i] = v;
-	}
-	u->bad |= n != ARRAY_SIZE(numbers);
+#define X(field) left.field = (__typeof__(left.field))unpack_uint(u);
+	WORKER_NUMBERS(X)
+#undef X
 	left.calls_fd = unpack_fd(u);
 	for (size_t i = 0; i < PROCESS_FDS; i++)
 		left.fds[i] = unpack_fd(u);
 	left.target = unpack_text(u);
+	left.traceparent = unpack_text(u);
 	left.python = unpack_text(u);
 	left.codec = unpack_text(u);
+	u->bad |= left.state < WORKER_IDLE || left.state > WORKER_STOPPING || left.why >= WORKER_N_WHYS || left.due >= WORKER_N_WHYS;
 	if (u->bad)
 		return;
-	left.id = numbers[0];
-	left.generation = numbers[1];
-	left.state = (enum worker_state)numbers[2];
-	left.pid = (pid_t)numbers[3];
-	left.why = (enum worker_why)numbers[4];
-	left.born = numbers[5];
-	left.since = numbers[6];
-	left.ready_at = numbers[7];
-	left.calls_done = numbers[8];
-	left.due = (enum worker_why)numbers[9];
-	left.max_calls = numbers[10];
-	left.old_at = numbers[11];
-	left.abandoned = (enum slot_reason)numbers[12];
-	left.timer_at = numbers[13];
-	left.kept_life = numbers[14];
-	left.ping_seq = numbers[15];
-	left.call = numbers[16];
-	left.direct = numbers[17];
-	left.started = numbers[18];
-	left.n_targets = (unsigned)numbers[19];
-	left.session_close = numbers[20];
-	u->bad |= !worker_take_over(p, &left);
+	w = worker_take_over(p, &left);
+	u->bad |= !w;
+	if (u->bad)
+		return;
+	if (!handover_take_stream(u, &w->calls))
+		worker_stop(w, WORKER_WHY_NO_MEMORY);
+	take_forgets(w, u);
 }
 
 static void take_session(struct pool *p, struct unpacker *u)
 {
 	uint64_t id = unpack_uint(u);
 	struct span record = unpack_any(u);
-	uint64_t used = unpack_uint(u), lingering = unpack_uint(u);
+	struct session_left left = { .used = unpack_uint(u) };
 	struct kept_session kept;
 
+	left.generation = unpack_uint(u);
+	left.worker = find_worker(p, unpack_uint(u));
+	left.lingering = find_worker(p, unpack_uint(u));
+	left.holds = unpack_bool(u);
 	if (u->bad || !keep_read_session(record, &kept)) {
 		u->bad = true;
 		return;
 	}
-	session_take_up(p, id, &kept, find_worker(p, kept.worker));
-	session_take_over(find_session(p, id), used, find_worker(p, lingering));
+	left.sends = kept.sends;
+	session_take_over(session_take_up(p, id, &kept, left.worker), &left);
 }
 
 static void take_lease(struct pool *p, struct unpacker *u, const struct handover_callers *h)
@@ -279,27 +337,53 @@ static void take_lease(struct pool *p, struct unpacker *u, const struct handover
 		lease_take_over(w, c, s, &left);
 }
 
+/* body may be empty. */
+static void take_body(struct pool *p, struct unpacker *u, struct request_left *left)
+{
+	struct span body = unpack_text(u);
+	uint64_t at = unpack_uint(u), len = unpack_uint(u);
+
+	u->bad |= at > body.len || len > body.len - at;
+	if (u->bad || !body.len)
+		return;
+	left->body.blob = blob_copy(p->blobs, body);
+	if (!left->body.blob)
+		return; /* no memory: it cannot be run again */
+	left->body.span = (struct span){ .p = left->body.blob->data, .len = body.len };
+	if (len)
+		left->args = (struct span){ .p = left->body.span.p + at, .len = (size_t)len };
+}
+
 static void take_request(struct pool *p, struct unpacker *u, const struct handover_callers *h)
 {
-	struct request_left left = { .call = unpack_uint(u) };
-	struct caller *c = h->find(h, unpack_uint(u));
+	struct request_left left = { 0 };
+	struct caller *c;
 
-	left.id = unpack_uint(u);
+#define X(field) left.field = (__typeof__(left.field))unpack_uint(u);
+	REQUEST_NUMBERS(X)
+#undef X
+	c = h->find(h, unpack_uint(u));
 	left.worker = find_worker(p, unpack_uint(u));
 	left.session = find_session(p, unpack_uint(u));
 	left.lease = registry_find_lease(p->registry, unpack_uint(u));
 	left.target = unpack_text(u);
 	left.traceparent = unpack_text(u);
-	left.want_meta = unpack_bool(u);
-	left.retried = unpack_bool(u);
-	left.attempts = (unsigned)unpack_uint(u);
-	left.received = unpack_uint(u);
-	left.started = unpack_uint(u);
-	left.deadline = unpack_uint(u);
-	left.ahead = (unsigned)unpack_uint(u);
+	take_body(p, u, &left);
 	u->bad |= !c || !left.worker;
 	if (!u->bad)
 		request_take_over(p, c, &left);
+	slice_clear(&left.body);
+}
+
+/* The configuration wins when it says something else than before. */
+static void take_size(struct pool *p, struct unpacker *u)
+{
+	unsigned given_min = (unsigned)unpack_uint(u), given_max = (unsigned)unpack_uint(u);
+	unsigned min = (unsigned)unpack_uint(u), max = (unsigned)unpack_uint(u);
+
+	if (!u->bad && given_min == p->given->min_workers && given_max == p->given->max_workers &&
+	    (min != given_min || max != given_max))
+		operate_set_size(p, min, max);
 }
 
 void handover_take_pool(struct pool *p, struct unpacker *u, const struct handover_callers *h)
@@ -309,6 +393,7 @@ void handover_take_pool(struct pool *p, struct unpacker *u, const struct handove
 	p->settled = true;
 	p->generation = unpack_uint(u);
 	p->paused = unpack_bool(u);
+	take_size(p, u);
 	idempotent = unpack_text(u);
 	if (idempotent.len) {
 		p->idempotent = (uint8_t *)mem_strndup(idempotent.p, idempotent.len);
@@ -322,5 +407,5 @@ void handover_take_pool(struct pool *p, struct unpacker *u, const struct handove
 		take_lease(p, u, h);
 	for (uint32_t n = unpack_array(u); n && !u->bad; n--)
 		take_request(p, u, h);
-	supply_take_settings(p); /* they may be others; and its workers are looked at anew */
+	supply_shrink(p); /* the settings may be others; and its workers are looked at anew */
 }

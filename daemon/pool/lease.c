@@ -30,6 +30,15 @@ static const struct {
 	[LEASE_END_NO_SOCKET] = { "its socket could not be made", NULL },
 };
 
+const char *lease_end_text(struct span text)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+		if (span_equals(text, ends[i].text))
+			return ends[i].text;
+	}
+	return NULL;
+}
+
 void lease_push(struct lease *l, struct request *r)
 {
 	DL_APPEND2(l->waiting, r, lease_prev, lease_next);

@@ -7,6 +7,7 @@
 #include "daemon/base/hash.h"
 #include "daemon/io/loop.h"
 #include "daemon/io/pair.h"
+#include "proto/span.h"
 
 struct caller;
 struct request;
@@ -50,6 +51,8 @@ struct lease_left {
 	int socket; /* owned: the worker's end of a direct one's, else -1 */
 };
 void lease_take_over(struct worker *w, struct caller *c, struct session *s, struct lease_left *left);
+/* How one has ended, as caller_find_ended() says it: the same text, which lives for ever; NULL: none is told so. */
+const char *lease_end_text(struct span text);
 /* Its waiting calls end, its running call is interrupted, its worker is given back when it is clean. */
 void lease_end(struct lease *l, enum lease_end_how how);
 void lease_push(struct lease *l, struct request *r);

@@ -23,13 +23,18 @@ void operate_pause(struct pool *p, bool paused)
 	pool_mark(p);
 }
 
-void operate_resize(struct pool *p, unsigned min, unsigned max)
+void operate_set_size(struct pool *p, unsigned min, unsigned max)
 {
-	LOG(INFO, "pool.resized", KV("pool", p->settings->name), KV("min", min), KV("max", max));
 	p->resized = *p->settings; /* its texts stay those of the settings that were given */
 	p->resized.min_workers = min;
 	p->resized.max_workers = max;
 	p->settings = &p->resized;
+}
+
+void operate_resize(struct pool *p, unsigned min, unsigned max)
+{
+	LOG(INFO, "pool.resized", KV("pool", p->settings->name), KV("min", min), KV("max", max));
+	operate_set_size(p, min, max);
 	event_pool_resized(p);
 	supply_shrink(p);
 }

@@ -257,8 +257,6 @@ static void pool_dispatch(struct loop_task *t)
 {
 	struct pool *p = container_of(t, struct pool, dispatch);
 
-	if (p->held)
-		return;
 	poison_advance(p);
 	sessions_advance(p);
 	reload_advance(p);
@@ -478,13 +476,6 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 	recorder_init(p);
 	poison_init(p, env->seed);
 	return p;
-}
-
-void pool_hold(struct pool *p, bool held)
-{
-	p->held = held;
-	if (!held)
-		pool_mark(p);
 }
 
 void pool_start(struct pool *p)

@@ -67,7 +67,6 @@ struct pool {
 	const struct pool_settings *given; /* borrows: the settings without that */
 	enum pool_state state;
 	bool settled;
-	bool held; /* see pool_hold() */
 	bool paused; /* no call is started, but for those of leases */
 	uint64_t generation;
 	struct worker *workers; /* list; owns: the living */
@@ -106,8 +105,6 @@ struct pool *pool_new(const struct pool_settings *settings, const struct pool_en
 struct pool *pool_free(struct pool *p);
 /* Starts the minimum of workers. */
 void pool_start(struct pool *p);
-/* Starts no call, and no worker, until `held` is false again: for a moment. */
-void pool_hold(struct pool *p, bool held);
 /* For a reload: the pool is set to this from now on. */
 void pool_take_settings(struct pool *p, const struct pool_settings *settings);
 /* What w was or is to be started with: the canary of a reload is ahead of its pool. */

@@ -106,6 +106,8 @@ static void request_set_times(struct request *r, const struct request_spec *spec
 		timeout = timeout ? min_u64(timeout, s->max_timeout) : s->max_timeout;
 	r->deadline = limit_at(spec->received, timeout);
 	r->queue_deadline = min_u64(limit_at(spec->received, queue_timeout), r->deadline);
+	if (spec->retried)
+		r->queue_deadline = r->deadline; /* it has waited its turn before */
 	r->ttl = spec->ttl ? spec->ttl : s->lease_ttl;
 }
 
@@ -145,7 +147,7 @@ static struct span request_target(const struct request_spec *spec)
 	}
 }
 
-static struct request *request_make(struct pool *p, struct caller *c, const struct request_spec *spec, uint64_t call)
+struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec)
 {
 	struct span target = request_target(spec);
 	struct span trace = spec->traceparent;
@@ -155,11 +157,13 @@ static struct request *request_make(struct pool *p, struct caller *c, const stru
 	if (trace.len)
 		r->traceparent = memcpy(r->target + target.len + 1, trace.p, trace.len);
 	r->key = (struct request_key){ .caller = c->id, .id = spec->id };
-	r->call = call;
+	r->call = spec->call ? spec->call : registry_next(p->registry, &p->registry->last_call);
 	r->kind = spec->kind;
 	r->want_meta = spec->want_meta;
 	r->idempotent = spec->idempotent;
 	r->direct = spec->direct;
+	r->attempts = spec->attempts;
+	r->retried = spec->retried;
 	r->pool = p;
 	r->caller = c;
 	r->session = spec->session;
@@ -182,31 +186,31 @@ static struct request *request_make(struct pool *p, struct caller *c, const stru
 	return r;
 }
 
-struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec)
-{
-	return request_make(p, c, spec, registry_next(p->registry, &p->registry->last_call));
-}
-
 struct request *request_take_over(struct pool *p, struct caller *c, const struct request_left *left)
 {
 	const struct request_spec spec = {
 		.kind = REQUEST_EXECUTE,
 		.id = left->id,
 		.received = left->received,
+		.body = left->body,
 		.target = left->target,
+		.args = left->args,
 		.traceparent = left->traceparent,
 		.want_meta = left->want_meta,
+		.idempotent = left->idempotent,
 		.session = left->session,
+		.call = left->call,
+		.attempts = left->attempts,
+		.retried = left->retried,
 	};
-	struct request *r = request_make(p, c, &spec, left->call);
+	struct request *r = request_new(p, c, &spec);
 
 	r->state = REQUEST_RUNNING;
-	r->retried = left->retried;
-	r->attempts = left->attempts;
 	r->ahead = left->ahead;
 	r->lease = left->lease;
 	r->started = left->started;
-	r->deadline = r->queue_deadline = left->deadline;
+	r->deadline = left->deadline;
+	r->queue_deadline = left->queue_deadline;
 	r->tail_mark = tail_mark(left->worker->proc.tail);
 	r->worker = left->worker;
 	r->worker->slot.request = r;

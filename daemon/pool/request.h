@@ -46,6 +46,10 @@ struct request_spec {
 	bool idempotent; /* it may be run again when its worker is lost */
 	bool direct;     /* a checkout: calls go over a socket of its own */
 	struct session *session; /* of the caller, or NULL */
+	/* of one that the program before this one has taken: 0 and false for a new one */
+	uint64_t call;
+	unsigned attempts;
+	bool retried;
 };
 
 struct request_key {
@@ -89,15 +93,21 @@ struct request {
 };
 
 struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec);
+/* What is handed over as numbers of a request that runs: each is a field of struct request_left. */
+#define REQUEST_NUMBERS(X)                                                                                                \
+	X(call) X(id) X(received) X(started) X(deadline) X(queue_deadline) X(attempts) X(ahead) X(want_meta) X(idempotent) X(retried)
+
 /* One that its worker runs already, since before this program was executed. */
 struct request_left {
-	uint64_t call, id, received, started, deadline;
+	uint64_t call, id, received, started, deadline, queue_deadline;
 	struct worker *worker;
 	struct session *session; /* NULL: none */
 	struct lease *lease;     /* NULL: none */
 	struct span target, traceparent;
+	struct slice body;       /* ref; empty: it has been given up */
+	struct span args;        /* in body */
 	unsigned attempts, ahead;
-	bool want_meta, retried;
+	bool want_meta, idempotent, retried;
 };
 struct request *request_take_over(struct pool *p, struct caller *c, const struct request_left *left);
 /* The only way out. Answers the caller, unlinks r from everything, frees it at the end of the turn. A worker that still

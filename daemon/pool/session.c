@@ -490,7 +490,7 @@ static struct worker *session_find_running(const struct session *s)
 	return NULL;
 }
 
-void session_take_up(struct pool *p, uint64_t id, const struct kept_session *k, struct worker *w)
+struct session *session_take_up(struct pool *p, uint64_t id, const struct kept_session *k, struct worker *w)
 {
 	struct session *s = session_make(p, id, account_add_session(p->registry, (uid_t)k->uid), k->name);
 	struct span none = { 0 };
@@ -513,14 +513,22 @@ void session_take_up(struct pool *p, uint64_t id, const struct kept_session *k, 
 	if (w) /* nobody waits for it, but the next one must */
 		session_set_lingering(s, w);
 	keep_session(s);
+	return s;
 }
 
-void session_take_over(struct session *s, uint64_t used, struct worker *lingering)
+/* Nothing was lost in between, so how often its values were sent is known. */
+void session_take_over(struct session *s, const struct session_left *left)
 {
-	s->used = used;
+	s->used = left->used;
+	s->sends = left->sends;
 	loop_timer_set(&s->timer, session_expires(s));
-	if (lingering)
-		session_set_lingering(s, lingering);
+	if (left->worker && !s->lost) {
+		affinity_bind(s, left->worker);
+		s->holder = left->holds ? left->worker->id : 0;
+	}
+	s->generation = left->generation;
+	if (left->lingering)
+		session_set_lingering(s, left->lingering);
 }
 
 void session_take_over_head(struct session *s, struct request *r)

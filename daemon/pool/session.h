@@ -75,13 +75,18 @@ struct session *session_open(struct pool *p, struct caller *c, struct span name,
 			     struct outcome *o);
 /* Its name is free at once; hooks run in its worker when its requests have ended. */
 void session_close(struct session *s);
-/* What a program that is executed in this process's place needs beside that. lingering: the worker that still runs an answered call
- * of it, or NULL. */
-void session_take_over(struct session *s, uint64_t used, struct worker *lingering);
+/* What a program that is executed in this process's place needs beside that. Workers: NULL for none. */
+struct session_left {
+	uint64_t used, sends, generation;
+	struct worker *worker;    /* of the last call */
+	struct worker *lingering; /* it still runs an answered call of it */
+	bool holds;               /* the worker has the values as they are now */
+};
+void session_take_over(struct session *s, const struct session_left *left);
 /* r, which its worker runs already, is its head. */
 void session_take_over_head(struct session *s, struct request *r);
 /* That of another daemon's, in a pool that has not begun. w: its worker, if that has been taken up too; else NULL. */
-void session_take_up(struct pool *p, uint64_t id, const struct kept_session *k, struct worker *w);
+struct session *session_take_up(struct pool *p, uint64_t id, const struct kept_session *k, struct worker *w);
 
 /* r, of this session, waits for its turn. */
 void session_push(struct session *s, struct request *r);

@@ -641,6 +641,30 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 	return w;
 }
 
+/* A call socket at its end is of no use to anybody. */
+static int worker_calls_fd(const struct worker *w)
+{
+	return stream_is_open(&w->calls) && !w->calls.ended ? w->calls.io.fd : -1;
+}
+
+void worker_leave(const struct worker *w, struct worker_left *left)
+{
+	*left = (struct worker_left){
+		.id = w->id, .generation = w->generation, .state = w->state, .pid = w->proc.pid, .why = w->why, .stage = w->stage,
+		.born = w->born, .since = w->since, .ready_at = w->ready_at, .calls_done = w->calls_done, .due = w->due,
+		.max_calls = w->max_calls, .old_at = w->old_at, .abandoned = w->abandoned, .timer_at = w->timer.at,
+		.kept_life = w->kept_life, .heard_life = w->heard_life, .grace_until = w->grace_until, .again = w->again,
+		.ping_seq = w->ping_seq, .n_targets = w->hs.n_targets,
+		.session_close = w->hs.session_close, .unread = w->calls.unread, .own_last = w->own_last,
+		.call = w->slot.call, .last_call = w->slot.last_call, .slow_call = w->slot.slow_call, .direct = w->slot.direct,
+		.broken = w->slot.broken, .started = w->slot.started,
+		.calls_fd = worker_calls_fd(w),
+		.target = span_str(w->slot.target), .traceparent = span_str(w->slot.traceparent),
+		.python = span_str(w->hs.python), .codec = span_str(w->hs.codec),
+	};
+	process_fds(&w->proc, left->fds);
+}
+
 static void copy_text(char *to, size_t size, struct span from)
 {
 	(void)snprintf(to, size, "%.*s", (int)from.len, (const char *)from.p); /* it comes from as large a place */
@@ -648,13 +672,22 @@ static void copy_text(char *to, size_t size, struct span from)
 
 static void worker_restore_slot(struct worker *w, const struct worker_left *left)
 {
-	w->slot.call = w->slot.last_call = left->call;
-	w->slot.direct = left->direct;
-	w->slot.started = left->started;
-	copy_text(w->slot.target, sizeof(w->slot.target), left->target);
+	struct slot *s = &w->slot;
+	uint64_t slow = w->pool->settings->slow_call;
+
+	s->call = left->call;
+	s->last_call = left->last_call;
+	s->slow_call = left->slow_call;
+	s->direct = left->direct;
+	s->broken = left->broken;
+	s->started = left->started;
+	copy_text(s->target, sizeof(s->target), left->target);
+	copy_text(s->traceparent, sizeof(s->traceparent), left->traceparent);
+	if (s->call && slow)
+		loop_timer_set(&s->slow_timer, s->started + slow);
 	w->abandoned = left->abandoned;
-	w->grace_until = left->timer_at; /* of a call that nobody waits for; else it says nothing */
-	w->again = NS_PER_MS;
+	w->grace_until = left->grace_until;
+	w->again = left->again;
 }
 
 static void worker_restore_state(struct worker *w, const struct worker_left *left)
@@ -662,6 +695,7 @@ static void worker_restore_state(struct worker *w, const struct worker_left *lef
 	struct pool *p = w->pool;
 
 	w->state = left->state;
+	w->stage = left->stage;
 	w->since = left->since;
 	w->why = left->why;
 	p->in_state[w->state]++;
@@ -673,20 +707,19 @@ static void worker_restore_state(struct worker *w, const struct worker_left *lef
 	loop_timer_set(&w->timer, left->timer_at);
 }
 
-bool worker_take_over(struct pool *p, struct worker_left *left)
+static void worker_restore_calls(struct worker *w, const struct worker_left *left)
 {
-	_cleanup_close_ int calls = left->calls_fd;
-	struct worker *w = worker_make(p, left->id, left->generation);
-	int r = process_go_on(&w->proc, left->pid, left->fds);
+	struct pool *p = w->pool;
 
-	if (r < 0) {
-		LOG(WARN, "worker.adopt.failed", KV("pool", p->settings->name), KV("worker", w->id), KV("pid", left->pid),
-		    KV("errno", -r));
-		worker_free(w);
-		return false;
-	}
-	launch_confine_again(w);
-	DL_APPEND(p->workers, w);
+	if (left->calls_fd >= 0)
+		stream_open(&w->calls, p->loop, p->blobs, left->calls_fd, FRAME_PREFIXED, LOOP_PRIO_WORKER, &p->worker_limits, &stream_ops);
+	else
+		w->calls.ended = true;
+	w->calls.unread = left->unread;
+}
+
+static void worker_restore_life(struct worker *w, const struct worker_left *left)
+{
 	w->last_pid = left->pid;
 	w->born = left->born;
 	w->ready_at = left->ready_at;
@@ -695,15 +728,33 @@ bool worker_take_over(struct pool *p, struct worker_left *left)
 	w->old_at = left->old_at;
 	w->kept_life = w->heard_life = left->kept_life;
 	w->ping_seq = left->ping_seq;
+	w->own_last = left->own_last;
 	w->hs.hello = w->hs.ready = true;
 	w->hs.session_close = left->session_close;
 	w->hs.n_targets = left->n_targets;
 	copy_text(w->hs.python, sizeof(w->hs.python), left->python);
 	copy_text(w->hs.codec, sizeof(w->hs.codec), left->codec);
-	stream_open(&w->calls, p->loop, p->blobs, TAKE_FD(calls), FRAME_PREFIXED, LOOP_PRIO_WORKER, &p->worker_limits, &stream_ops);
+}
+
+struct worker *worker_take_over(struct pool *p, struct worker_left *left)
+{
+	_cleanup_close_ int calls = left->calls_fd;
+	struct worker *w = worker_make(p, left->id, left->generation);
+	int r = process_go_on(&w->proc, left->pid, left->fds);
+
+	if (r < 0) {
+		LOG(WARN, "worker.adopt.failed", KV("pool", p->settings->name), KV("worker", w->id), KV("pid", left->pid),
+		    KV("errno", -r));
+		return worker_free(w);
+	}
+	launch_confine_again(w);
+	DL_APPEND(p->workers, w);
+	worker_restore_life(w, left);
+	worker_restore_calls(w, left);
+	(void)TAKE_FD(calls); /* it is the stream's */
 	worker_restore_slot(w, left);
 	worker_restore_state(w, left);
-	return true;
+	return w;
 }
 
 struct worker *worker_new_template(struct template *t)

@@ -141,21 +141,36 @@ struct worker *worker_new(struct pool *p, uint64_t generation, bool probe);
  * finds its channels at their end. */
 struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_worker *k, int fds[PROCESS_FDS],
 			      int old_calls[PROCESS_OLD_CALLS]);
-/* One that this process has, as the program before this one had it. Fds: owned, taken in any case. */
+/* What is handed over of a worker as numbers, beside its forgets: each is a field of struct worker_left. */
+#define WORKER_NUMBERS(X)                                                                                                \
+	X(id) X(generation) X(state) X(pid) X(why) X(stage) X(born) X(since) X(ready_at) X(calls_done) X(due) X(max_calls)      \
+	X(old_at) X(abandoned) X(grace_until) X(again) X(timer_at) X(kept_life) X(heard_life) X(ping_seq) X(n_targets) X(session_close) X(unread) X(own_last)         \
+	X(call) X(last_call) X(slow_call) X(direct) X(broken) X(started)
+
+/* One that this process has, as the program before this one had it. */
 struct worker_left {
-	uint64_t id, generation, born, since, ready_at, calls_done, max_calls, old_at, timer_at, kept_life, ping_seq;
-	uint64_t call, started; /* of its slot; 0: free */
+	uint64_t id, generation, born, since, ready_at, calls_done, max_calls, old_at, timer_at, kept_life, heard_life, ping_seq;
+	uint64_t grace_until, again;
+	uint64_t call, last_call, slow_call, started; /* of its slot; call 0: free */
 	enum worker_state state;
 	enum worker_why why, due;
+	enum worker_stop stage;
 	enum slot_reason abandoned;
 	pid_t pid;
-	bool direct, session_close;
+	bool direct, broken, session_close, unread, own_last;
 	unsigned n_targets;
-	int calls_fd, fds[PROCESS_FDS];
-	struct span target, python, codec;
+	int calls_fd, fds[PROCESS_FDS]; /* -1: none */
+	struct span target, traceparent, python, codec;
 };
-/* False: it cannot be gone on with. */
-bool worker_take_over(struct pool *p, struct worker_left *left);
+/* Can another program go on with it? One that has not served yet ends with this one. */
+static inline bool worker_can_be_left(const struct worker *w)
+{
+	return w->ready_at && w->state >= WORKER_IDLE && w->state <= WORKER_STOPPING;
+}
+/* Everything is borrowed. */
+void worker_leave(const struct worker *w, struct worker_left *left);
+/* Takes the fds, in any case. NULL: it cannot be gone on with. */
+struct worker *worker_take_over(struct pool *p, struct worker_left *left);
 /* The process of a template. */
 struct worker *worker_new_template(struct template *t);
 struct worker *worker_free(struct worker *w);
