@@ -120,8 +120,14 @@ def now() -> float:
 @contextmanager
 def failing(daemon: Daemon, call: str, error: str, which: int | Literal["1+"]) -> Iterator[None]:
     """Meanwhile the call of that name that the daemon makes as the `which`-th from now fails; "1+": each does."""
-    what = f"inject={call}:error={error}:when={which}"
-    command = ["strace", "-p", str(daemon.pid), "-o", "/dev/null", "-e", f"trace={call}", "-e", what]
+    with injecting(daemon, call, f"error={error}:when={which}"):
+        yield
+
+
+@contextmanager
+def injecting(daemon: Daemon, call: str, what: str) -> Iterator[None]:
+    """Meanwhile strace does that to the daemon when it makes the call of that name."""
+    command = ["strace", "-p", str(daemon.pid), "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:{what}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
         assert tracer.stderr is not None
         said = tracer.stderr.readline()
