@@ -319,10 +319,12 @@ check-chaos: $(PRODUCT) $(STUB_WORKER) ## many clients and dying workers, the in
 check-chaos-long: $(PRODUCT) $(STUB_WORKER) ## the same, ten times as long
 	@$(CHAOS) --calls 500000 --kills 5000 $(CHAOS_ARGS)
 
-check-kills-long: $(PRODUCT) ## 1,000 kills of workers with sessions, 50 reloads and 20 upgrades, under load
+check-kills-long: $(PRODUCT) ## 1,000 kills of workers with sessions, 50 reloads, 20 upgrades and 100 kills of the daemon, under load
 	@PYPOOL_SESSION_KILLS=1000 PYPOOL_RELOADS=50 PYPOOL_UPGRADES=20 $(PYTEST) -s tests/integration/test_sessions.py \
 		tests/integration/test_reload.py tests/integration/test_upgrade.py \
 		-k "no_kill_shows or drop_no_call or lost_under_load"
+	@PYPOOL_DAEMON_KILLS=100 PYPOOL_UPGRADES=20 tests/systemd/box $(PYTEST) -s tests/systemd/test_adoption.py tests/systemd/test_upgrade.py \
+		-k "killed_again or meanwhile" || { (($$? == 125)) && [[ -z $$PYPOOL_NEED_BOX || $$EUID != 0 ]]; }
 
 soak: ## chaos runs with one seed after the other, for SOAK_SECONDS=3600 or until one fails
 	@+$(MAKE) $(JOBS) all tests
