@@ -198,6 +198,8 @@ static void on_began(struct sim_machine *m, struct sim_child *c, uint64_t call)
 
 	world_trace(w, "worker begins call", (uint64_t)c->pid, c->script.call);
 	r->began++;
+	if (world_of(m)->kills[r->flavour].n && world_of(m)->kills[r->flavour].last == now(world_of(m)))
+		world_of(m)->kills[r->flavour].with_first++; /* the daemon cannot have seen that death when it gave the call away */
 	note_running(w, session_of(w, r, call), call);
 	note_begun(w, r, c, call);
 	check_record(w, r, call);
