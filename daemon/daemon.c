@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "daemon/base/cleanup.h"
 #include "daemon/base/mem.h"
@@ -517,7 +518,8 @@ static bool daemon_inherit(struct daemon *d, struct inheritance *in)
 
 	if (!inheritance_take(in, d)) {
 		LOG(ERROR, "daemon.upgrade.damaged", KV("from", in->from));
-		return false;
+		log_close();
+		_exit(EXIT_FAILURE); /* what is half taken cannot be taken apart in order; all others find their channels closed */
 	}
 	d->phase = DAEMON_RUNNING;
 	daemon_start(d);

@@ -33,8 +33,18 @@ class Program:
 
     def first(self, script: str) -> None:
         """What a shell does, without a process of its own, before the new program is executed; a trial is none of its business."""
+        self._put(f'#!/bin/sh\ncase "$*" in *--handover=*) ;; *)\n{script}\n;; esac\nexec {self.real} "$@"\n')
+
+    def damage(self, statement: str) -> None:
+        """A statement of Python about `fd`, of which `size` bytes are handed over."""
+        real = [f"real = {str(self.real)!r}", 'if not any("--handover=" in a for a in sys.argv):']
+        handed = ['    fd = int(os.environ["PYPOOL_HANDOVER"])', "    size = os.fstat(fd).st_size", f"    {statement}"]
+        lines = ["#!/usr/bin/python3 -ISB", "import os, sys", *real, *handed, "os.execv(real, [real, *sys.argv[1:]])"]
+        self._put("\n".join(lines) + "\n")
+
+    def _put(self, text: str) -> None:
         new = self.path.with_suffix(".new")
-        new.write_text(f'#!/bin/sh\ncase "$*" in *--handover=*) ;; *)\n{script}\n;; esac\nexec {self.real} "$@"\n')
+        new.write_text(text)
         new.chmod(0o755)
         new.rename(self.path)
 
@@ -228,6 +238,35 @@ def test_a_handover_that_is_none_is_refused(tmp_path: Path) -> None:
     for value in ("", "nonsense", "-1", "0", "7", "4294967296", "99999999999999999999"):
         done = subprocess.run([BUILD / "pypoold", "--check"], env={"PYPOOL_HANDOVER": value}, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         assert done.returncode == 65 and "handed over" in done.stderr, (value, done)
+
+
+@pytest.mark.parametrize(
+    "statement, status, word",
+    [
+        ("os.ftruncate(fd, size // 2)", 1, "daemon.upgrade.damaged"),
+        ("os.ftruncate(fd, 40)", 1, "daemon.upgrade.damaged"),
+        ("os.ftruncate(fd, 3)", 65, "another version"),
+        ("os.ftruncate(fd, 0)", 65, "cannot be found"),
+        ('os.pwrite(fd, b"9", 1)', 65, "another version"),
+    ],
+)
+def test_a_handover_that_is_damaged_ends_it(
+    start_daemon: StartDaemon, program: Program, statement: str, status: int, word: str
+) -> None:
+    """In order: it says so, and nobody is left."""
+    daemon = start_daemon({"default": pool("nasty", 2)}, program=program.path)
+    family = procfs.descendants(daemon.pid)
+    with daemon.client() as c:
+        c.start_execute("sleep", 600.0)
+        wait_running(c, "sleep")
+        program.damage(statement)
+        c.start("upgrade")
+        assert daemon.wait() == status
+        c.wait_closed()
+    assert word in daemon.log()
+    daemon.check_log()
+    daemon.check_gone(family)
+    daemon.discard()
 
 
 def test_two_at_once_and_a_client_that_leaves(start_daemon: StartDaemon) -> None:
