@@ -60,7 +60,7 @@ void handover_pack_fd(msgpack_packer *pk, int fd)
 {
 	if (fd >= 0)
 		(void)fcntl(fd, F_SETFD, 0); /* cannot fail for an open fd */
-	msgpack_pack_uint64(pk, (uint64_t)(fd + 1));
+	msgpack_pack_uint64(pk, (uint64_t)fd + 1); /* 0 for -1 */
 }
 
 static void pack_span(msgpack_packer *pk, struct span s)
