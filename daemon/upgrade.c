@@ -76,7 +76,8 @@ static void upgrade_try(struct upgrade *up)
 	int calls = -1, r;
 
 	if (!renewal_read(up->daemon, true, &why)) { /* the new program will read it */
-		(void)snprintf(message, sizeof(message), "the configuration is not taken, and nothing is changed: %s", why);
+		(void)snprintf(message, sizeof(message), "the configuration is not taken, and nothing is changed: %.*s",
+			       (int)strcspn(why, "\n"), why); /* the first complaint */
 		upgrade_fail(up, ERROR_INIT_FAILED, message);
 		return;
 	}

@@ -178,6 +178,7 @@ def test_a_program_that_cannot_take_over_is_not_executed(start_daemon: StartDaem
         text = daemon.config.read_text()
         daemon.config.write_text(text + "nonsense = 1\n")
         fails("configuration", "nonsense")
+        assert "\n" not in c.fail("upgrade").message
         daemon.config.write_text(text)
         assert c.call("upgrade")["to"]
         assert c.execute("pid") == worker
