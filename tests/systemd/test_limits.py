@@ -113,6 +113,25 @@ def test_a_reload_brings_the_first_limits(service: Service) -> None:
 
 @needs_controllers
 @STARTS
+def test_limits_outlive_an_upgrade(service: Service, start: str) -> None:
+    """Also when one is just being started."""
+    begin(service, default=hungry(2, start=start, limit_memory="64M", limit_pids=40))
+    with service.client() as c:
+        before = {w["worker"]: w["pid"] for w in workers(c)}
+        os.kill(before[min(before)], signal.SIGKILL)
+        wait_dead(c, min(before))
+        c.call("upgrade")
+        wait_workers(c, "idle", 2)
+        assert c.execute("groups")[0] in groups_of(service)
+        error = c.fail_execute("hoard", 300)
+        assert error.cause["reason"] == "oom"
+        wait_workers(c, "idle", 2)
+    service.stop()
+    assert service.pids() == [] and groups_of(service) == set()
+
+
+@needs_controllers
+@STARTS
 def test_workers_that_outlive_a_crash_keep_their_limits(service: Service, start: str) -> None:
     begin(service, default=hungry(2, start=start, limit_memory="64M", limit_pids=40))
     with service.client() as c:
