@@ -73,4 +73,4 @@ void doctor_check_memory(struct doctor *d);
 void doctor_check_unit(struct doctor *d);
 
 /* The time of each module, in the pool's interpreter. */
-void doctor_check_imports(struct doctor *d, struct span options, const char *name);
+void doctor_check_imports(struct doctor *d, struct span options, const char *pool);

@@ -85,11 +85,9 @@ const char *postmortem_exit_text(const struct worker *w, char out[POSTMORTEM_TEX
 	bool told = w->why != WORKER_WHY_NONE && w->why != WORKER_WHY_CRASHED && w->why != WORKER_WHY_INIT_FAILED &&
 		    w->why != WORKER_WHY_OOM;
 
-	if (!e->known && w->why == WORKER_WHY_OOM)
-		describe_signal(w, out); /* that is what its cgroup says */
-	else if (!e->known)
+	if (!e->known && w->why != WORKER_WHY_OOM) /* of that the cgroup tells */
 		(void)snprintf(out, POSTMORTEM_TEXT, "ended, its exit status is not known");
-	else if (!e->signal)
+	else if (e->known && !e->signal)
 		(void)snprintf(out, POSTMORTEM_TEXT, "exited with status %d", e->exit_code);
 	else if (told && (e->signal == SIGTERM || e->signal == SIGKILL))
 		(void)snprintf(out, POSTMORTEM_TEXT, "was killed by pypoold (%s, %s)", worker_why_name(w->why),
