@@ -219,7 +219,7 @@ $(STUB_WORKER): $(STUB_SRC) $(PROTO_SRC) $(wildcard tests/chaos/stub/*.h proto/*
 
 # libFuzzer's: built by make check-fuzz and make fuzz with flags of their own, into build-fuzz/. Workers are puppets and
 # the clock stands still, so tests/fuzz is in the place of these parts of the daemon.
-FUZZ_REPLACES := daemon/daemon.c daemon/keeping.c daemon/upgrade.c daemon/vigil.c $(addprefix daemon/io/,loop.c look.c process.c process_adopt.c spawn.c strays.c)
+FUZZ_REPLACES := daemon/daemon.c daemon/inheritance.c daemon/keeping.c daemon/upgrade.c daemon/vigil.c $(addprefix daemon/io/,loop.c look.c process.c process_adopt.c spawn.c strays.c)
 .PHONY: fuzz-programs
 fuzz-programs: $(FUZZ_BIN)
 

@@ -8,6 +8,7 @@
 #include "daemon/io/oom.h"
 #include "daemon/io/strays.h"
 #include "daemon/io/systemd.h"
+#include "daemon/inheritance.h"
 #include "daemon/keeping.h"
 #include "daemon/pool/handover.h"
 #include "daemon/pool/pool.h"

@@ -8,7 +8,6 @@
  */
 #pragma once
 
-#include "daemon/base/unpack.h"
 #include "daemon/io/loop.h"
 #include "daemon/io/process.h"
 
@@ -30,15 +29,6 @@ struct upgrade {
 	uint64_t stopped;   /* ns, since when nothing is read */
 };
 
-/* What the program before this one has handed over. */
-struct inheritance {
-	void *memory;  /* owns: mapping; NULL: nothing */
-	size_t size;
-	struct unpacker u;
-	char from[32]; /* its version */
-	uint64_t stopped; /* ns, since when it has read nothing */
-};
-
 void upgrade_init(struct upgrade *up, struct daemon *d);
 void upgrade_deinit(struct upgrade *up);
 /* Begins one; nothing, when one is on. */
@@ -46,10 +36,7 @@ void upgrade_begin(struct upgrade *up);
 /* Executes the program, after the loop was left with `go`. Returns when that cannot be: the daemon goes on. */
 void upgrade_go(struct upgrade *up);
 
+/* The number of the memfd, in the environment of the next program. */
+#define HANDOVER_VARIABLE "PYPOOL_HANDOVER"
 /* "1.1.1": what two programs must agree on. */
 const char *upgrade_formats(void);
-/* First of all in main(): what there is, from the environment. False: it is not what this program reads; *why says so. */
-bool inheritance_open(struct inheritance *in, char *why, size_t why_size);
-void inheritance_close(struct inheritance *in);
-/* Everything into d, which has been made and has not begun. False: it is damaged. */
-bool inheritance_take(struct inheritance *in, struct daemon *d);
