@@ -237,7 +237,7 @@ def test_a_line_that_is_half_written_is_not_lost(start_daemon: StartDaemon) -> N
 def test_a_handover_that_is_none_is_refused(tmp_path: Path) -> None:
     """Whoever can set a variable of the daemon's environment gets a word for it, and no more."""
     for value in ("", "nonsense", "-1", "0", "7", "4294967296", "99999999999999999999"):
-        command, environment = [BUILD / "pypoold", "--check"], {"PYPOOL_HANDOVER": value}
+        command, environment = [str(BUILD / "pypoold"), "--check"], {"PYPOOL_HANDOVER": value}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         assert done.returncode == 65 and "handed over" in done.stderr, (value, done)
 

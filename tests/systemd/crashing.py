@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 from tests.support.client import Client
 from tests.support.daemon import SLOW
@@ -20,7 +21,7 @@ def crash(service: Service) -> None:
     service.wait_property("ActiveState", "active")
 
 
-def workers(c: Client) -> dict[int, dict[str, object]]:
+def workers(c: Client) -> dict[int, dict[str, Any]]:
     return {w["worker"]: w for w in c.call("workers") if w["state"] not in ("dead", "stopping")}
 
 
@@ -29,7 +30,7 @@ def wait_idle(c: Client, n: int) -> None:
 
 
 def pids(c: Client) -> set[int]:
-    return {int(str(w["pid"])) for w in workers(c).values()}
+    return {w["pid"] for w in workers(c).values()}
 
 
 def files_of(n: int) -> int:

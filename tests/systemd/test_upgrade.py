@@ -9,9 +9,9 @@ import threading
 from tests.support.client import Client
 from tests.support.daemon import SLOW
 from tests.support.waiting import eventually
+from tests.systemd.crashing import crash, pids, wait_idle
 from tests.systemd.machine import must
 from tests.systemd.service import Service, installed_pool
-from tests.systemd.test_adoption import crash, pids, wait_idle
 
 UPGRADES = int(os.environ.get("PYPOOL_UPGRADES", "5"))
 
