@@ -42,7 +42,7 @@ bool inheritance_open(struct inheritance *in, char *why, size_t why_size)
 	formats = unpack_text(&in->u);
 	from = unpack_text(&in->u);
 	in->stopped = unpack_uint(&in->u);
-	if (in->u.bad || !span_equals(formats, upgrade_formats()))
+	if (in->u.bad || !formats.p || !span_equals(formats, upgrade_formats()))
 		return refuse(why, why_size, "is of another version");
 	(void)snprintf(in->from, sizeof(in->from), "%.*s", (int)from.len, (const char *)from.p); /* cut: for people */
 	return true;
