@@ -353,6 +353,8 @@ static void on_finished(struct caller *caller, const struct request *r, const st
 	w->ledger.n_open--;
 	w->n_answers++;
 	w->n_good += o->code == ERROR_NONE;
+	if (o->code == ERROR_NONE && r->kind == REQUEST_EXECUTE)
+		w->kills[rec->flavour] = (struct kills){ 0 }; /* also when its worker replied before another died of such a call */
 	check_record(w, rec, r->call);
 	if (rec->caller != caller->id || rec->id != r->key.id)
 		world_violate(w, "invariant 2: another caller's answer", r->call);
