@@ -12,7 +12,6 @@ from tests.support import cgroups
 from tests.support.client import Client
 from tests.support.daemon import APPS, BUILD, Daemon, pool
 from tests.support.users import BOB, DAVE, OPEN, client_of, needs_root
-from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
 
@@ -139,7 +138,7 @@ def test_the_command_line_is_a_source_too(tmp_path: Path, start_daemon: StartDae
     daemon = start_daemon(arguments=["--app", "pypool_worker.demo", "--workers", "1", "--socket", str(tmp_path / "s")],
                           environment={"XDG_CONFIG_HOME": str(tmp_path)}, ready=False)
     daemon.socket = tmp_path / "s"
-    eventually(daemon.socket.exists, "it listens")
+    daemon.wait_log(r"listener\.open")
     with daemon.client() as c:
         shown = c.call("config.show")
         assert shown["options"]["socket"]["source"] == "--socket" and shown["pools"][0]["source"] == "--app"

@@ -330,7 +330,7 @@ def test_limits_of_a_daemon_that_is_not_root(start_daemon: StartDaemon, tmp_path
         text=f'socket = "{tmp_path}/s"\npool "a" {{ app = "shows" path = {{"{APPS}"}} min_workers = 0 limit_nofile = 2000 start = exec }}\n',
         prefix=as_nobody, ready=False)
     daemon.socket = tmp_path / "s"
-    eventually(daemon.socket.exists, "it listens")
+    daemon.wait_log(r"listener\.open")
     findings = doctor(daemon.socket)
     find(findings, "limits", "error", "limit_nofile = 2000 is above the daemon's own limit of 900", "a")
     find(findings, "limits", "warning", "uid 65534 may have 1 processes")

@@ -28,7 +28,7 @@ class Scene:
             "broken": pool("import_error", 1, breaker_failures=1), "starting": pool("hangs_in_import", 1),
             "sessions": pool("sessions", 1), "fragile": pool("nasty", 1, breaker_failures=1), "unfit": pool("threaded", 1, start="fork"),
         }, access={"all": {"uid": ["*"], "gid": ["0"], "role": "admin"}}, ready=False)
-        eventually(self.daemon.socket.exists, "it listens")
+        self.daemon.wait_log(r"listener\.open")
         self.client = self.daemon.client()
         for name in ("default", "other", "forked", "sessions", "unfit", "fragile"):
             wait_workers(self.client, "idle", 2 if name == "other" else 1, pool=name)
