@@ -234,8 +234,10 @@ def run_deep_in_c(service: Service) -> int:
     """A worker that finds none of its channels at their end for a long time."""
     with service.client() as c:
         c.start_execute("busy_c", 300.0)
-        busy: int = eventually(lambda: [w["pid"] for w in workers(c).values() if w["state"] == "busy"], "it runs")[0]
-    return busy
+        busy = eventually(lambda: [w for w in workers(c).values() if w["state"] == "busy"], "it runs")[0]
+        # before that the end of this connection would still interrupt it
+        eventually(lambda: "holds the GIL" in str(c.call("worker.stack", worker=busy["worker"])), "it is deep in C", 10 * SLOW)
+    return int(busy["pid"])
 
 
 def check_ended(service: Service) -> None:
