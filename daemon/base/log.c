@@ -21,8 +21,8 @@
 
 enum log_sink {
 	LOG_SINK_SHARED, /* fd 2 itself: not opened yet, or /proc is not there */
-	LOG_SINK_FILE,   /* own non-blocking description of what stderr is */
-	LOG_SINK_SOCKET, /* stderr is a socket, which cannot be opened again */
+	LOG_SINK_FILE,   /* own non-blocking description of what `out` is */
+	LOG_SINK_SOCKET, /* that is a socket, which cannot be opened again */
 	LOG_SINK_JOURNAL,
 	LOG_SINK_CLOSED,
 };
@@ -38,6 +38,7 @@ struct log {
 	enum log_sink sink;
 	bool json;
 	int fd; /* owns, with LOG_SINK_FILE and LOG_SINK_JOURNAL */
+	int out; /* STDERR_FILENO, or STDOUT_FILENO for JSON: nothing else is written there */
 	enum log_level level;
 	const char *journal_socket; /* borrows: a literal, or the test's */
 	uint64_t untold;            /* dropped by the sink since it last took a record */
@@ -48,7 +49,7 @@ struct log {
 };
 
 /* The one global, see log.h. Until it is opened, errors go to stderr as they come. */
-static struct log the_log = { .fd = -1, .level = LOG_LEVEL_ERROR, .journal_socket = LOG_JOURNAL_SOCKET };
+static struct log the_log = { .fd = -1, .out = STDERR_FILENO, .level = LOG_LEVEL_ERROR, .journal_socket = LOG_JOURNAL_SOCKET };
 
 static int64_t log_second(void)
 {
@@ -79,11 +80,12 @@ static void log_open_journal(struct log *log)
 		log->sink = LOG_SINK_JOURNAL;
 }
 
-static void log_open_stderr(struct log *log)
+static void log_open_out(struct log *log)
 {
+	char path[32];
 	struct stat st;
 
-	if (fstat(STDERR_FILENO, &st) < 0) {
+	if (fstat(log->out, &st) < 0) {
 		log->sink = LOG_SINK_CLOSED;
 		return;
 	}
@@ -91,7 +93,8 @@ static void log_open_stderr(struct log *log)
 		log->sink = LOG_SINK_SOCKET;
 		return;
 	}
-	log->fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_APPEND | O_CLOEXEC | O_NOCTTY);
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", log->out); /* fits */
+	log->fd = open(path, O_WRONLY | O_NONBLOCK | O_APPEND | O_CLOEXEC | O_NOCTTY);
 	log->sink = log->fd >= 0 ? LOG_SINK_FILE : LOG_SINK_SHARED;
 }
 
@@ -105,10 +108,11 @@ void log_open(enum log_format format, enum log_level level)
 	log->torn = false;
 	log->level = level;
 	log->json = format == LOG_FORMAT_JSON;
+	log->out = log->json ? STDOUT_FILENO : STDERR_FILENO;
 	if (format == LOG_FORMAT_AUTO && stderr_is_journal())
 		log_open_journal(log);
 	if (log->sink == LOG_SINK_SHARED)
-		log_open_stderr(log);
+		log_open_out(log);
 }
 
 void log_set_journal_socket(const char *path)
@@ -135,26 +139,26 @@ static ssize_t log_send_journal(struct log *log, const struct log_line *line)
 }
 
 /* On a description that others share O_NONBLOCK must not be set; poll promises PIPE_BUF bytes of room in a pipe. */
-static ssize_t log_send_shared(const struct log_line *line)
+static ssize_t log_send_shared(const struct log *log, const struct log_line *line)
 {
-	struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+	struct pollfd p = { .fd = log->out, .events = POLLOUT };
 
 	if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)) {
 		errno = EAGAIN;
 		return -1;
 	}
-	return write(STDERR_FILENO, line->text, line->len);
+	return write(log->out, line->text, line->len);
 }
 
 static ssize_t log_send_once(struct log *log, const struct log_line *line)
 {
 	switch (log->sink) {
 	case LOG_SINK_SHARED:
-		return log_send_shared(line);
+		return log_send_shared(log, line);
 	case LOG_SINK_FILE:
 		return write(log->fd, line->text, line->len);
 	case LOG_SINK_SOCKET:
-		return send(STDERR_FILENO, line->text, line->len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		return send(log->out, line->text, line->len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	case LOG_SINK_JOURNAL:
 		return log_send_journal(log, line);
 	case LOG_SINK_CLOSED:

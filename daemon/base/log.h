@@ -1,8 +1,8 @@
 /*
- * One event, one record: a fixed dotted name and fields. To the journal by its native protocol when stderr is the
- * journal's (JOURNAL_STREAM), else one line on stderr as logfmt or JSON. Never blocks: what the sink does not take at once
- * is dropped and counted, and the count is logged when the sink takes records again. Values of outsiders are escaped: no
- * newline or terminal escape gets through.
+ * One event, one record: a fixed dotted name and fields. To the journal by its native protocol when stderr is the journal's
+ * (JOURNAL_STREAM), else one line: logfmt on stderr, JSON on stdout. Never blocks: what the sink does not take at once is dropped
+ * and counted, and the count is logged when the sink takes records again. Values of outsiders are escaped: no newline or
+ * terminal escape gets through.
  *
  * The log is the one global of the daemon: it has no other owner that outlives everything that may want to log.
  */

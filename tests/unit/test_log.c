@@ -14,7 +14,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 
-/* Every test runs in a process of its own (check forks), so that fd 2 may be replaced. */
+/* Every test runs in a process of its own (check forks), so that fds 1 and 2 may be replaced: both are the sink. */
 struct sink {
 	int reader;
 	char got[1 << 20];
@@ -24,6 +24,7 @@ static void sink_init(struct sink *sink, int reader, int writer)
 {
 	sink->reader = reader;
 	ck_assert_int_eq(dup2(writer, STDERR_FILENO), STDERR_FILENO);
+	ck_assert_int_eq(dup2(writer, STDOUT_FILENO), STDOUT_FILENO);
 	close(writer);
 }
 
@@ -138,6 +139,25 @@ START_TEST(fault_119_newline_and_ansi_in_log_data_stay_one_plain_line)
 	ck_assert_str_eq(after_time(sink_read(&the_sink)),
 			 "info x v=\"a\\nb\\x0d\\x1b[31m\\x00\\x7f\\xc2\\x9b\\xff\\xc3(\xc3\xa9\\xe2\\x80\\xae\\\"\\\\="
 			 "\\xed\\xa0\\x80\"\n");
+	log_close();
+}
+END_TEST
+
+START_TEST(json_is_alone_on_stdout)
+{
+	int out[2];
+
+	sink_pipe(&the_sink);
+	ck_assert_int_eq(pipe2(out, O_CLOEXEC | O_NONBLOCK), 0);
+	ck_assert_int_eq(dup2(out[1], STDOUT_FILENO), STDOUT_FILENO);
+	log_open(LOG_FORMAT_JSON, LOG_LEVEL_INFO);
+	LOG(INFO, "x");
+	ck_assert_str_eq(sink_read(&the_sink), "");
+	the_sink.reader = out[0];
+	ck_assert_ptr_nonnull(strstr(sink_read(&the_sink), "\"event\":\"x\"}"));
+	log_open(LOG_FORMAT_TEXT, LOG_LEVEL_INFO);
+	LOG(INFO, "x");
+	ck_assert_str_eq(sink_read(&the_sink), "");
 	log_close();
 }
 END_TEST
@@ -484,6 +504,7 @@ int main(void)
 	tcase_add_test(t, log_writes_a_missing_text_as_a_dash_and_an_empty_one_as_quotes);
 	tcase_add_test(t, log_leaves_out_a_field_that_is_there_only_if_it_has_a_value);
 	tcase_add_test(t, fault_119_newline_and_ansi_in_log_data_stay_one_plain_line);
+	tcase_add_test(t, json_is_alone_on_stdout);
 	tcase_add_test(t, fault_119_json_escapes_what_json_must_escape);
 	tcase_add_test(t, log_text_line_is_cut_below_pipe_buf_and_says_so);
 	tcase_add_test(t, log_json_line_is_cut_below_pipe_buf_and_stays_json);
