@@ -289,15 +289,6 @@ static bool daemon_expects_fork(struct strays *s)
 	return false;
 }
 
-static bool has_id(const struct worker *list, uint64_t id)
-{
-	const struct worker *w;
-
-	for (w = list; w && w->id != id; w = w->next)
-		;
-	return w;
-}
-
 static bool daemon_has_worker(struct strays *s, uint64_t id)
 {
 	const struct daemon *d = container_of(s, struct daemon, strays);
@@ -305,7 +296,7 @@ static bool daemon_has_worker(struct strays *s, uint64_t id)
 	for (unsigned i = 0; i < d->n_pools; i++) {
 		const struct pool *p = d->pools[i];
 
-		if (p && (has_id(p->workers, id) || has_id(p->templates, id)))
+		if (p && (worker_find(p->workers, id) || worker_find(p->templates, id)))
 			return true;
 	}
 	return false;

@@ -70,7 +70,7 @@ static void take_registry(struct unpacker *u, struct registry *g)
 		*last[i] = unpack_uint(u);
 }
 
-/* Workers of a pool that is not configured any more find their channels closed, and end. */
+/* The configuration has all of them: the program before has looked, and a restart is what takes pools away. */
 static void take_pools(struct unpacker *u, struct daemon *d)
 {
 	d->callers.find = inheritance_find_caller;
@@ -78,7 +78,7 @@ static void take_pools(struct unpacker *u, struct daemon *d)
 		struct span name = unpack_text(u);
 		struct pool *p = daemon_find_pool(d, name);
 
-		u->bad |= !p; /* a restart is what takes pools away */
+		u->bad |= !p;
 		if (p)
 			handover_take_pool(p, u, &d->callers);
 	}

@@ -23,6 +23,8 @@
 #define TRIAL_TIME (30 * NS_PER_S)
 #define LOOK_EVERY (5 * NS_PER_MS)
 #define FAILURE_TEXT 400
+#define TRIAL_BYTES 4096 /* of what it prints */
+#define TRIAL_LINES 20
 
 #define TEXT_OF(x) #x
 #define FORMATS(handover, ledger, worker) TEXT_OF(handover) "." TEXT_OF(ledger) "." TEXT_OF(worker)
@@ -305,7 +307,6 @@ static const struct process_ops trial_ops = {
 void upgrade_init(struct upgrade *up, struct daemon *d)
 {
 	*up = (struct upgrade){ .daemon = d };
-	process_init(&up->trial, d->loop, &trial_ops, 4096, 20);
 	loop_timer_init(&up->timer, d->loop, upgrade_on_timer);
 }
 
@@ -329,7 +330,7 @@ void upgrade_begin(struct upgrade *up)
 		upgrade_fail(up, ERROR_OVERLOADED, "the program that was tried before has not ended yet; nothing is changed");
 		return;
 	}
-	process_deinit(&up->trial);
-	process_init(&up->trial, up->daemon->loop, &trial_ops, 4096, 20);
+	process_deinit(&up->trial); /* that of the one before; the first time nothing */
+	process_init(&up->trial, up->daemon->loop, &trial_ops, TRIAL_BYTES, TRIAL_LINES);
 	upgrade_try(up);
 }

@@ -205,13 +205,6 @@ void server_deinit(struct server *s)
 	s->registry->feed = NULL;
 }
 
-static struct worker *find_in(struct worker *list, uint64_t id)
-{
-	while (list && list->id != id)
-		list = list->next;
-	return list;
-}
-
 struct worker *server_find_worker(const struct server *s, uint64_t id)
 {
 	struct worker *w = NULL;
@@ -221,7 +214,7 @@ struct worker *server_find_worker(const struct server *s, uint64_t id)
 		struct worker *const lists[] = { p->workers, p->dead, p->templates };
 
 		for (size_t j = 0; j < ARRAY_SIZE(lists) && !w; j++)
-			w = find_in(lists[j], id);
+			w = worker_find(lists[j], id);
 	}
 	return w;
 }

@@ -221,15 +221,6 @@ void handover_pack_pool(const struct pool *p, msgpack_packer *pk)
 
 /* --- taking --- */
 
-static struct worker *find_worker(const struct pool *p, uint64_t id)
-{
-	struct worker *w;
-
-	for (w = id ? p->workers : NULL; w && w->id != id; w = w->next)
-		;
-	return w;
-}
-
 static struct session *find_session(const struct pool *p, uint64_t id)
 {
 	struct session *s, *next;
@@ -311,8 +302,8 @@ static void take_session(struct pool *p, struct unpacker *u)
 	struct kept_session kept;
 
 	left.generation = unpack_uint(u);
-	left.worker = find_worker(p, unpack_uint(u));
-	left.lingering = find_worker(p, unpack_uint(u));
+	left.worker = worker_find(p->workers, unpack_uint(u));
+	left.lingering = worker_find(p->workers, unpack_uint(u));
 	left.holds = unpack_bool(u);
 	if (u->bad || !keep_read_session(record, &kept)) {
 		u->bad = true;
@@ -326,7 +317,7 @@ static void take_lease(struct pool *p, struct unpacker *u, const struct handover
 {
 	struct lease_left left = { .id = unpack_uint(u) };
 	struct caller *c = h->find(h, unpack_uint(u));
-	struct worker *w = find_worker(p, unpack_uint(u));
+	struct worker *w = worker_find(p->workers, unpack_uint(u));
 	struct session *s = find_session(p, unpack_uint(u));
 
 	left.begun = unpack_uint(u);
@@ -363,7 +354,7 @@ static void take_request(struct pool *p, struct unpacker *u, const struct handov
 	REQUEST_NUMBERS(X)
 #undef X
 	c = h->find(h, unpack_uint(u));
-	left.worker = find_worker(p, unpack_uint(u));
+	left.worker = worker_find(p->workers, unpack_uint(u));
 	left.session = find_session(p, unpack_uint(u));
 	left.lease = registry_find_lease(p->registry, unpack_uint(u));
 	left.target = unpack_text(u);

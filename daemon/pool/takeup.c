@@ -66,10 +66,8 @@ static struct pool *find_pool(const struct takeup *t, struct span name)
 /* NULL: it is not there, or has to leave. */
 static struct worker *find_worker(const struct pool *p, uint64_t id)
 {
-	struct worker *w;
+	struct worker *w = worker_find(p->workers, id);
 
-	for (w = id ? p->workers : NULL; w && w->id != id; w = w->next)
-		;
 	return w && w->state < WORKER_STOPPING ? w : NULL;
 }
 

@@ -42,6 +42,13 @@ bool worker_can_be_sent(const struct worker *w)
 	return slot_is_free(w) && process_is_running(&w->proc) && stream_is_open(&w->calls) && !w->calls.ended;
 }
 
+struct worker *worker_find(struct worker *list, uint64_t id)
+{
+	while (list && list->id != id)
+		list = list->next;
+	return list;
+}
+
 bool worker_may_become(enum worker_state from, enum worker_state to)
 {
 	return next_ok[from] & BIT(to);

@@ -144,8 +144,8 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 /* What is handed over of a worker as numbers, beside its forgets: each is a field of struct worker_left. */
 #define WORKER_NUMBERS(X)                                                                                                \
 	X(id) X(generation) X(state) X(pid) X(why) X(stage) X(born) X(since) X(ready_at) X(calls_done) X(due) X(max_calls)      \
-	X(old_at) X(abandoned) X(grace_until) X(again) X(timer_at) X(kept_life) X(heard_life) X(ping_seq) X(n_targets) X(session_close) X(unread) X(own_last)         \
-	X(call) X(last_call) X(slow_call) X(direct) X(broken) X(started)
+	X(old_at) X(abandoned) X(grace_until) X(again) X(timer_at) X(kept_life) X(heard_life) X(ping_seq) X(n_targets)           \
+	X(session_close) X(unread) X(own_last) X(call) X(last_call) X(slow_call) X(direct) X(broken) X(started)
 
 /* One that this process has, as the program before this one had it. */
 struct worker_left {
@@ -175,6 +175,8 @@ struct worker *worker_take_over(struct pool *p, struct worker_left *left);
 struct worker *worker_new_template(struct template *t);
 struct worker *worker_free(struct worker *w);
 
+/* Of the list; NULL when there is none with that number. */
+struct worker *worker_find(struct worker *list, uint64_t id);
 bool worker_may_become(enum worker_state from, enum worker_state to);
 /* The only writer of the state. An illegal move is a BUG line and changes nothing. */
 void worker_set_state(struct worker *w, enum worker_state to, enum worker_why why);

@@ -158,7 +158,8 @@ static void worker_restore_life(struct worker *w, const struct worker_left *left
 	w->calls_done = left->calls_done;
 	w->max_calls = left->max_calls;
 	w->old_at = left->old_at;
-	w->kept_life = w->heard_life = left->kept_life;
+	w->kept_life = left->kept_life;
+	w->heard_life = left->heard_life;
 	w->ping_seq = left->ping_seq;
 	w->own_last = left->own_last;
 	w->hs.hello = w->hs.ready = true;
