@@ -18,10 +18,10 @@ from tests.support import procfs
 from tests.support.client import Client
 from tests.support.daemon import APPS, BUILD, ROOT, RUN, SLOW, Daemon, configuration, pool
 from tests.support.scenes import wait_running
-from tests.support.users import needs_root
+from tests.support.users import needs_namespaces, needs_root
 from tests.support.waiting import eventually
 
-pytestmark = [needs_root, pytest.mark.skipif(bool(RUN), reason="the tool would be PID 1")]
+pytestmark = [needs_root, needs_namespaces, pytest.mark.skipif(bool(RUN), reason="the tool would be PID 1")]
 
 PAGE = (ROOT / "docs" / "containers.md").read_text()
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--"]

@@ -19,7 +19,7 @@ from types import TracebackType
 from tests.support.daemon import BUILD, DEMO, SLOW, Daemon, pool
 from tests.support.following import Following
 from tests.support.scenes import wait_queued, wait_running
-from tests.support.users import BOB, OPEN, needs_root
+from tests.support.users import BOB, OPEN, needs_root, reachable
 from tests.support.waiting import eventually
 
 Start = Callable[..., Daemon]
@@ -101,7 +101,7 @@ def test_who_may_observe_one_pool_sees_that_one(start_daemon: Start) -> None:
     os.chmod(daemon.socket.parent, 0o755)
     with daemon.client() as c:
         c.execute("echo", 1, pool="a")
-    command = [str(BUILD / "pypoolctl"), "--socket", str(daemon.socket), "top", "--once", "-d", "0.01"]
+    command = [str(reachable().build / "pypoolctl"), "--socket", str(daemon.socket), "top", "--once", "-d", "0.01"]
     shown = subprocess.run(command, user=BOB, group=BOB, extra_groups=[], capture_output=True, text=True, check=False)
     assert (shown.returncode, shown.stderr) == (0, "")
     pools, workers = tables(shown.stdout)

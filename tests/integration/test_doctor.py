@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.daemon import APPS, BUILD, SANITIZED, SLOW, Daemon, pool
 from tests.support.fake_daemon import FakeDaemon, Peer
-from tests.support.users import ALICE, OPEN, make_reachable, needs_root
+from tests.support.users import ALICE, OPEN, make_reachable, needs_root, reachable
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
@@ -30,7 +30,8 @@ GOOD_UNIT = {
 
 
 def run(path: Path, *arguments: str, environment: dict[str, str] | None = None, **how: Any) -> subprocess.CompletedProcess[str]:
-    command = [str(BUILD / "pypoolctl"), "--socket", str(path), *arguments]
+    build = reachable().build if "user" in how else BUILD
+    command = [str(build / "pypoolctl"), "--socket", str(path), *arguments]
     return subprocess.run(command, env={**os.environ, **(environment or {})}, capture_output=True, text=True,
                           timeout=60 * SLOW, check=False, **how)
 
@@ -327,8 +328,8 @@ def test_limits_of_a_daemon_that_is_not_root(start_daemon: StartDaemon, tmp_path
     tmp_path.chmod(0o777)
     as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "prlimit", "--nproc=1:1", "--nofile=900:900"]
     daemon = start_daemon(
-        text=f'socket = "{tmp_path}/s"\npool "a" {{ app = "shows" path = {{"{APPS}"}} min_workers = 0 limit_nofile = 2000 start = exec }}\n',
-        prefix=as_nobody, ready=False)
+        text=f'socket = "{tmp_path}/s"\npool "a" {{ app = "shows" path = {{"{reachable().apps}"}} min_workers = 0 limit_nofile = 2000 start = exec }}\n',
+        prefix=as_nobody, program=reachable().build / "pypoold", ready=False)
     daemon.socket = tmp_path / "s"
     daemon.wait_log(r"listener\.open")
     findings = doctor(daemon.socket)

@@ -15,7 +15,7 @@ from tests.support import cgroups
 from tests.support.client import Client
 from tests.support.daemon import Daemon, pool
 from tests.support.scenes import early_client, pool_of, wait_dead, wait_workers, workers
-from tests.support.users import ALICE
+from tests.support.users import ALICE, needs_namespaces, reachable
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
@@ -179,8 +179,9 @@ def test_workers_of_a_pool_that_is_too_small_to_start_say_why(start_daemon: Star
 def test_a_daemon_of_another_user_uses_what_was_given_to_it(start_daemon: StartDaemon, place: Path, start: str) -> None:
     os.chown(place, ALICE, ALICE)
     with cgroups.given_to(ALICE) as prefix:
-        settings = hungry(start=start, limit_memory="64M", limit_pids=32)
-        daemon = start_daemon({"default": settings}, prefix=prefix, directory=place, socket_mode="0666", ready=False)
+        settings = hungry(start=start, limit_memory="64M", limit_pids=32, path=[str(reachable().apps)])
+        daemon = start_daemon({"default": settings}, prefix=prefix, program=reachable().build / "pypoold", directory=place,
+                              socket_mode="0666", ready=False)
         with early_client(daemon) as c:
             assert c.fail_execute("hoard", 300).cause["reason"] == "oom"
             assert c.fail_execute("start_processes", 100).message.endswith("started included")
@@ -202,6 +203,7 @@ def none_given() -> Iterator[list[str]]:
     yield ["unshare", "--mount", "/bin/sh", "-c", f'{each}exec "$@"', "sh"]
 
 
+@needs_namespaces
 def test_a_limit_that_cannot_be_kept_is_refused_at_the_start(start_daemon: StartDaemon, none_given: list[str]) -> None:
     daemon = start_daemon({"default": hungry(limit_memory="64M", limit_pids=32)}, prefix=none_given, ready=False)
     assert daemon.process.wait(30) == 78
@@ -210,6 +212,7 @@ def test_a_limit_that_cannot_be_kept_is_refused_at_the_start(start_daemon: Start
     )
 
 
+@needs_namespaces
 def test_a_reload_to_a_limit_that_cannot_be_kept_changes_nothing(start_daemon: StartDaemon, none_given: list[str]) -> None:
     daemon = start_daemon({"default": hungry()}, prefix=none_given)
     with daemon.client() as c:
