@@ -48,7 +48,7 @@ def test_idle_workers_live_on(service: Service) -> None:
     service.wait_property("NFileDescriptorStore", "0")
 
 
-def test_strict_sessions_go_on_in_their_worker_with_their_values(service: Service) -> None:
+def test_fault_68_strict_sessions_go_on_in_their_worker_with_their_values(service: Service) -> None:
     service.configure({"default": installed_pool("sessions", 2)})
     service.drop_in(RATE)
     service.start()
@@ -64,6 +64,18 @@ def test_strict_sessions_go_on_in_their_worker_with_their_values(service: Servic
         assert c.execute("bump", session="a") == 42
         assert c.execute("bump", session="b") == 2
         assert [s["session"] for s in c.call("sessions")] == ["a", "b"]
+
+
+def test_fault_68_an_orderly_restart_carries_no_session_over(service: Service) -> None:
+    """They have ended, with their hooks: who relies on one says that it shall not be opened."""
+    service.configure({"default": installed_pool("sessions", 1)})
+    service.start()
+    with service.client() as c:
+        c.execute("here", session="a")
+    must("systemctl", "restart", service.unit)
+    with service.client() as c:
+        assert c.fail_execute("here", session="a", open=False).code == "session_not_found"
+        assert c.execute("here", session="a")[1] == 1, "a new one"
 
 
 def test_a_call_that_ran_goes_on_and_its_caller_is_not_told(service: Service) -> None:
