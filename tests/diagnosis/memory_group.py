@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from tests.support.cgroups import is_removed
 from tests.support.waiting import eventually
 
 V1 = Path("/sys/fs/cgroup/memory")
@@ -24,7 +25,7 @@ def memory_group(limit: int) -> Iterator[list[str] | None]:
     try:
         yield ["/bin/sh", "-c", f'echo $$ >{made}/cgroup.procs && exec "$@"', "sh"]
     finally:
-        eventually(partial(_is_removed, made), f"{made} is empty and removed")
+        eventually(partial(is_removed, made), f"{made} is empty and removed")
 
 
 def _make(limit: int) -> Path | None:
@@ -42,13 +43,3 @@ def _make(limit: int) -> Path | None:
         group.rmdir()
         return None
     return group
-
-
-def _is_removed(group: Path) -> bool:
-    try:
-        group.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True

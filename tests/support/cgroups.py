@@ -50,11 +50,11 @@ def given_to(uid: int) -> Iterator[list[str]]:
         yield ["/bin/sh", "-c", f'{enter}exec setpriv --reuid={uid} --regid={uid} --clear-groups "$@"', "sh"]
     finally:
         for group in made:
-            eventually(partial(_is_removed, group), f"{group} is empty and removed")
+            eventually(partial(is_removed, group), f"{group} is empty and removed")
 
 
-def _is_removed(group: Path) -> bool:
-    """With what a daemon that was killed has left in it."""
+def is_removed(group: Path) -> bool:
+    """That cgroup, with what a daemon that was killed has left in it."""
     try:
         for below in group.glob("worker-*"):
             below.rmdir()
