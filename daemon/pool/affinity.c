@@ -189,7 +189,10 @@ void affinity_queue(struct request *r)
 
 	if (session_is_strict(s) && !s->worker && affinity_is_full(p))
 		affinity_bind(s, affinity_find(p, true, false));
-	queue_push(affinity_queue_of(r), r);
+	if (request_is_hook(r))
+		queue_push_front(affinity_queue_of(r), r);
+	else
+		queue_push(affinity_queue_of(r), r);
 	if (affinity_queue_of(r) != &p->queue)
 		affinity_call(s->worker);
 	pool_mark(p);
@@ -223,12 +226,19 @@ static void affinity_serve_own(struct worker *w)
 		worker_settle(w);
 }
 
+static bool hook_is_next(const struct worker *w)
+{
+	const struct request *r = queue_any(&w->own);
+
+	return r && request_is_hook(r);
+}
+
 void affinity_serve(struct pool *p, bool first)
 {
 	struct worker *w, *next;
 
 	DL_FOREACH_SAFE2 (p->called, w, next, called_next) {
-		if (first && w->own_last && p->queue.count)
+		if (first && w->own_last && p->queue.count && !hook_is_next(w))
 			continue; /* it is the turn of the others, if they want it */
 		affinity_uncall(w);
 		affinity_serve_own(w);

@@ -143,11 +143,11 @@ struct request *queue_pop(struct queue *q)
 		return NULL;
 	lane = s->ring;
 	r = lane->first;
-	if (s->count > 1) { /* the next uid's turn */
+	if (s->count > 1 && !request_is_hook(r)) { /* the next uid's turn */
 		DL_DELETE(q->ring, s);
 		DL_APPEND(q->ring, s);
 	}
-	if (lane->count > 1) { /* the next caller's turn */
+	if (lane->count > 1 && !request_is_hook(r)) { /* the next caller's turn */
 		DL_DELETE(s->ring, lane);
 		DL_APPEND(s->ring, lane);
 	}

@@ -51,13 +51,14 @@ struct queue {
 /* It must be empty. */
 void queue_deinit(struct queue *q);
 void queue_push(struct queue *q, struct request *r);
-/* Before all others of its caller, whose turn is next, and its uid's: it was served before and has come back. */
+/* Before all others of its caller, whose turn is next, and its uid's: it was served before and has come back, or is a hook. After a
+ * hook it is the turn of the same caller again, as long as it has some. */
 void queue_push_front(struct queue *q, struct request *r);
 /* NULL when empty. */
 struct request *queue_pop(struct queue *q);
 /* r must be in q. */
 void queue_remove(struct queue *q, struct request *r);
-/* Some waiting request, NULL when there is none: for ending them all. */
+/* The one that queue_pop() would give. NULL when empty. */
 struct request *queue_any(const struct queue *q);
 /* How many would be served before r, which must be in q, if nothing came and nothing left; *in_lane: those of its own
  * caller. */

@@ -126,6 +126,11 @@ bool request_retry(struct request *r);
 void request_cancel(struct request *r);
 /* The caller is gone: the same, with nobody to answer. */
 void request_abandon(struct request *r);
+/* It runs hooks at the end of a session, before calls: the session counts until then, and for each a call has run before. */
+static inline bool request_is_hook(const struct request *r)
+{
+	return r->kind == REQUEST_CLOSE;
+}
 /* It needs no worker. */
 static inline bool request_is_edit(const struct request *r)
 {

@@ -63,7 +63,7 @@ class Container:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """As docker exec does it."""
-        command = ["nsenter", "--target", str(self.pid), "--pid", "--mount", "--", *map(self.program, words)]
+        command = ["nsenter", "--target", str(self.pid), "--pid", "--mount", "--root", "--", *map(self.program, words)]
         environment = {**os.environ, "PYPOOL_SOCKET": str(self.daemon.socket)}
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60 * SLOW, check=False)
 

@@ -482,6 +482,28 @@ def test_why_tells_of_calls_that_wait_in_their_session_or_for_its_worker(start_d
         assert other.call("pools")[0]["queued"] == 3 and other.call("why", pool="default")["queued"] == 3
 
 
+def test_hooks_keep_up_with_those_who_open_and_close_sessions(start_daemon: StartDaemon) -> None:
+    """A session counts until its hook has run: hooks that waited behind all calls would fill max_sessions."""
+    daemon = start(start_daemon, max_sessions=32)
+    trouble: list[BaseException] = []
+
+    def open_and_close(number: int) -> None:
+        try:
+            with daemon.client() as c:
+                for i in range(150):
+                    c.execute("bump", session=f"{number}.{i}")
+                    c.call("session.close", session=f"{number}.{i}")
+        except BaseException as e:
+            trouble.append(e)
+
+    callers = [threading.Thread(target=open_and_close, args=(number,)) for number in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert trouble == []
+
+
 def test_the_hook_of_a_session_that_is_being_closed_runs_at_a_stop_too(start_daemon: StartDaemon, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     daemon = start(start_daemon, 1)
