@@ -274,7 +274,7 @@ def test_fault_49_a_handler_that_calls_its_own_full_pool_fails_in_time(start_dae
         assert answers, "one of them, at least, ran and was told by the handler that it called"
         for answer in answers:
             assert answer[:2] == ["queue_timeout", "never"]
-            assert re.search(r"2 of 2 busy \(pid \d+: descend for ", answer[2]), answer
+            assert re.search(r"[12] of 2 busy \(pid \d+: descend for ", answer[2]), answer  # one has ended at the same moment
         assert all(reply.error["code"] == "queue_timeout" for reply in replies if reply.error is not None)
         assert now() - began < 6.0 * SLOW
         assert c.call("queue") == []

@@ -123,4 +123,5 @@ class Scene:
     def end(self) -> None:
         self.ctl("upgrade", "upgrade")
         self.ctl("shutdown", "shutdown", "--now")
+        assert self.daemon.wait() == 0
         self.ctl("an error", "--socket", NOBODY, "status", status=3)

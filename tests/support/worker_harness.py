@@ -190,6 +190,11 @@ class WorkerHarness:
         assert came == name, (came, fields, self.stderr())
         return fields
 
+    def fence(self) -> None:
+        """Returns when the control thread is done with all that was sent to it before."""
+        self.send_control("ping", {"seq": 0xfe9ce})
+        assert self.expect("pong") == {"seq": 0xfe9ce}
+
     # Calls
 
     def send_raw(self, payload: bytes) -> None:

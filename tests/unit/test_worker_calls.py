@@ -283,7 +283,7 @@ def fork():
         worker.start()
         assert worker.call("fork").value == 1
         assert worker.call("fork").value == 1
-        assert "must end with os._exit" in worker.stderr()
+        worker.wait_for_output("stderr", "must end with os._exit")
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

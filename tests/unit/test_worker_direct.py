@@ -348,7 +348,7 @@ def test_the_socket_is_not_inherited_and_closed_in_forked_children(worker: Worke
 
 def test_a_forked_child_that_comes_back_cannot_answer(worker: WorkerHarness, client: DirectClient) -> None:
     assert client.call("fork_and_return") == 1
-    assert "must end with os._exit" in worker.stderr()
+    worker.wait_for_output("stderr", "must end with os._exit")
     over(worker, client, 1, 0)
 
 
@@ -489,6 +489,7 @@ def test_descriptors_that_nobody_expects_are_closed(worker: WorkerHarness) -> No
             worker.send_fds("ping", {"seq": count}, [theirs.fileno()] * count)
             assert worker.expect("pong") == {"seq": count}
         theirs.close()
+        worker.fence()  # a packet's descriptors are closed after its answer was sent
         assert worker.call("sockets").value == []
         assert ours.recv(1) == b""
 
