@@ -15,12 +15,13 @@ import pytest
 from tests.support.client import CallError
 from tests.support.daemon import Daemon, pool
 from tests.support.scenes import lines, wait_dead, wait_queued, wait_running, workers
+from tests.support.users import ALICE, client_of, needs_root
 
 StartDaemon = Callable[..., Daemon]
 ROOT = Path(__file__).resolve().parents[2]
 
-# What this version does not send, and what is decided before a pool is known, by the peer's uid (tests/unit/test_method.c).
-RESERVED = {"session_not_found", "session_lost", "session_busy", "session_full", "paused", "denied"}
+# What this version does not send.
+RESERVED = {"paused"}
 # Never is not what these say of themselves, and no scene makes it so.
 RAN = {"worker_died", "worker_protocol", "app_error", "unserializable", "internal"}
 
@@ -34,7 +35,7 @@ class Stage:
     """A daemon with one worker that is busy for a moment, if it shall be."""
 
     def __init__(self, start: StartDaemon, ledger: Path, busy: float = 0.0, **settings: Any) -> None:
-        top = {key: settings.pop(key) for key in ("uid_max_calls", "max_frame") if key in settings}
+        top = {key: settings.pop(key) for key in ("uid_max_calls", "max_frame", "access", "socket_mode") if key in settings}
         self.daemon = start({"default": pool("nasty", 1, **settings)}, **top)
         self.ledger = ledger
         self.client = self.daemon.client()
@@ -204,10 +205,59 @@ def scene_draining(start: StartDaemon, ledger: Path) -> None:
     assert lines(ledger) == []
 
 
+class SessionStage(Stage):
+    """One worker, and sessions in it."""
+
+    def __init__(self, start: StartDaemon, ledger: Path, **settings: Any) -> None:
+        super().__init__(start, ledger, session_reserve=0, **settings)
+
+
+def scene_session_not_found(start: StartDaemon, ledger: Path) -> None:
+    s = SessionStage(start, ledger)
+    s.refused("session_not_found", s.client.fail("execute", **note(ledger, session="s", open=False)))
+
+
+def scene_session_lost(start: StartDaemon, ledger: Path) -> None:
+    """One call waits behind the one that ran when its worker died, one comes later."""
+    s = SessionStage(start, ledger)
+    runs = s.client.start("execute", target="sleep", args=[30], session="s")
+    wait_running(s.client, "sleep")
+    waits = s.client.start("execute", **note(ledger, session="s"))
+    wait_queued(s.client, 1)
+    os.kill(workers(s.client)[0]["pid"], signal.SIGKILL)
+    error = s.client.wait_error(runs)
+    assert (error.code, error.executed) == ("session_lost", "maybe")
+    error = s.client.wait_error(waits)
+    assert (error.code, error.executed) == ("session_lost", "never")
+    s.refused("session_lost", s.client.fail("execute", **note(ledger, session="s")))
+
+
+def scene_session_busy(start: StartDaemon, ledger: Path) -> None:
+    s = SessionStage(start, ledger)
+    with s.daemon.client() as holder:
+        lease = holder.call("checkout", type="session", session="s")["lease"]
+        error = s.client.fail("execute", **note(ledger, session="s"))
+        holder.call("checkin", lease=lease)
+    s.refused("session_busy", error)
+
+
+def scene_session_full(start: StartDaemon, ledger: Path) -> None:
+    """Of session.put; a handler that writes too much has run, and is told so."""
+    s = SessionStage(start, ledger, session_max_bytes="1K")
+    s.refused("session_full", s.client.fail("session.put", session="s", values={"key": "x" * 2000}))
+
+
+def scene_denied(start: StartDaemon, ledger: Path) -> None:
+    s = Stage(start, ledger, access={"others": {"uid": ["12345"], "role": "use"}}, socket_mode="0666")
+    with client_of(s.daemon, ALICE) as alice:
+        error = alice.fail("execute", **note(ledger))
+    s.refused("denied", error)
+
+
 SCENES = {name.partition("_")[2]: scene for name, scene in list(globals().items()) if name.startswith("scene_")}
 
 
-@pytest.mark.parametrize("code", SCENES)
+@pytest.mark.parametrize("code", [pytest.param(c, marks=needs_root) if c == "denied" else c for c in SCENES])
 def test_never_means_that_no_handler_was_started(start_daemon: StartDaemon, tmp_path: Path, code: str) -> None:
     SCENES[code](start_daemon, tmp_path / "ledger")
 
