@@ -16,7 +16,7 @@ from tests.support.client import Client, Framing, pack
 from tests.support.daemon import ROOT, SANITIZED, Daemon, pool
 from tests.support.measured import MEASURED
 from tests.support.scenes import lines, wait_running
-from tests.support.users import ALICE, BOB, CAROL, DAVE, OPEN, client_of, needs_root
+from tests.support.users import ALICE, BOB, CAROL, DAVE, OPEN, client_of, needs_root, reachable
 from tests.support.waiting import eventually
 
 pytestmark = needs_root
@@ -175,6 +175,18 @@ def test_fault_117_neither_a_worker_nor_what_it_starts_administers(start_daemon:
         detached = 'said=$1; shift; (setsid "$@" >"$said" 2>&1 </dev/null &)'  # its parent is gone: an orphan
         assert c.execute("run_command", "sh", "-c", detached, "sh", str(said), *ask_role(daemon)) == [0, ""]
         eventually(lambda: lines(said) == ["observe"], "an orphan is none either")
+
+
+@pytest.mark.parametrize("start", ["exec", "fork"])
+def test_fault_117_a_worker_of_another_user_can_neither_trace_nor_signal_the_daemon(start_daemon: Start, start: str) -> None:
+    there = reachable()
+    settings = pool("works", 1, user="nobody", path=[str(there.apps)], start=start)
+    daemon = start_daemon({"default": settings}, program=there.build / "pypoold", **OPEN)
+    with daemon.client() as c:
+        assert c.execute("uid") != 0
+        assert c.execute("peek", daemon.pid) == {"memory": "Permission denied", "files": "Permission denied",
+                                                 "environment": "Permission denied", "trace": "Operation not permitted"}
+        assert c.execute("poke", daemon.pid) == "Operation not permitted"
 
 
 # ---- what it costs to say no

@@ -333,7 +333,7 @@ def test_fault_28_of_many_pipelined_calls_those_past_the_limit_are_refused(start
     daemon = start_daemon({"default": pool("nasty", 1, max_queue=0)}, uid_max_calls=100)
     with daemon.client() as c:
         with all_workers_taken(daemon):
-            ids, frames = execute_frames(c, "echo", [1], 5000)
+            ids, frames = execute_frames(c, "echo", [1], 100_000)
             c.send_bytes(frames)
             for n in ids[100:]:
                 error = c.wait_error(n)

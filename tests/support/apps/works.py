@@ -123,6 +123,12 @@ def peek(pid: int) -> Dict[str, str]:
 
 
 @expose
+def poke(pid: int) -> str:
+    """Whether it could be signalled."""
+    return why_not(lambda: os.kill(pid, 0))
+
+
+@expose
 def tries() -> Dict[str, str]:
     return {
         "write /usr": why_not(lambda: write("/usr/x", "")),
