@@ -172,7 +172,7 @@ int command_call(struct ctl *ctl, int argc, char **argv)
 	int r;
 
 	if (call_wants_help(argc, argv)) {
-		char *help[] = { (char *)"help", argv[0], NULL };
+		char *help[] = { (char *)"help", (char *)ctl->command->name, NULL };
 
 		return command_help(ctl, 2, help);
 	}

@@ -6,11 +6,15 @@
 
 static int main_run(struct ctl *ctl, int argc, char **argv)
 {
+	static char name[64];
+
 	ctl->command = command_find(argv[0]);
 	if (!ctl->command) {
 		fprintf(stderr, "pypoolctl: no command '%s'; try 'pypoolctl help'\n", argv[0]);
 		return CTL_USAGE;
 	}
+	(void)snprintf(name, sizeof(name), "pypoolctl %s", argv[0]); /* fits */
+	argv[0] = name; /* for what getopt complains of */
 	optind = 0; /* glibc: start afresh with another argv */
 	return ctl->command->run(ctl, argc, argv);
 }

@@ -7,7 +7,6 @@
 #include "client/ctl/why.h"
 #include "proto/cursor.h"
 
-static const struct option no_option[] = { { NULL, 0, NULL, 0 } };
 static const struct option wait_option[] = { { "wait", no_argument, NULL, 'w' }, { NULL, 0, NULL, 0 } };
 
 /* --- pause, resume, drain --- */
@@ -15,7 +14,7 @@ static const struct option wait_option[] = { { "wait", no_argument, NULL, 'w' },
 struct pause_way {
 	const char *method;
 	bool wait;
-	bool never_waits; /* it has no --wait */
+	bool is_done; /* when it is answered: with --wait as without */
 };
 
 static int pause_print(struct span answer)
@@ -41,14 +40,14 @@ static int pause_one(struct ctl *ctl, struct span pool, void *arg)
 	if (r == CTL_OK)
 		r = ctl_show(ctl, reply, pause_print);
 	(void)fflush(stdout); /* what cannot be written shows at the end */
-	return r == CTL_OK && way->wait ? wait_for(ctl, pool, wait_quiet) : r;
+	return r == CTL_OK && way->wait && !way->is_done ? wait_for(ctl, pool, wait_quiet) : r;
 }
 
 static int pause_command(struct ctl *ctl, int argc, char **argv, struct pause_way way)
 {
 	int c;
 
-	while ((c = ctl_option(ctl, argc, argv, way.never_waits ? "h" : "hw", way.never_waits ? no_option : wait_option)) != -1) {
+	while ((c = ctl_option(ctl, argc, argv, "hw", wait_option)) != -1) {
 		if (c != 'w')
 			return c == 'h' ? CTL_OK : CTL_USAGE;
 		way.wait = true;
@@ -63,7 +62,7 @@ int command_pause(struct ctl *ctl, int argc, char **argv)
 
 int command_resume(struct ctl *ctl, int argc, char **argv)
 {
-	return pause_command(ctl, argc, argv, (struct pause_way){ .method = "pool.resume", .never_waits = true });
+	return pause_command(ctl, argc, argv, (struct pause_way){ .method = "pool.resume", .is_done = true });
 }
 
 int command_drain(struct ctl *ctl, int argc, char **argv)
@@ -148,12 +147,29 @@ static int recycle_print(struct span answer)
 	return CTL_OK;
 }
 
+/* POOL/N: a worker of it; what is left in *name is the pool. */
+static bool recycle_worker(struct span *name, uint64_t *worker)
+{
+	const uint8_t *slash = memrchr(name->p, '/', name->len);
+
+	/* a word of the command line, which has an end: names of pools have no slash */
+	if (!slash || !ctl_number((const char *)slash + 1, worker))
+		return false;
+	name->len = (size_t)(slash - name->p);
+	return true;
+}
+
 static int recycle_one(struct ctl *ctl, struct span pool, void *arg)
 {
 	const bool *wait = arg;
 	struct pypool_reply *reply;
-	int r = ctl_askf(ctl, "pool.recycle", CTL_TIMEOUT_MS, &reply, "**{st}", "pool", pool.p, pool.len);
+	uint64_t worker;
+	int r;
 
+	if (recycle_worker(&pool, &worker))
+		r = ctl_askf(ctl, "pool.recycle", CTL_TIMEOUT_MS, &reply, "**{stsU}", "pool", pool.p, pool.len, "worker", worker);
+	else
+		r = ctl_askf(ctl, "pool.recycle", CTL_TIMEOUT_MS, &reply, "**{st}", "pool", pool.p, pool.len);
 	if (r == CTL_OK)
 		r = ctl_show(ctl, reply, recycle_print);
 	(void)fflush(stdout); /* as above */

@@ -216,5 +216,32 @@ def test_kill_waits_until_it_is_gone(start_daemon: Start) -> None:
 
 def test_resume_waits_for_nothing(start_daemon: Start) -> None:
     daemon = start_daemon({"default": pool("shows", 1)})
-    assert daemon.ctl("resume", "--wait").returncode == 2
-    eventually(lambda: daemon.ctl("resume").returncode == 0, "it goes on")
+    with daemon.client() as c:
+        running = c.start_execute("sleep", 60)
+        wait_running(c, "sleep")
+        assert daemon.ctl("pause").returncode == 0
+        done = daemon.ctl("resume", "--wait")
+        assert (done.returncode, done.stdout) == (0, "pool default is serving: 1 calls run, 0 wait\n")
+        assert c.call("cancel", id=running) is True
+        assert c.wait_error(running).code == "cancelled"
+
+
+def test_a_single_worker_is_recycled(start_daemon: Start) -> None:
+    daemon = start_daemon({"default": pool("shows", 2), "small": pool("shows", 1)})
+    with daemon.client() as c:
+        one, other = (w["worker"] for w in workers(c, "idle", pool="default"))
+        assert daemon.ctl("recycle", f"default/{one}", "--wait").returncode == 0
+        assert [w["worker"] for w in workers(c, "dead")] == [one] and other in {w["worker"] for w in workers(c, "idle")}
+        refused = daemon.ctl("recycle", f"default/{one}")
+        assert refused.returncode == 1 and f"worker {one} is dead" in refused.stderr
+        refused = daemon.ctl("recycle", f"small/{other}")
+        assert refused.returncode == 1 and f"worker {other} is of pool default, and not of small" in refused.stderr
+        refused = daemon.ctl("recycle", f"elsewhere/{other}")
+        assert refused.returncode == 1 and 'no pool "elsewhere"' in refused.stderr
+
+
+def test_a_wrong_option_is_told_by_the_name_of_the_program(start_daemon: Start) -> None:
+    done = start_daemon({"default": pool("shows", 1)}).ctl("resume", "--later")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "pypoolctl resume: unrecognized option '--later'", "Usage: pypoolctl resume [POOL...] [--wait]"]
