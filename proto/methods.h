@@ -53,7 +53,7 @@ enum role {
 	X(pool_resize, "pool.resize", ADMIN, K(POOL) | K(MIN_WORKERS) | K(MAX_WORKERS),                                   \
 	  "change how many workers a pool has, until its next reload")                                                    \
 	X(pool_recycle, "pool.recycle", ADMIN, K(POOL) | K(WORKER), "replace the workers of a pool, or one, between their calls") \
-	X(worker_kill, "worker.kill", ADMIN, K(WORKER), "kill a worker, whatever it runs")                                \
+	X(worker_kill, "worker.kill", ADMIN, K(POOL) | K(WORKER), "kill a worker, whatever it runs")                                \
 	X(config_show, "config.show", ADMIN, K(POOL), "the configuration in force, and where each option is given")        \
 	X(upgrade, "upgrade", ADMIN, 0, "execute the daemon's program anew, in the same process; calls go on")                  \
 	X(shutdown, "shutdown", ADMIN, K(NOW), "end the daemon, as SIGTERM does")

@@ -203,15 +203,21 @@ static int kill_print(struct span answer)
 	return CTL_OK;
 }
 
+/* POOL/N must be of that pool. */
 static int kill_one(struct ctl *ctl, const char *word, bool wait)
 {
+	const char *slash = strrchr(word, '/');
 	struct pypool_reply *reply;
 	uint64_t worker;
 	int r;
 
 	if (!ctl_worker(word, &worker))
 		return ctl_usage(ctl, "a worker has a number, got '%s'", word);
-	r = ctl_askf(ctl, "worker.kill", CTL_TIMEOUT_MS, &reply, "**{sU}", "worker", worker);
+	if (slash)
+		r = ctl_askf(ctl, "worker.kill", CTL_TIMEOUT_MS, &reply, "**{stsU}", "pool", word, (size_t)(slash - word),
+			     "worker", worker);
+	else
+		r = ctl_askf(ctl, "worker.kill", CTL_TIMEOUT_MS, &reply, "**{sU}", "worker", worker);
 	if (r == CTL_OK)
 		r = ctl_show(ctl, reply, kill_print);
 	(void)fflush(stdout); /* as above */

@@ -151,7 +151,7 @@ void method_worker_kill(struct query *q)
 		query_fail(q, ERROR_BAD_REQUEST, "worker.kill needs worker: the number of a worker");
 		return;
 	}
-	w = choose_living(q);
+	w = choose_of_pool(q);
 	if (!w)
 		return;
 	view_begin(&v, q);

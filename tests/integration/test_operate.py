@@ -161,6 +161,8 @@ def test_pypoolctl_does_it_too(start_daemon: StartDaemon) -> None:
         assert pool_of(c, "one")["due"] == 0
         assert json.loads(daemon.ctl("--json", "recycle", "two").stdout)["recycled"] == 1
         victim = workers(c, "idle", pool="one")[0]
+        refused = daemon.ctl("kill", f"two/{victim['worker']}")
+        assert refused.returncode == 1 and f"worker {victim['worker']} is of pool one, and not of two" in refused.stderr
         killed = daemon.ctl("kill", f"one/{victim['worker']}")
         assert killed.stdout == f"worker {victim['worker']} (pid {victim['pid']}) of pool one is being killed\n"
         eventually(lambda: not os.path.exists(f"/proc/{victim['pid']}"), "it is gone")
