@@ -190,7 +190,7 @@ void affinity_queue(struct request *r)
 	if (session_is_strict(s) && !s->worker && affinity_is_full(p))
 		affinity_bind(s, affinity_find(p, true, false));
 	if (request_is_hook(r))
-		queue_push_front(affinity_queue_of(r), r);
+		queue_push_hook(affinity_queue_of(r), r);
 	else
 		queue_push(affinity_queue_of(r), r);
 	if (affinity_queue_of(r) != &p->queue)

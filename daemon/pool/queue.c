@@ -21,8 +21,15 @@ static struct share *share_get(struct queue *q, const struct account *a)
 	return s;
 }
 
-static struct lane *lane_get(struct queue *q, struct caller *c)
+/* Hooks have a share of their own: else those of the pool's user would win the turn of a call with each. */
+static const struct account *account_of(const struct request *r)
 {
+	return request_is_hook(r) ? NULL : r->caller->account;
+}
+
+static struct lane *lane_get(struct queue *q, const struct request *r)
+{
+	struct caller *c = r->caller;
 	struct lane *lane;
 
 	HASH_FIND_PTR(q->lanes, &c, lane);
@@ -31,7 +38,7 @@ static struct lane *lane_get(struct queue *q, struct caller *c)
 	lane = MEM_NEW(struct lane);
 	lane->queue = q;
 	lane->caller = c;
-	lane->share = share_get(q, c->account);
+	lane->share = share_get(q, account_of(r));
 	lane->share->n_lanes++;
 	HASH_ADD_PTR(q->lanes, caller, lane);
 	DL_APPEND2(c->lanes, lane, caller_prev, caller_next);
@@ -77,7 +84,7 @@ static void queue_count(struct queue *q, struct lane *lane, int one)
 
 void queue_push(struct queue *q, struct request *r)
 {
-	struct lane *lane = lane_get(q, r->caller);
+	struct lane *lane = lane_get(q, r);
 	struct share *s = lane->share;
 
 	if (!s->count)
@@ -91,7 +98,7 @@ void queue_push(struct queue *q, struct request *r)
 
 void queue_push_front(struct queue *q, struct request *r)
 {
-	struct lane *lane = lane_get(q, r->caller);
+	struct lane *lane = lane_get(q, r);
 	struct share *s = lane->share;
 
 	if (s->count)
@@ -102,6 +109,21 @@ void queue_push_front(struct queue *q, struct request *r)
 	DL_PREPEND(s->ring, lane);
 	r->lane = lane;
 	DL_PREPEND2(lane->first, r, lane_prev, lane_next);
+	queue_count(q, lane, 1);
+}
+
+void queue_push_hook(struct queue *q, struct request *r)
+{
+	struct lane *lane = lane_get(q, r);
+	struct share *s = lane->share;
+
+	if (s->count)
+		DL_DELETE(q->ring, s);
+	if (!lane->count)
+		DL_APPEND(s->ring, lane);
+	DL_PREPEND(q->ring, s);
+	r->lane = lane;
+	DL_APPEND2(lane->first, r, lane_prev, lane_next);
 	queue_count(q, lane, 1);
 }
 
@@ -143,11 +165,11 @@ struct request *queue_pop(struct queue *q)
 		return NULL;
 	lane = s->ring;
 	r = lane->first;
-	if (s->count > 1 && !request_is_hook(r)) { /* the next uid's turn */
+	if (s->count > 1 && !request_is_hook(r)) { /* the next uid's turn; hooks take nobody's */
 		DL_DELETE(q->ring, s);
 		DL_APPEND(q->ring, s);
 	}
-	if (lane->count > 1 && !request_is_hook(r)) { /* the next caller's turn */
+	if (lane->count > 1) { /* the next caller's turn */
 		DL_DELETE(s->ring, lane);
 		DL_APPEND(s->ring, lane);
 	}
@@ -192,7 +214,7 @@ unsigned queue_ahead(const struct queue *q, const struct request *r, unsigned *i
 		if (s == r->lane->share)
 			passed = true;
 		else
-			n += at_most(s->count, in_share + !passed);
+			n += s->account ? at_most(s->count, in_share + !passed) : s->count;
 	}
 	*in_lane = own;
 	return n;

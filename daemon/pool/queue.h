@@ -30,7 +30,7 @@ struct lane {
 };
 
 struct share {
-	const struct account *account; /* borrows: compared only */
+	const struct account *account; /* borrows: compared only; NULL: that of the hooks */
 	struct lane *ring;         /* its head is served next */
 	unsigned count;            /* requests */
 	unsigned n_lanes;          /* with the empty ones */
@@ -51,9 +51,10 @@ struct queue {
 /* It must be empty. */
 void queue_deinit(struct queue *q);
 void queue_push(struct queue *q, struct request *r);
-/* Before all others of its caller, whose turn is next, and its uid's: it was served before and has come back, or is a hook. After a
- * hook it is the turn of the same caller again, as long as it has some. */
+/* Before all others of its caller, whose turn is next, and its uid's: it was served before and has come back. */
 void queue_push_front(struct queue *q, struct request *r);
+/* A hook: before all that are none, and behind those that are. Nobody loses a turn for it. */
+void queue_push_hook(struct queue *q, struct request *r);
 /* NULL when empty. */
 struct request *queue_pop(struct queue *q);
 /* r must be in q. */

@@ -255,13 +255,15 @@ static void check_requests(struct world *w)
 
 static unsigned check_lane(struct world *w, const struct share *s, const struct lane *lane)
 {
+	const struct account *a = lane->caller == &w->stage.pool->self ? NULL : lane->caller->account;
 	const struct request *r;
 	unsigned n = 0;
 
-	CHECK(w, lane->share == s && lane->caller->account == s->account, "a lane in another uid's share", lane->caller->id);
+	CHECK(w, lane->share == s && s->account == a, "a lane in another uid's share", lane->caller->id);
 	DL_FOREACH2(lane->first, r, lane_next)
 	{
 		CHECK(w, r->lane == lane && r->caller == lane->caller, "a request in another caller's lane", r->call);
+		CHECK(w, request_is_hook(r) == !a, "a hook among calls, or a call among hooks", r->call);
 		n++;
 	}
 	CHECK(w, n && n == lane->count, "a lane's requests are miscounted", lane->caller->id);

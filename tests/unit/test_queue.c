@@ -158,6 +158,33 @@ START_TEST(one_that_comes_back_is_served_next)
 	}
 END_TEST
 
+/* Caller 2 is the pool itself, whose user has other callers too; its requests are hooks. */
+START_TEST(hooks_come_first_in_their_order_and_take_nobody_the_turn)
+	{
+		struct crowd c;
+
+		crowd_begin(&c);
+		for (unsigned n = 0; n < REQUESTS; n++) {
+			c.requests[2][n]->kind = REQUEST_CLOSE;
+			push(&c, 0, n);
+			push(&c, 3, n);
+		}
+		for (unsigned n = 0; n < REQUESTS; n++) {
+			ck_pops(&c, 0, n); /* and with its end the hook has its turn */
+			queue_push_hook(&c.q, c.requests[2][n]);
+			ck_pops(&c, 2, n);
+			ck_pops(&c, 3, n);
+		}
+		push(&c, 0, 0);
+		for (unsigned n = 0; n < REQUESTS; n++)
+			queue_push_hook(&c.q, c.requests[2][n]);
+		for (unsigned n = 0; n < REQUESTS; n++)
+			ck_pops(&c, 2, n);
+		ck_pops(&c, 0, 0);
+		crowd_end(&c);
+	}
+END_TEST
+
 /* Compared with what comes out. */
 START_TEST(how_many_are_ahead_of_a_request_is_how_many_are_served_before_it)
 	{
@@ -404,7 +431,7 @@ END_TEST
 
 RUN_SUITE("queue", an_empty_queue_gives_nothing, first_in_is_first_out_within_one_caller,
 	  callers_take_turns_however_much_one_has_queued, fault_29_uids_take_turns_however_many_callers_one_has,
-	  one_that_comes_back_is_served_next,
+	  one_that_comes_back_is_served_next, hooks_come_first_in_their_order_and_take_nobody_the_turn,
 	  how_many_are_ahead_of_a_request_is_how_many_are_served_before_it,
 	  a_request_leaves_from_the_middle_and_the_order_of_the_others_stays,
 	  a_caller_whose_last_request_leaves_has_no_turn_any_more, a_caller_has_a_lane_for_each_queue,

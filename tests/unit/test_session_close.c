@@ -176,9 +176,41 @@ START_TEST(a_new_session_of_a_name_waits_for_the_hook_of_the_one_before)
 	}
 END_TEST
 
+/* Each of its hooks would else win a turn for its own calls. */
+START_TEST(who_closes_sessions_as_the_user_of_the_daemon_keeps_no_other_user_out)
+	{
+		struct pool_settings s = sim_settings();
+		struct sim_caller own, other;
+		struct scene sc;
+		char name[16];
+
+		sessions_begin(&sc, &s, 1, true);
+		sim_caller_init_as(&own, &sc.stage, sc.stage.pool->self.uid);
+		sim_caller_init_as(&other, &sc.stage, sc.stage.pool->self.uid + 1);
+		call(&sc, &sc.one, 1, "first"); /* all others are bound to its worker at once */
+		scene_calls_take(&sc, 10 * MS);
+		for (uint64_t id = 1; id <= 20; id++) {
+			(void)snprintf(name, sizeof(name), "s%llu", (unsigned long long)id);
+			sim_execute_in(&own, id, name);
+			session_close(session_find(sc.stage.pool, own.caller.uid, span_str(name)));
+		}
+		sim_execute_in(&other, 1, "chat");
+		scene_pass(&sc, 100 * MS);
+		ck_told(&other, 1, ERROR_NONE, EXECUTED_YES);
+		ck_waits(&own, 20);
+		scene_pass(&sc, S);
+		ck_told(&own, 20, ERROR_NONE, EXECUTED_YES);
+		ck_assert_uint_eq(scene_child(&sc)->n_closed, 20);
+		caller_gone(&own.caller);
+		caller_gone(&other.caller);
+		scene_end(&sc);
+	}
+END_TEST
+
 RUN_SUITE("session close", fault_64_a_session_that_is_not_used_ends_with_its_ttl,
 	  a_session_does_not_end_while_a_call_runs_or_waits,
 	  the_hook_runs_in_the_worker_of_the_session_after_its_waiting_calls,
 	  the_hook_runs_also_when_a_call_before_it_takes_longer_than_stop_timeout,
 	  a_hook_that_takes_longer_than_stop_timeout_is_interrupted, fault_99_hooks_are_charged_to_nobody,
-	  a_name_that_was_closed_is_free_at_once, a_new_session_of_a_name_waits_for_the_hook_of_the_one_before)
+	  a_name_that_was_closed_is_free_at_once, a_new_session_of_a_name_waits_for_the_hook_of_the_one_before,
+	  who_closes_sessions_as_the_user_of_the_daemon_keeps_no_other_user_out)
