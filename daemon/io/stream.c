@@ -385,6 +385,7 @@ bool stream_put_back(struct stream *s, const struct outbox_piece *piece)
 		outbox_put_parcel(&s->out, parcel_new(FRAME_BARE, piece->fd, piece->bytes, piece->instead));
 	else if (!outbox_put(&s->out, FRAME_BARE, &part, 1))
 		return false;
+	s->was_full |= stream_is_full(s);
 	loop_flush_later(s->loop, &s->flush);
 	return true;
 }

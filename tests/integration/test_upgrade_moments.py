@@ -107,6 +107,19 @@ def test_who_does_not_read_does_not_hold_it_up(start_daemon: StartDaemon) -> Non
         wait_workers(c, "idle", 2)
 
 
+def test_who_has_not_read_much_is_heard_again_afterwards(start_daemon: StartDaemon) -> None:
+    """Whoever has too much to read is not read from, until it has read: also when that began before the upgrade."""
+    daemon = start_daemon({"default": pool("nasty", 1)}, max_frame="1M")
+    with daemon.client() as c:
+        large = c.start_execute("big", 4_000_000)
+        eventually(lambda: bool(daemon.status()["calls"]["completed"] == 1), "it is answered", 20 * SLOW)
+        upgrade(daemon)
+        c.notify("of", nobody="knows")  # has no answer: nothing but the output that drains lets the daemon read on
+        daemon.status()
+        assert len(c.wait(large).value()) == 4_000_000
+        assert c.call("ping") == "pong"
+
+
 def test_a_call_that_its_worker_has_not_read_is_no_obstacle(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 1, ping_interval="0")})
     with daemon.client() as c:

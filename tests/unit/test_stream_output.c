@@ -346,6 +346,29 @@ START_TEST(stream_tells_when_its_output_has_drained)
 	}
 END_TEST
 
+START_TEST(what_another_program_has_not_written_counts_as_output_that_is_to_drain)
+	{
+		char *mega = calloc(1, 2 << 20);
+		const struct outbox_piece piece = { .bytes = { .p = (const uint8_t *)mega, .len = 2 << 20 }, .fd = -1 };
+		struct peer_reader r;
+		struct peer p;
+
+		peer_open(&p, FRAME_UNKNOWN, &peer_client_ops);
+		ck_assert(stream_go_on(&p.stream, FRAME_PREFIXED, (struct span){ 0 }));
+		ck_assert(stream_put_back(&p.stream, &piece));
+		ck_assert(stream_is_full(&p.stream));
+		stream_pause(&p.stream); /* as a client is that has too much to read: it is told when to go on */
+		io_run_for(peer_loop, NS_PER_MS);
+		ck_assert_uint_eq(p.drains, 0);
+		peer_reader_start(&r, &p, 2 << 20, SIZE_MAX);
+		io_run(peer_loop);
+		ck_assert_uint_eq(p.drains, 1);
+		peer_close(&p);
+		free(r.data);
+		free(mega);
+	}
+END_TEST
+
 START_TEST(stream_echoes_ten_thousand_frames_without_loss)
 	{
 		struct peer p;
@@ -387,5 +410,6 @@ int main(void)
 			 fault_20_partial_writes_are_correct,
 			 an_impatient_stream_ends_when_the_socket_is_full,
 			 fault_19_peer_that_never_reads_is_ended_at_the_hard_cap,
-			 stream_tells_when_its_output_has_drained, stream_echoes_ten_thousand_frames_without_loss);
+			 stream_tells_when_its_output_has_drained,
+			 what_another_program_has_not_written_counts_as_output_that_is_to_drain, stream_echoes_ten_thousand_frames_without_loss);
 }
