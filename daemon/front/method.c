@@ -216,7 +216,7 @@ void method_checkout(struct query *q)
 	p = query_choose_pool(q);
 	if (!p || !choose_session(q, p, &spec, &l))
 		return;
-	if (spec.direct && !client_may_get_socket(q->client, &o))
+	if (spec.direct && !client_may_get_socket(q->client, &o) && !q->late)
 		query_refuse(q, &o);
 	else
 		pool_submit(p, &q->client->caller, &spec, l);

@@ -155,6 +155,8 @@ bool query_may_submit(const struct query *q, enum request_kind kind)
 
 	if (!query_is_new(q))
 		return false;
+	if (q->late)
+		return true; /* it has been taken; the limits may be lower now */
 	if (!account_may_submit(a, q->body->span.len, &o) || (kind == REQUEST_CHECKOUT && !account_may_lease(a, &o))) {
 		query_refuse(q, &o);
 		return false;

@@ -378,6 +378,14 @@ static bool pool_has_room(const struct pool *p, const struct lease *lease, unsig
 	return waiting < room;
 }
 
+/* One that the program before this one has taken is not refused: the workers may have gone that were its room. */
+static bool pool_is_full(const struct pool *p, const struct request_spec *spec, const struct lease *lease, unsigned waiting)
+{
+	unsigned max = p->settings->max_queue;
+
+	return max && waiting >= max && !spec->call && !pool_has_room(p, lease, waiting);
+}
+
 void pool_submit(struct pool *p, struct caller *c, const struct request_spec *spec, struct lease *lease)
 {
 	struct request *r = request_new(p, c, spec);
@@ -394,7 +402,7 @@ void pool_submit(struct pool *p, struct caller *c, const struct request_spec *sp
 		request_finish(r, &o);
 	} else if (poison_judge(r) == POISON_REFUSE) {
 		poison_refuse(r);
-	} else if (p->settings->max_queue && waiting >= p->settings->max_queue && !pool_has_room(p, lease, waiting)) {
+	} else if (pool_is_full(p, spec, lease, waiting)) {
 		outcome_error(&o, ERROR_OVERLOADED, "pool %s is full: %u calls wait, max_queue is %u", p->settings->name,
 			      waiting, p->settings->max_queue);
 		request_finish(r, &o);

@@ -77,6 +77,21 @@ def test_calls_that_wait_are_carried_over_with_their_deadlines(start_daemon: Sta
         assert other.wait(large).value() == b"x" * 3_000_000
 
 
+def test_a_call_that_was_taken_is_not_refused_by_the_next_program(start_daemon: StartDaemon) -> None:
+    """More than max_queue wait where others could be served at once, and go on waiting when those have gone."""
+    daemon = start_daemon({"default": pool("nasty", 3, max_queue=2)})
+    with daemon.client() as c:
+        runs = c.start_execute("sleep", 1.0, session="s")
+        wait_running(c, "sleep", 1)
+        waits = [c.start_execute("echo", i, session="s") for i in range(4)]
+        eventually(lambda: len(c.call("queue")) == 5, "they wait", 10 * SLOW)
+        c.call("pool.pause", pool="default")
+        upgrade(daemon)
+        c.call("pool.resume", pool="default")
+        assert c.wait(runs).value() == 1.0
+        assert [c.wait(number).value() for number in waits] == list(range(4))
+
+
 def test_a_cancel_after_the_upgrade_finds_the_call_of_before(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 1)})
     with daemon.client() as c:
