@@ -190,6 +190,34 @@ char *cell_template(struct span value)
 	return s;
 }
 
+/* The end of a worker that was replaced, or that somebody wanted gone. */
+static bool is_meant(struct span reason)
+{
+	static const char *const meant[] = { "max_requests", "max_age", "rss_limit", "recycle", "operator",
+					     "reload",       "surplus", "shutdown",  NULL };
+	size_t i = 0;
+
+	while (meant[i] && !span_equals(reason, meant[i]))
+		i++;
+	return meant[i] != NULL;
+}
+
+char *cell_deaths(struct span value)
+{
+	uint64_t n, sum = 0;
+	struct span reason;
+	uint32_t left;
+
+	if (!mp_read_map(&value, &left))
+		return NULL;
+	for (; left > 0; left--) {
+		if (!mp_read_text(&value, &reason) || !mp_read_uint(&value, &n))
+			return NULL;
+		sum += is_meant(reason) ? 0 : n;
+	}
+	return cell_printf("%llu", (unsigned long long)sum);
+}
+
 char *cell_call(struct span value)
 {
 	struct span target = cell_of(value, "target"), ms = cell_of(value, "ms"), text;

@@ -16,6 +16,7 @@ char *cell_kib(struct span value);
 char *cell_init(struct span value); /* init phases: "exec 12, imports numpy 80" (ms) */
 char *cell_call(struct span value); /* {call, target, ms}: "app.work 1.2s" */
 char *cell_template(struct span value); /* {state, reason}: "unfit: it has threads" */
+char *cell_deaths(struct span value); /* {reason: n}: how many were not meant to be */
 char *cell_first_line(struct span value);
 /* The value of a key; len 0 when the map has none, or nil. */
 struct span cell_of(struct span map, const char *key);

@@ -18,7 +18,7 @@ static const struct grid_column pool_columns[] = {
 	{ "RUNNING", "running", cell_any, true },
 	{ "CALLS/S", "calls_per_s", cell_rate, true },
 	{ "FAILED/S", "failed_per_s", cell_rate, true },
-	{ "DIED", "died", cell_any, true },
+	{ "DIED", "deaths", cell_deaths, true },
 	{ "WAIT-P50", "wait_p50_us", cell_us, true },
 	{ "WAIT-P99", "wait_p99_us", cell_us, true },
 	{ "RUN-P50", "run_p50_us", cell_us, true },

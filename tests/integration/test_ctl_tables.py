@@ -80,3 +80,18 @@ def test_workers_show_what_they_weigh(start_daemon: Callable[..., Daemon]) -> No
         os.kill(shown["pid"], 9)
         assert c.execute("echo", 1) == 1
     assert [w["pss_kib"] for w in json.loads(daemon.ctl("workers", "--json").stdout) if w["state"] == "dead"] == [None]
+
+
+def test_workers_that_were_replaced_have_not_died(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon({"default": pool("nasty", 1)})
+
+    def died() -> list[str]:
+        header, row = (line.split() for line in daemon.ctl("pools").stdout.splitlines())
+        once = daemon.ctl("top", "--once", "-d", "0.1").stdout.splitlines()
+        at = next(i for i, line in enumerate(once) if line.startswith("POOL"))
+        return [row[header.index("DIED")], once[at + 1].split()[once[at].split().index("DIED")]]
+
+    assert daemon.ctl("recycle", "--wait").returncode == 0
+    assert died() == ["0", "0"]
+    assert daemon.ctl("call", "os_exit", "3").returncode == 1
+    assert died() == ["1", "1"]

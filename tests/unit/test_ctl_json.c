@@ -305,6 +305,9 @@ START_TEST(cells_are_short_and_survive_wrong_types)
 		     "exec 3, imports");
 		CELL(cell_init, "\x91\x01", "");
 		CELL(cell_id, "\x07", "7");
+		CELL(cell_deaths, "\x84\xa3oom\x01\xa7" "crashed\x02\xa7recycle\x04\xa6reload\x05", "3");
+		CELL(cell_deaths, "\x80", "0");
+		CELL(cell_deaths, "\x81\xa3oom", "-");
 		CELL(cell_id, "\x00", "-");
 		CELL(cell_init,
 		     "\x91\x82\xa5phase\xa4"
