@@ -298,6 +298,24 @@ def test_memory_stays_shared(start_daemon: StartDaemon) -> None:
         assert all(private_kib(pid) < 2560 for pid in pids), [private_kib(pid) for pid in pids]
 
 
+@pytest.mark.parametrize("start", ["fork", "exec"])
+def test_bytecode_is_written_unless_the_pool_says_otherwise(start_daemon: StartDaemon, tmp_path: Path, start: str) -> None:
+    text = "from pypool_worker import expose\nimport other\n@expose\ndef f(): return other.N\n"
+    pools = {}
+    for name, environment in (("writes", []), ("not", ["PYTHONDONTWRITEBYTECODE=1"])):
+        there = tmp_path / name
+        there.mkdir()
+        (there / "app.py").write_text(text)
+        (there / "other.py").write_text("N = 1\n")
+        pools[name] = pool("app", 1, start=start, path=[str(there)], environment=environment)
+    daemon = start_daemon(pools)
+    with daemon.client() as c:
+        assert [c.execute("f", pool=name) for name in pools] == [1, 1]
+        c.call("pool.reload", pool="not")
+    assert sorted(p.name for p in (tmp_path / "not").iterdir()) == ["app.py", "other.py"]
+    assert len(list((tmp_path / "writes" / "__pycache__").iterdir())) == 2
+
+
 @pytest.mark.parametrize("signo", [signal.SIGTERM, signal.SIGINT])
 def test_the_end_is_polite(start_daemon: StartDaemon, signo: signal.Signals) -> None:
     daemon = start_daemon({"default": forked(n=2)})

@@ -233,6 +233,30 @@ def test_where_clone_cannot_be_had_the_fork_is_double(tmp_path: pathlib.Path, te
         assert template.stop() == 0 and template.stderr() == ""
 
 
+@WAYS
+def test_locks_of_logging_are_free_in_a_worker(tmp_path: pathlib.Path, way: str) -> None:
+    """Also one that a thread has taken along to its grave."""
+    path = write_app(tmp_path, """
+import logging
+handler = logging.StreamHandler()
+logging.getLogger().addHandler(handler)
+thread = threading.Thread(target=handler.acquire)
+thread.start()
+thread.join()
+@expose
+def say(): logging.getLogger("app").warning("said")
+""", way)
+    with TemplateHarness("made", path=path) as template:
+        assert template.start_template()["unfit"] is None
+        for _ in range(2):
+            with template.worker() as worker:
+                worker.start()
+                assert worker.call("say").error is None
+                assert worker.stop() == 0
+                assert worker.stderr() == "said\n"
+        assert template.stop() == 0 and template.stderr() == ""
+
+
 def test_fault_82_a_lock_that_was_held_at_the_fork_is_seen_in_the_stack(tmp_path: pathlib.Path) -> None:
     path = write_app(tmp_path, """
 lock = threading.Lock()
