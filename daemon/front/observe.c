@@ -27,6 +27,18 @@ static bool pool_exists(const struct query *q)
 	return !params_has(&q->params, PARAM_POOL) || query_find_pool(q);
 }
 
+/* The same of a worker. */
+static bool worker_exists(const struct query *q)
+{
+	unsigned long long id = q->params.worker;
+
+	if (!params_has(&q->params, PARAM_WORKER) || client_find_worker(q->client, id, q->needs))
+		return true;
+	query_fail(q, ERROR_BAD_REQUEST, id > q->client->server->registry->last_worker ?
+		   "there has been no worker %llu yet" : "worker %llu is dead and not known any more", id);
+	return false;
+}
+
 static void pack_calls(msgpack_packer *pk, struct server *s)
 {
 	struct stats sum = { 0 };
@@ -365,7 +377,7 @@ void method_logs(struct query *q)
 	uint32_t n = 0;
 	struct view v;
 
-	if (!pool_exists(q))
+	if (!pool_exists(q) || !worker_exists(q))
 		return;
 	if (lines > LOG_LINES_MAX)
 		lines = LOG_LINES_MAX;
