@@ -35,8 +35,8 @@ static void process_take_fds(struct process *p, int fds[PROCESS_FDS])
 	p->dump.fd = TAKE_FD(fds[PROCESS_FD_DUMP]);
 }
 
-/* Fdinfo of a pidfd says whose it is: -1 when that process has been reaped. */
-static bool pidfd_is_of(int fd, pid_t pid)
+/* Fdinfo of a pidfd says whose it is. -1: that process has been reaped; 0: it is no pidfd. */
+static long long pidfd_owner(int fd)
 {
 	char name[32], text[512];
 	const char *at;
@@ -44,7 +44,7 @@ static bool pidfd_is_of(int fd, pid_t pid)
 	(void)snprintf(name, sizeof(name), "fdinfo/%d", fd);
 	(void)procfs_read_of(getpid(), name, text, sizeof(text)); /* "" when it cannot be read */
 	at = strstr(text, "\nPid:");
-	return at && atoll(at + strlen("\nPid:")) == pid;
+	return at ? atoll(at + strlen("\nPid:")) : 0;
 }
 
 static bool pidfd_is_foreign(int fd)
@@ -75,15 +75,18 @@ static int process_open_calls(struct process *p, int *calls_fd)
 	return 0;
 }
 
-int process_go_on(struct process *p, pid_t pid, int fds[PROCESS_FDS])
+/* Takes the fds in any case. */
+static int process_take(struct process *p, pid_t pid, int fds[PROCESS_FDS], bool may_be_reaped)
 {
+	long long owner;
 	int r;
 
 	assert(!p->pid);
 	process_take_fds(p, fds);
 	p->page = plumbing_map(p->page_fd);
 	r = p->page ? 0 : -errno;
-	if (r == 0 && !pidfd_is_of(p->pidfd.fd, pid))
+	owner = r == 0 ? pidfd_owner(p->pidfd.fd) : 0;
+	if (r == 0 && owner != pid && !(owner == -1 && may_be_reaped))
 		r = -ESRCH;
 	if (r < 0) {
 		process_close(p);
@@ -96,12 +99,18 @@ int process_go_on(struct process *p, pid_t pid, int fds[PROCESS_FDS])
 	return 0;
 }
 
+/* It was ours until a moment ago: that its parent, which is another one, has reaped it is told as its end. */
+int process_go_on(struct process *p, pid_t pid, int fds[PROCESS_FDS])
+{
+	return process_take(p, pid, fds, true);
+}
+
 int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int old_calls[PROCESS_OLD_CALLS], int *calls_fd)
 {
 	int r;
 
 	memcpy(p->old_calls, old_calls, sizeof(p->old_calls));
-	r = process_go_on(p, pid, fds);
+	r = process_take(p, pid, fds, false);
 	if (r < 0)
 		return r;
 	process_skip_control(p);

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from tests.support.client import Client
 from tests.support.daemon import SLOW
 from tests.support.waiting import eventually
-from tests.systemd.crashing import crash, pids, wait_idle
+from tests.systemd.crashing import RATE, crash, pids, wait_idle
 from tests.systemd.machine import must
 from tests.systemd.service import Service, installed_pool
 
@@ -50,6 +54,35 @@ def test_the_unit_does_not_notice(service: Service) -> None:
         eventually(lambda: home not in pids(c), "its end is seen", 10 * SLOW)
     service.stop()
     assert service.pids() == []
+
+
+@pytest.fixture
+def program() -> Iterator[Path]:
+    """The installed one, which is put back afterwards. The daemon executes what is in this place."""
+    path = Path(must("readlink", "-f", "/usr/local/sbin/pypoold").strip())
+    real = path.with_name("pypoold-real")
+    must("cp", str(path), str(real))
+    yield path
+    real.rename(path)
+
+
+def test_a_worker_of_a_daemon_before_that_dies_during_it_is_found_dead(service: Service, program: Path) -> None:
+    """Its parent is systemd, which has reaped it before the new program looks."""
+    service.configure({"default": installed_pool("sessions", 2, start="exec")})
+    service.drop_in(RATE)
+    service.start()
+    crash(service)
+    with service.client() as c:
+        wait_idle(c, 2)
+        victim, other = sorted(pids(c))
+        kill = f"kill -9 {victim}; while [ -e /proc/{victim} ]; do :; done"
+        script = program.with_suffix(".new")
+        script.write_text(f'#!/bin/sh\ncase "$*" in *--handover=*) ;; *) {kill} ;; esac\nexec {program}-real "$@"\n')
+        script.chmod(0o755)
+        script.rename(program)
+        upgrade(service)
+        eventually(lambda: victim not in pids(c) and other in pids(c), "its end is seen", 10 * SLOW)
+        wait_idle(c, 2)
 
 
 def test_an_installed_program_takes_over_from_the_one_that_runs(service: Service) -> None:

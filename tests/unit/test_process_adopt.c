@@ -207,6 +207,28 @@ START_TEST(fault_57_one_that_was_reaped_meanwhile_is_refused_and_nothing_is_left
 	}
 END_TEST
 
+/* Its pidfd has been ours all the time: who else has reaped it is its parent. */
+START_TEST(one_that_was_reaped_during_an_upgrade_ends_at_once)
+	{
+		struct named_fds left = { 0 };
+		struct remains r;
+		int fds[PROCESS_FDS];
+		struct child c;
+		pid_t pid = leave(&r, &left);
+
+		ck_assert_int_eq(kill(pid, SIGKILL), 0);
+		ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+		ck_assert(remains_find(&r, &left, NAME, fds));
+		child_init(&c);
+		ck_assert_int_eq(process_go_on(&c.process, r.pid, fds), 0);
+		ck_assert(c.process.foreign);
+		run_to_exit(&c);
+		ck_assert(!c.how.known);
+		child_deinit(&c);
+		named_fds_deinit(&left);
+	}
+END_TEST
+
 START_TEST(a_pidfd_of_another_process_is_refused)
 	{
 		struct named_fds left = { 0 };
@@ -396,7 +418,7 @@ int main(int argc, char **argv)
 			 the_call_sockets_that_it_may_have_are_held_until_it_has_the_new_one,
 			 one_that_died_meanwhile_ends_at_once,
 			 fault_57_one_that_was_reaped_meanwhile_is_refused_and_nothing_is_left,
-			 a_pidfd_of_another_process_is_refused, a_page_that_is_none_is_refused,
+			 one_that_was_reaped_during_an_upgrade_ends_at_once, a_pidfd_of_another_process_is_refused, a_page_that_is_none_is_refused,
 			 how_another_ones_child_ends_is_not_known_and_its_group_is_left_alone,
 			 remains_are_told_apart_whatever_their_order,
 			 without_its_output_a_process_goes_on_and_without_its_control_not);
