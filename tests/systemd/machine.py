@@ -50,6 +50,7 @@ class Journal:
     """What is in the journal from the construction of this object on."""
 
     def __init__(self) -> None:
+        must("journalctl", "--sync")  # what was said before is before it
         text = must("journalctl", "--lines=1", "--show-cursor", "--quiet")
         self._cursor = text.rpartition("-- cursor: ")[2].strip()
 

@@ -77,7 +77,7 @@ class Service:
         if self._drop_ins:
             must("systemctl", "daemon-reload")
         self.config.unlink(missing_ok=True)
-        assert self.pids() == []
+        eventually(lambda: not self.pids(), f"no process of {self.unit}", 10 * SLOW)
 
     # ---- what can be seen
 

@@ -23,7 +23,7 @@ def calls_without_end(service: Service) -> Iterator[list[object]]:
             except CallError as e:
                 if (e.code, e.executed) != ("draining", "never"):
                     trouble.append(e)
-            except (ConnectionEnded, BrokenPipeError):
+            except (ConnectionEnded, BrokenPipeError, ConnectionResetError):
                 pass  # the daemon that had accepted it was gone before it was asked
             except Exception as e:
                 trouble.append(e)

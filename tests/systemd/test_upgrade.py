@@ -29,7 +29,7 @@ def upgrade(service: Service) -> float:
 def test_the_unit_does_not_notice(service: Service) -> None:
     """Its watchdog is fed, its sockets are open, and what is stored is as it was: also a crash is survived afterwards."""
     service.configure({"default": installed_pool("sessions", 2, start="exec"), "forks": installed_pool("warm", 1, start="fork")})
-    service.drop_in("[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=1ms\nWatchdogSec=1\n")
+    service.drop_in("[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=1ms\nWatchdogSec=2\n")
     service.start()
     main, watched = service.main_pid(), threading.Event()
     with service.client() as c:
@@ -37,7 +37,7 @@ def test_the_unit_does_not_notice(service: Service) -> None:
         home = c.execute("here", session="s")[0]
         for _ in range(UPGRADES):
             upgrade(service)
-        watched.wait(2.5)
+        watched.wait(3.5)
         assert c.execute("here", session="s") == [home, 2]
         assert pids(c) == before
     assert (service.main_pid(), service.property("NRestarts"), service.property("ActiveState")) == (main, "0", "active")
