@@ -113,7 +113,7 @@ void client_mind_output(struct client *c)
 	while (max && a->out - unsent > max && (hog = client_find_hog(s, a))) {
 		LOG(WARN, "client.hog", KV("client", hog->caller.id), KV("uid", a->uid),
 		    KV("bytes", hog->stream.out.bytes), KV("all_bytes", a->out), KV("uid_max_bytes", max));
-		stream_give_up(&hog->stream);
+		stream_give_up(&hog->stream, STREAM_END_OUTPUT);
 	}
 }
 

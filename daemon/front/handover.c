@@ -138,10 +138,10 @@ static void take_client(struct server *s, struct unpacker *u)
 	take_ended_leases(u, &c->caller);
 	whole = handover_take_stream(u, &c->stream);
 	until = unpack_uint(u);
-	if (!whole)
-		client_close(c);
-	else if (until)
+	if (until)
 		client_go_on_closing(c, until);
+	if (!whole) /* at the end of the turn: its leases and calls are taken yet, and end with it */
+		stream_give_up(&c->stream, STREAM_END_MEMORY);
 }
 
 void server_take_clients(struct server *s, struct unpacker *u)

@@ -404,10 +404,10 @@ static void stream_fail_output(struct stream *s, enum stream_end why)
 	loop_flush_later(s->loop, &s->flush);
 }
 
-void stream_give_up(struct stream *s)
+void stream_give_up(struct stream *s, enum stream_end why)
 {
 	if (stream_is_open(s) && !s->mute)
-		stream_fail_output(s, STREAM_END_OUTPUT);
+		stream_fail_output(s, why);
 }
 
 /* A message is in the queue. */

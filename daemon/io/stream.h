@@ -92,8 +92,8 @@ bool stream_is_full(const struct stream *s);
 bool stream_is_blocked(const struct stream *s);
 /* So many bytes of bytes_out, at least, has the peer received. */
 uint64_t stream_received(const struct stream *s);
-/* Drops what waits; ends with STREAM_END_OUTPUT at the end of the turn. */
-void stream_give_up(struct stream *s);
+/* Drops what waits; ends for that reason at the end of the turn. */
+void stream_give_up(struct stream *s, enum stream_end why);
 /* What has come and has not been delivered, from the start of a message on. */
 struct span stream_undelivered(const struct stream *s);
 /* Goes on where another program has stopped, whose fd this is: with what it had not delivered. Nothing has been sent or read yet. False:

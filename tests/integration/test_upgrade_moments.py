@@ -120,6 +120,27 @@ def test_who_has_not_read_much_is_heard_again_afterwards(start_daemon: StartDaem
         assert c.call("ping") == "pong"
 
 
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer has reserved all addresses")
+def test_output_that_there_is_no_memory_for_costs_one_connection(start_daemon: StartDaemon, program: Program) -> None:
+    size = 40 << 20
+    daemon = start_daemon({"default": pool("nasty", 3)}, program=program.path)
+    pages = int(Path(f"/proc/{daemon.pid}/statm").read_text().split()[0])
+    with daemon.client() as poor, daemon.client() as c:
+        lease = poor.call("checkout", type="anonymous")
+        poor.start_execute("big", size)
+        eventually(lambda: bool(daemon.status()["calls"]["completed"] == 2), "it is answered", 20 * SLOW)
+        poor.start_execute("sleep", 600.0, lease=lease["lease"])
+        poor.start_execute("sleep", 600.0)
+        runs = c.start_execute("sleep", 1.0)
+        wait_running(c, "sleep", 3)
+        program.first(f"ulimit -v {(pages * 4096 + size + size // 2) >> 10}")  # for what is handed over, and not for a copy
+        upgrade(daemon)
+        assert c.wait(runs).value() == 1.0
+        poor.wait_closed()
+        wait_workers(c, "idle", 3)
+        assert c.call("leases") == [] and c.execute("echo", 1) == 1
+
+
 def test_a_call_that_its_worker_has_not_read_is_no_obstacle(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 1, ping_interval="0")})
     with daemon.client() as c:

@@ -245,7 +245,7 @@ START_TEST(an_fd_is_closed_when_its_stream_ends_before_it_was_sent)
 
 		peer_open(&p, FRAME_UNKNOWN, &peer_client_ops);
 		send_fd(&p.stream, "socket", 'd');
-		stream_give_up(&p.stream);
+		stream_give_up(&p.stream, STREAM_END_OUTPUT);
 		ck_assert_uint_eq(count_marked(), 0);
 		io_run(peer_loop);
 		peer_close(&p);
