@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from collections.abc import Callable
 
 from tests.systemd.machine import must
@@ -34,3 +35,18 @@ def test_an_instance_is_reloaded_alone(make_service: Callable[[str], Service]) -
     assert web.reload().status == 0
     assert web.execute("pid") != before[0]
     assert batch.execute("pid") == before[1]
+
+
+def test_an_instance_may_have_a_user_of_its_own(make_service: Callable[[str], Service]) -> None:
+    """What docs/operations.md says of programs that must not trust one another."""
+    web, batch = make_service("web"), make_service("batch")
+    web.drop_in("[Service]\nUser=daemon\nGroup=daemon\n")
+    web.drop_in("[Socket]\nSocketUser=daemon\n", unit=web.socket_unit)
+    for service in (web, batch):
+        service.configure({"default": installed_pool("works")})
+        service.start()
+    assert (web.execute("uid"), batch.execute("uid")) == tuple(pwd.getpwnam(name).pw_uid for name in ("daemon", "pypool"))
+    assert (web.socket.owner(), batch.socket.owner()) == ("daemon", "pypool")
+    for service, other in ((web, batch), (batch, web)):
+        assert [service.execute("poke", pid) for pid in other.pids()] == ["Operation not permitted"] * 2
+        assert service.execute("peek", other.main_pid())["memory"] == "Permission denied"
