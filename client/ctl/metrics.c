@@ -18,6 +18,8 @@ static const struct metric daemon_metrics[] = {
 	SECONDS("pypool_start_time_seconds", "started_ms", 3, "When pypoold was started, in UNIX time."),
 	STATES("pypool_daemon_state", "state", "starting running draining", "1 for the state that pypoold is in."),
 	GAUGE("pypool_clients", "clients", "Connections to pypoold; whoever asks for the metrics is one."),
+	COUNTER("pypool_received_bytes", "bytes_in", "Bytes from all connections; not those of direct leases."),
+	COUNTER("pypool_sent_bytes", "bytes_out", "Bytes to all connections; not those of direct leases."),
 	SECONDS("pypool_worst_loop_stall_seconds", "worst_stall_us", 6, "Longest turn of the event loop since the start."),
 	COUNTER("pypool_log_lines_dropped", "log_dropped", "Log lines that were not written: too many, or the sink was full."),
 	{ 0 },

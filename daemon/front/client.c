@@ -47,6 +47,8 @@ static void client_end(struct client *c)
 	account_remove_connection(c->account);
 	DL_DELETE(s->clients, c);
 	s->n_clients--;
+	s->bytes_in += c->stream.bytes_in;
+	s->bytes_out += c->stream.bytes_out;
 	loop_bury(s->loop, &c->grave, client_release);
 	server_note_client(s);
 }

@@ -80,19 +80,34 @@ static void pack_pool_short(msgpack_packer *pk, const struct pool *p)
 	view_pack_failure(pk, p);
 }
 
+/* Of all connections since the start. */
+static void pack_bytes(msgpack_packer *pk, const struct server *s)
+{
+	uint64_t in = s->bytes_in, out = s->bytes_out;
+	const struct client *c;
+
+	DL_FOREACH(s->clients, c) {
+		in += c->stream.bytes_in;
+		out += c->stream.bytes_out;
+	}
+	pack_kv_uint(pk, "bytes_in", in);
+	pack_kv_uint(pk, "bytes_out", out);
+}
+
 void method_status(struct query *q)
 {
 	struct server *s = q->client->server;
 	struct view v;
 
 	view_begin(&v, q);
-	msgpack_pack_map(&v.pk, 10);
+	msgpack_pack_map(&v.pk, 12);
 	pack_kv_text(&v.pk, "version", PYPOOL_VERSION);
 	pack_kv_uint(&v.pk, "pid", (uint64_t)getpid());
 	pack_kv_uint(&v.pk, "started_ms", s->started_wall);
 	pack_kv_uint(&v.pk, "uptime_ms", (v.now - s->started) / NS_PER_MS);
 	pack_kv_text(&v.pk, "state", s->ops->state(s));
 	pack_kv_uint(&v.pk, "clients", s->n_clients);
+	pack_bytes(&v.pk, s);
 	pack_calls(&v.pk, s);
 	pack_kv_uint(&v.pk, "worst_stall_us", loop_worst_stall(s->loop) / 1000);
 	pack_kv_uint(&v.pk, "log_dropped", log_dropped() + log_limited());

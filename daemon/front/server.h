@@ -54,6 +54,7 @@ struct server {
 	struct listener admin_listener; /* perhaps: for admins only, whom no limit of connections stops there */
 	struct client *clients; /* list; owns */
 	unsigned n_clients;
+	uint64_t bytes_in, bytes_out; /* of connections that have ended */
 	struct errand *upgrade; /* borrows: whoever waits for the one that is on; NULL */
 	struct feed feed; /* what happens */
 	struct subscription *subscriptions; /* list; borrows: clients own them */

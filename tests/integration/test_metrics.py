@@ -218,6 +218,20 @@ def test_no_state_is_left_out(metric: str, file: str, function: str) -> None:
     assert row is not None and set(row[1].split()) == set(re.findall(r'"([\w-]+)"', body[1]))
 
 
+def test_bytes_of_connections_that_have_ended_count(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon({"default": DEMO})
+
+    def bytes_of() -> list[int]:
+        families = metrics_of(daemon)
+        return [int(families[f"pypool_{way}_bytes_total"].value()) for way in ("received", "sent")]
+
+    with daemon.client() as c:
+        c.execute("echo", "x" * 100_000)
+        assert all(100_000 < n < 110_000 for n in bytes_of())
+    eventually(lambda: daemon.status()["clients"] == 1, "it has gone")
+    assert all(100_000 < n < 120_000 for n in bytes_of())
+
+
 def test_the_phases_of_a_start_add_up(start_daemon: Callable[..., Daemon]) -> None:
     daemon = start_daemon({"default": DEMO, "forked": {**DEMO, "start": "fork"}})
     families = metrics_of(daemon)
@@ -236,7 +250,7 @@ def test_the_phases_of_a_start_add_up(start_daemon: Callable[..., Daemon]) -> No
 
 def test_openmetrics_has_the_same_samples(start_daemon: Callable[..., Daemon]) -> None:
     daemon = start_daemon({"default": DEMO})
-    changing = {"pypool_worst_loop_stall_seconds"}
+    changing = {"pypool_worst_loop_stall_seconds", "pypool_received_bytes_total", "pypool_sent_bytes_total"}
 
     def samples(families: dict[str, Family]) -> dict[Any, float]:
         return {key: v for f in families.values() for key, v in f.samples.items() if f.name not in changing}
@@ -264,7 +278,8 @@ def documented() -> list[tuple[str, ...]]:
 
 
 def unit_of(name: str) -> str:
-    return "s" if re.search(r"_seconds(_total)?$", name) else ""
+    found = re.search(r"_(seconds|bytes)(_total)?$", name)
+    return {"seconds": "s", "bytes": "B"}[found[1]] if found else ""
 
 
 def test_the_document_has_every_metric_as_it_is(start_daemon: Callable[..., Daemon]) -> None:

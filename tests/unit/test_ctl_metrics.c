@@ -53,7 +53,7 @@ static void ck_samples(const char *status, const char *pools, const char *expect
 }
 
 static const char status[] =
-	"{\"version\": \"1.2.3\", \"started_ms\": 1700000000250, \"state\": \"running\", \"clients\": 3, "
+	"{\"version\": \"1.2.3\", \"started_ms\": 1700000000250, \"state\": \"running\", \"clients\": 3, \"bytes_in\": 90, \"bytes_out\": 4294967296, "
 	"\"worst_stall_us\": 2500, \"log_dropped\": 7}";
 
 START_TEST(what_is_told_of_the_daemon)
@@ -73,6 +73,12 @@ START_TEST(what_is_told_of_the_daemon)
 			  "# HELP pypool_clients Connections to pypoold; whoever asks for the metrics is one.\n"
 			  "# TYPE pypool_clients gauge\n"
 			  "pypool_clients 3\n"
+			  "# HELP pypool_received_bytes_total Bytes from all connections; not those of direct leases.\n"
+			  "# TYPE pypool_received_bytes_total counter\n"
+			  "pypool_received_bytes_total 90\n"
+			  "# HELP pypool_sent_bytes_total Bytes to all connections; not those of direct leases.\n"
+			  "# TYPE pypool_sent_bytes_total counter\n"
+			  "pypool_sent_bytes_total 4294967296\n"
 			  "# HELP pypool_worst_loop_stall_seconds Longest turn of the event loop since the start.\n"
 			  "# TYPE pypool_worst_loop_stall_seconds gauge\n"
 			  "pypool_worst_loop_stall_seconds 0.0025\n"
