@@ -160,7 +160,7 @@ static void worker_restore_life(struct worker *w, const struct worker_left *left
 	w->old_at = left->old_at;
 	w->kept_life = left->kept_life;
 	w->heard_life = left->heard_life;
-	w->ping_seq = left->ping_seq;
+	w->ping_seq = w->hs.pong = left->ping_seq; /* a ping that was missed is not waited for */
 	w->own_last = left->own_last;
 	w->hs.hello = w->hs.ready = true;
 	w->hs.session_close = left->session_close;

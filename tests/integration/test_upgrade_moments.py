@@ -141,6 +141,16 @@ def test_output_that_there_is_no_memory_for_costs_one_connection(start_daemon: S
         assert c.call("leases") == [] and c.execute("echo", 1) == 1
 
 
+def test_what_is_told_of_a_call_that_hangs_is_as_before(start_daemon: StartDaemon) -> None:
+    """Whether its interpreter answers is found out by a ping, and those of before have been answered."""
+    daemon = start_daemon({"default": pool("nasty", 1, ping_interval="0")})
+    with daemon.client() as c:
+        before = c.fail_execute("sleep", 60.0, timeout_ms=200)
+        upgrade(daemon)
+        after = c.fail_execute("sleep", 60.0, timeout_ms=200)
+        assert "GIL" not in before.message and "GIL" not in after.message, (before, after)
+
+
 def test_a_call_that_its_worker_has_not_read_is_no_obstacle(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 1, ping_interval="0")})
     with daemon.client() as c:
