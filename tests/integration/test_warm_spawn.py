@@ -301,8 +301,9 @@ def test_memory_stays_shared(start_daemon: StartDaemon) -> None:
 @pytest.mark.parametrize("start", ["fork", "exec"])
 def test_bytecode_is_written_unless_the_pool_says_otherwise(start_daemon: StartDaemon, tmp_path: Path, start: str) -> None:
     text = "from pypool_worker import expose\nimport other\n@expose\ndef f(): return other.N\n"
-    pools = {}
-    for name, environment in (("writes", []), ("not", ["PYTHONDONTWRITEBYTECODE=1"])):
+    pools: dict[str, Any] = {}
+    environments: dict[str, list[str]] = {"writes": [], "not": ["PYTHONDONTWRITEBYTECODE=1"]}
+    for name, environment in environments.items():
         there = tmp_path / name
         there.mkdir()
         (there / "app.py").write_text(text)

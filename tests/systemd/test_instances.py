@@ -49,4 +49,5 @@ def test_an_instance_may_have_a_user_of_its_own(make_service: Callable[[str], Se
     assert (web.socket.owner(), batch.socket.owner()) == ("daemon", "pypool")
     for service, other in ((web, batch), (batch, web)):
         assert [service.execute("poke", pid) for pid in other.pids()] == ["Operation not permitted"] * 2
-        assert service.execute("peek", other.main_pid())["memory"] == "Permission denied"
+        with service.client() as c:
+            assert c.execute("peek", other.main_pid())["memory"] == "Permission denied"
