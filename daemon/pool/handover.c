@@ -377,6 +377,17 @@ static void take_size(struct pool *p, struct unpacker *u)
 		operate_set_size(p, min, max);
 }
 
+/* What they drain for may be over by now, or may not have been taken. */
+static void call_draining(struct pool *p)
+{
+	struct worker *w;
+
+	DL_FOREACH (p->workers, w) {
+		if (w->state == WORKER_DRAINING)
+			affinity_call(w);
+	}
+}
+
 void handover_take_pool(struct pool *p, struct unpacker *u, const struct handover_callers *h)
 {
 	struct span idempotent;
@@ -398,5 +409,6 @@ void handover_take_pool(struct pool *p, struct unpacker *u, const struct handove
 		take_lease(p, u, h);
 	for (uint32_t n = unpack_array(u); n && !u->bad; n--)
 		take_request(p, u, h);
+	call_draining(p);
 	supply_shrink(p); /* the settings may be others; and its workers are looked at anew */
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -120,11 +121,34 @@ def test_who_has_not_read_much_is_heard_again_afterwards(start_daemon: StartDaem
         assert c.call("ping") == "pong"
 
 
+def memory_of(daemon: Daemon) -> int:
+    """Bytes that it has mapped."""
+    return int(Path(f"/proc/{daemon.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer has reserved all addresses")
+def test_values_that_there_is_no_memory_for_cost_one_session(start_daemon: StartDaemon, program: Program) -> None:
+    """Its worker, which stayed for it alone, leaves."""
+    size = 40 << 20
+    daemon = start_daemon({"default": pool("sessions", 1, session_max_bytes="64M", drain_timeout="600s")}, program=program.path)
+    used = memory_of(daemon)
+    with daemon.client() as c:
+        home = c.execute("here", session="s")[0]
+        for i in range(4):
+            c.call("session.put", session="s", values={f"key{i}": b"x" * (size // 4)})
+        c.call("pool.recycle")
+        wait_workers(c, "draining", 1)
+        program.first(f"ulimit -v {(used + size + size // 2) >> 10}")
+        upgrade(daemon)
+        assert c.fail_execute("here", session="s").code == "session_lost"
+        eventually(lambda: not procfs.process(home), "it has left", 20 * SLOW)
+
+
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer has reserved all addresses")
 def test_output_that_there_is_no_memory_for_costs_one_connection(start_daemon: StartDaemon, program: Program) -> None:
     size = 40 << 20
     daemon = start_daemon({"default": pool("nasty", 3)}, program=program.path)
-    pages = int(Path(f"/proc/{daemon.pid}/statm").read_text().split()[0])
+    used = memory_of(daemon)
     with daemon.client() as poor, daemon.client() as c:
         lease = poor.call("checkout", type="anonymous")
         poor.start_execute("big", size)
@@ -133,7 +157,7 @@ def test_output_that_there_is_no_memory_for_costs_one_connection(start_daemon: S
         poor.start_execute("sleep", 600.0)
         runs = c.start_execute("sleep", 1.0)
         wait_running(c, "sleep", 3)
-        program.first(f"ulimit -v {(pages * 4096 + size + size // 2) >> 10}")  # for what is handed over, and not for a copy
+        program.first(f"ulimit -v {(used + size + size // 2) >> 10}")  # for what is handed over, and not for a copy
         upgrade(daemon)
         assert c.wait(runs).value() == 1.0
         poor.wait_closed()
