@@ -133,8 +133,8 @@ static bool choose_session(const struct query *q, struct pool *p, struct request
 	if (!params_has(&q->params, PARAM_SESSION))
 		return true;
 	spec->session = query_choose_session(q, p, query_opens(q));
-	if (spec->session && (!q->late || q->late->leased)) /* else it has waited for the end of that lease */
-		*l = spec->session->lease;
+	if (spec->session)
+		*l = query_lease_of(q, spec->session);
 	return spec->session != NULL;
 }
 

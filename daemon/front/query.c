@@ -103,6 +103,11 @@ struct session *query_choose_session(const struct query *q, struct pool *p, bool
 	return s;
 }
 
+struct lease *query_lease_of(const struct query *q, const struct session *s)
+{
+	return !q->late || q->late->leased ? s->lease : NULL;
+}
+
 struct request_spec query_spec(const struct query *q, enum request_kind kind)
 {
 	const struct params *a = &q->params;

@@ -34,6 +34,8 @@ void query_refuse(const struct query *q, const struct outcome *why);
 /* Answers q with an error of the given code. */
 void query_fail(const struct query *q, enum error_code code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* The lease of s that q is to run under; NULL: none. One that has been taken may have waited for the end of that lease. */
+struct lease *query_lease_of(const struct query *q, const struct session *s);
 
 /* In what follows NULL and false mean: not to be had, and q is answered. */
 

@@ -119,7 +119,7 @@ static void submit_edit(struct query *q, enum request_kind kind, struct span edi
 		return;
 	spec.session = s;
 	spec.args = edit;
-	pool_submit(p, &q->client->caller, &spec, s->lease);
+	pool_submit(p, &q->client->caller, &spec, query_lease_of(q, s));
 }
 
 void method_session_put(struct query *q)

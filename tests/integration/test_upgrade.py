@@ -126,6 +126,23 @@ def test_sessions_and_leases_go_on(start_daemon: StartDaemon) -> None:
         assert [x["session"] for x in c.call("session.list")] == ["s"]
 
 
+def test_values_that_wait_for_the_end_of_a_lease_still_do(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"default": pool("sessions", 2)})
+    with daemon.client() as c, daemon.client() as other:
+        c.start_execute("sleep", 0.3, session="s")
+        asked = c.start("checkout", type="session", session="s")
+        wait_running(c, "sleep")
+        put = other.start("session.put", session="s", values={"first": 7})
+        delete = other.start("session.delete", session="s", keys=["nothing"])
+        lease = c.wait(asked).value()
+        upgrade(daemon)
+        assert c.execute("bump", lease=lease["lease"]) == 1, "nobody else writes as long as it lasts"
+        assert other.is_silent(0.1)
+        c.call("checkin", lease=lease["lease"])
+        assert other.wait(put).value() is True and other.wait(delete).value() == 0
+        assert c.call("session.get", session="s", key="first") == 7
+
+
 def test_a_direct_lease_goes_on(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 1)})
     with daemon.client() as c:
