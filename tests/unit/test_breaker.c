@@ -89,6 +89,54 @@ START_TEST(an_answer_between_resets_the_count)
 	}
 END_TEST
 
+START_TEST(exceptions_of_handlers_never_open_it)
+	{
+		struct scene sc;
+
+		scene_begin_breaking(&sc, 1);
+		sc.stage.machine.script.call = SIM_CALL_ERROR;
+		sim_stage_start(&sc.stage);
+		for (uint64_t id = 1; id <= 12; id++) {
+			sim_execute(&sc.one, id, 0, 0);
+			scene_pass(&sc, MS);
+			ck_told(&sc.one, id, ERROR_APP_ERROR, EXECUTED_YES);
+		}
+		ck_assert_uint_eq(breaker_failures(breaker_of(&sc)), 0);
+		scene_end(&sc);
+	}
+END_TEST
+
+/* Calls that go on after their deadline, or after a cancel, until their worker is killed for it. */
+static void run_until_killed(struct scene *sc, uint64_t id, bool cancel)
+{
+	sim_execute(&sc->one, id, S, 0);
+	scene_pass(sc, MS);
+	if (cancel)
+		request_cancel(registry_find_by_id(&sc->stage.registry, sc->one.caller.id, id));
+	scene_pass(sc, 20 * S);
+	ck_told(&sc->one, id, cancel ? ERROR_CANCELLED : ERROR_DEADLINE_EXCEEDED, EXECUTED_MAYBE);
+}
+
+START_TEST(kills_at_the_deadline_open_it_and_those_after_a_cancel_do_not)
+	{
+		struct scene sc;
+
+		scene_begin_breaking(&sc, 1);
+		sc.stage.machine.script.call = SIM_CALL_HANG;
+		sc.stage.machine.script.ignores_interrupt = true;
+		sim_stage_start(&sc.stage);
+		for (uint64_t id = 1; id <= 4; id++)
+			run_until_killed(&sc, id, true);
+		ck_assert_uint_eq(breaker_failures(breaker_of(&sc)), 0);
+		for (uint64_t id = 5; id <= 7; id++) {
+			ck_assert(!breaker_is_open(breaker_of(&sc)));
+			run_until_killed(&sc, id, false);
+		}
+		ck_assert_uint_eq(breaker_of(&sc)->n_opened, 1);
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(failed_starts_open_it_and_nothing_is_started_until_its_time_is_over)
 	{
 		struct scene sc;
@@ -214,6 +262,7 @@ END_TEST
 
 RUN_SUITE("breaker", crashes_in_a_row_open_it_and_calls_fail_at_once_with_the_last_cause,
 	  calls_that_wait_when_it_opens_fail_at_once, an_answer_between_resets_the_count,
+	  exceptions_of_handlers_never_open_it, kills_at_the_deadline_open_it_and_those_after_a_cancel_do_not,
 	  failed_starts_open_it_and_nothing_is_started_until_its_time_is_over,
 	  a_try_that_goes_well_closes_it_and_no_call_was_risked,
 	  a_pool_with_enough_workers_tries_by_replacing_an_idle_one, calls_of_a_lease_go_on_while_it_is_open,
