@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -279,6 +280,18 @@ def test_fault_49_a_handler_that_calls_its_own_full_pool_fails_in_time(start_dae
         assert now() - began < 6.0 * SLOW
         assert c.call("queue") == []
         assert c.execute("descend", path, 0) == [] and pool_of(c)["spawned"] == 2
+
+
+def test_fault_50_what_threads_of_a_handler_write_is_not_mixed(start_daemon: StartDaemon) -> None:
+    """Pings are answered meanwhile, by another thread of the worker."""
+    letters, n = "abc", 20
+    daemon = start_daemon({"default": pool("nasty", 1, ping_interval="20ms")})
+    with daemon.client() as c:
+        for _ in range(20):
+            assert c.execute("write_in_threads", letters, n) == [letter * 100_000 for letter in letters]
+            kept = [(line["source"], line["text"]) for line in c.call("logs", lines=2 * n * len(letters))]
+            assert Counter(kept) == {(source, letter * 40): n for source in ("stdout", "stderr") for letter in letters}
+        assert pool_of(c)["spawned"] == 1
 
 
 def test_a_grandchild_of_a_worker_that_lives_is_left_alone(start_daemon: StartDaemon) -> None:

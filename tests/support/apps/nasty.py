@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from typing import Any, List
 
@@ -88,6 +89,22 @@ def number_lines(n: int) -> int:
     for i in range(n):
         print(f"line {i} " + "x" * 80)
     return n
+
+
+@expose
+def write_in_threads(letters: str, n: int) -> List[str]:
+    """Threads that write at the same time, each n lines of its letter on both outputs; then much of each letter."""
+    def work(letter: str) -> None:
+        for _ in range(n):
+            print(letter * 40 + "\n", end="")
+            print(letter * 40 + "\n", end="", file=sys.stderr)
+
+    threads = [threading.Thread(target=work, args=(letter,)) for letter in letters]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [letter * 100_000 for letter in letters]
 
 
 @expose
