@@ -96,10 +96,11 @@ def test_each_pool_shows_itself_to_those_who_may_observe_it(start_daemon: Start)
         assert carol.call("why", worker=workers["a"])["state"] == "forgotten"
         assert carol.fail("why", pool="a").code == "denied"
         assert carol.execute("echo", 1, pool="a") == carol.execute("echo", 1, pool="b") == 1
-        number = root.start_execute("sleep", 0.5, pool="a")
+        number = root.start_execute("sleep", 60, pool="a")
         (call,) = [r["call"] for r in wait_running(root, "sleep", 1)]
         assert carol.call("queue") == [] and carol.call("why", call=call)["state"] == "finished"
-        root.wait(number).value()
+        root.call("cancel", id=number)
+        assert root.wait_error(number).code == "cancelled"
         # what concerns no pool needs a role everywhere
         for c in (carol, dave):
             assert {c.fail(method).code for method in ("status", "clients")} == {"denied"}
@@ -114,7 +115,7 @@ def test_only_an_admin_of_its_pool_cancels_another_users_call(start_daemon: Star
     daemon = two_pools(start_daemon)
     with daemon.client() as root, client_of(daemon, CAROL) as carol, client_of(daemon, DAVE) as dave:
         for name, cancelled in (("a", False), ("b", True)):
-            number = carol.start_execute("sleep", 0.5, pool=name)
+            number = carol.start_execute("sleep", 60 if cancelled else 0.5, pool=name)
             (call,) = [r["call"] for r in wait_running(root, "sleep", 1)]
             assert dave.call("cancel", call=call) is cancelled
             if cancelled:

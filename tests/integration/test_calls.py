@@ -125,13 +125,13 @@ def test_meta_tells_worker_pid_and_times(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 1)})
     with daemon.client() as c:
         worker = workers(c)[0]
-        held = c.start_execute("sleep", 0.2)
+        held = c.start_execute("sleep", 0.4)
         answer = c.execute("sleep", 0.05, meta=True)
         c.wait(held).value()
         assert answer["value"] == 0.05
         meta = answer["meta"]
         assert (meta["worker"], meta["pid"]) == (worker["worker"], worker["pid"])
-        assert 100_000 < meta["queue_us"] < 200_000 + 1e6 * SLOW
+        assert 100_000 < meta["queue_us"] < 400_000 + 1e6 * SLOW
         assert 50_000 <= meta["run_us"] < 50_000 + 1e6 * SLOW
 
 
@@ -151,9 +151,9 @@ def test_a_thousand_pipelined_calls_of_ten_clients_each_get_their_own_reply(star
 def test_calls_of_one_client_spread_over_all_workers(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 3)})
     with daemon.client() as c:
-        numbers = [c.start_execute("sleep", 0.3) for _ in range(3)]
+        numbers = [c.start_execute("sleep", 1.0) for _ in range(3)]
         assert len({r["worker"] for r in wait_running(c, "sleep", 3)}) == 3
-        assert [c.wait(n).value() for n in numbers] == [0.3] * 3
+        assert [c.wait(n).value() for n in numbers] == [1.0] * 3
 
 
 def test_a_worker_runs_one_call_at_a_time(start_daemon: StartDaemon) -> None:
@@ -173,15 +173,18 @@ def test_clients_take_turns_however_many_calls_one_of_them_has_waiting(
     daemon = start_daemon({"default": pool("nasty", 1)})
     ledger = tmp_path / "ledger"
     with daemon.client() as greedy, daemon.client() as modest:
-        held = greedy.start_execute("sleep", 0.3)
+        held = greedy.start_execute("sleep", 60)
         wait_running(modest, "sleep")
         many = [greedy.start_execute("append_line", str(ledger), f"greedy {i}") for i in range(20)]
         wait_queued(modest, 20)
         few = [modest.start_execute("append_line", str(ledger), f"modest {i}") for i in range(2)]
+        wait_queued(modest, 22)
+        assert greedy.call("cancel", id=held) is True
         for number in few:
             modest.wait(number).value()
-        for number in [held, *many]:
+        for number in many:
             greedy.wait(number).value()
+        assert greedy.wait_error(held).code == "cancelled"
         order = lines(ledger)
         assert order.index("modest 1") <= 4, order
         assert [x for x in order if x[0] == "g"] == [f"greedy {i}" for i in range(20)], "each in its own order"
@@ -191,14 +194,16 @@ def test_over_max_queue_a_call_is_overloaded_and_never_run(start_daemon: StartDa
     daemon = start_daemon({"default": pool("nasty", 1, max_queue=3)})
     ledger = tmp_path / "ledger"
     with daemon.client() as c:
-        held = c.start_execute("sleep", 0.3)
+        held = c.start_execute("sleep", 60)
         wait_running(c, "sleep")
         kept = [c.start_execute("append_line", str(ledger), str(i)) for i in range(3)]
         error = c.fail_execute("append_line", str(ledger), "one too many")
         assert (error.code, error.executed) == ("overloaded", "never")
         assert "max_queue is 3" in error.message
-        for number in [held, *kept]:
+        assert c.call("cancel", id=held) is True
+        for number in kept:
             c.wait(number).value()
+        assert c.wait_error(held).code == "cancelled"
         assert lines(ledger) == ["0", "1", "2"]
 
 
@@ -253,7 +258,7 @@ def test_status_and_pools_and_workers_agree(start_daemon: StartDaemon) -> None:
     with daemon.client() as c:
         c.execute("echo", 1)
         c.fail_execute("raise_chained")
-        running = c.start_execute("sleep", 0.3)
+        running = c.start_execute("sleep", 1.0)
         wait_running(c, "sleep")
         calls, counters = c.call("status")["calls"], pool_of(c)
         for key, expected in {"accepted": 3, "completed": 1, "failed": 1, "running": 1, "queued": 0}.items():

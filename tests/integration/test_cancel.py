@@ -49,19 +49,20 @@ def test_fault_24_a_cancel_in_the_queue_ends_only_that_call_which_is_never_run(
     daemon = start_daemon({"default": pool("nasty", 1)})
     ledger = tmp_path / "ledger"
     with daemon.client() as c:
-        held = c.start_execute("sleep", 0.4)
+        held = c.start_execute("sleep", 60)
         numbers = [c.start_execute("append_line", str(ledger), str(i)) for i in range(5)]
         wait_queued(c, 5)
         asked = now()
         assert c.call("cancel", id=numbers[2]) is True
         error = c.wait_error(numbers[2])
-        assert now() - asked < 0.25 * SLOW
+        assert now() - asked < 2.0 * SLOW
         assert (error.code, error.executed) == ("cancelled", "never")
-        assert c.wait(held).value() == 0.4
+        assert c.call("status")["calls"]["cancelled"] == 1
+        assert c.call("cancel", id=held) is True
+        assert c.wait_error(held).code == "cancelled"
         for i in (0, 1, 3, 4):
             c.wait(numbers[i]).value()
         assert lines(ledger) == ["0", "1", "3", "4"]
-        assert c.call("status")["calls"]["cancelled"] == 1
 
 
 @pytest.mark.parametrize("way", ["sleep", "recv", "python"])
@@ -90,8 +91,8 @@ def test_fault_24_a_cancel_of_a_running_call_interrupts_its_handler_and_no_other
         wait_note(ledger, "CallCancelled", "other")
         wait_workers(c, "idle", 2)
         assert {w["pid"] for w in workers(c)} == pids, "clean workers were replaced"
-    assert_prompt(f"answer of a cancelled call, {way}", answered, median=0.02)
-    assert_prompt(f"exception in the handler after the cancel was sent, {way}", raised, median=0.02)
+    assert_prompt(f"answer of a cancelled call, {way}", answered, within=0.02)
+    assert_prompt(f"exception in the handler after the cancel was sent, {way}", raised, within=0.02)
 
 
 def test_fault_24_a_cancel_after_the_call_is_not_found_and_hits_nobody(start_daemon: StartDaemon) -> None:
@@ -181,10 +182,10 @@ def test_a_cancel_in_the_same_write_as_its_call_ends_it_before_it_starts(
 def test_an_id_is_of_its_own_connection_only(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 1)})
     with daemon.client() as c, daemon.client() as other:
-        number = c.start_execute("sleep", 0.3)
+        number = c.start_execute("sleep", 1.0)
         wait_running(other, "sleep")
         assert other.call("cancel", id=number) is False
-        assert c.wait(number).value() == 0.3
+        assert c.wait(number).value() == 1.0
 
 
 def test_a_call_can_be_cancelled_from_another_connection_by_its_daemon_wide_number(start_daemon: StartDaemon) -> None:
@@ -255,14 +256,15 @@ def test_a_closed_connection_cancels_its_running_calls_and_the_clean_worker_is_k
 def test_a_waiting_checkout_can_be_cancelled(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 1)})
     with daemon.client() as c:
-        held = c.start_execute("sleep", 0.3)
+        held = c.start_execute("sleep", 60)
         wait_running(c, "sleep")
         number = c.start("checkout", type="anonymous")
         wait_queued(c, 1)
         assert c.call("cancel", id=number) is True
         error = c.wait_error(number)
         assert (error.code, error.executed) == ("cancelled", "never")
-        assert c.wait(held).value() == 0.3
+        assert c.call("cancel", id=held) is True
+        assert c.wait_error(held).code == "cancelled"
         eventually(lambda: len(workers(c, "idle")) == 1, "nobody holds the worker", 5 * SLOW)
         assert workers(c)[0]["lease"] == 0
 

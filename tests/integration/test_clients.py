@@ -274,7 +274,7 @@ def test_fault_19_replies_that_nobody_reads_close_the_connection_at_the_hard_cap
             began = time.monotonic()
             assert other.execute("echo", 1) == 1
             longest = max(longest, time.monotonic() - began)
-        assert longest < 1.0, "others must not wait for it"
+        assert longest < 2.0 * SLOW, "others must not wait for it"
         assert peak(narrow) - before < 4 * 1024 * KIB, "18 MB were asked for"
         with pytest.raises(ConnectionEnded):
             while True:
@@ -319,13 +319,13 @@ def test_fault_99_calls_past_uid_max_calls_are_refused_on_every_connection_of_th
     daemon = start_daemon({"default": pool("nasty", 1)}, uid_max_calls=3)
     with daemon.client() as c, daemon.client() as second:
         for _ in range(2):  # the counter returns to 0
-            running = [c.start_execute("sleep", 0.1) for _ in range(3)]
-            for n in running[:1]:
+            with all_workers_taken(daemon):
+                waiting = [c.start_execute("echo", n) for n in range(3)]
                 error = c.fail_execute("echo", 1)
                 assert (error.code, error.executed) == ("quota", "never") and "uid_max_calls" in error.message
                 assert second.fail_execute("echo", 1).code == "quota"
                 assert second.call("ping") == "pong", "only calls count"
-            assert [c.wait(n).value() for n in running] == [0.1] * 3
+            assert [c.wait(n).value() for n in waiting] == [0, 1, 2]
         assert second.execute("echo", 1) == 1
 
 
@@ -462,7 +462,7 @@ def test_fault_23_without_fds_accepting_pauses_and_nothing_spins(start_daemon: S
         daemon.wait_log(r"listener\.paused")
         began, woken, cpu = time.monotonic(), wakeups(daemon), cpu_ms(daemon)
         lines = daemon.log().count("listener.paused")
-        assert waiting.is_silent(0.7 / SLOW), "there may be fds again soon"
+        assert waiting.is_silent(0.5 / SLOW), "there may be fds again soon"
         assert told_that_fds_are_missing(waiting)
         stack.enter_context(client_of(daemon, ALICE, framing="bare", hello=False))
         assert not select.select([], [], [], window)[0]

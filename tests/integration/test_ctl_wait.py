@@ -19,7 +19,6 @@ import pytest
 
 from tests.support.daemon import BUILD, SLOW, Daemon, pool
 from tests.support.scenes import pool_of, wait_running, wait_workers, workers
-from tests.support.waiting import eventually
 
 Start = Callable[..., Daemon]
 
@@ -83,7 +82,7 @@ def test_drain_shows_how_many_calls_run(start_daemon: Start) -> None:
         running = [c.start_execute("sleep", 60) for _ in range(2)]
         wait_running(c, "sleep", 2)
         with Terminal(daemon, "drain") as t:
-            t.wait_for("pool default: 2 calls run (0 s)")
+            t.wait_for("pool default: 2 calls run (")
             c.call("cancel", id=running[0])
             t.wait_for("pool default: 1 calls run (")
             c.call("cancel", id=running[1])

@@ -31,7 +31,7 @@ def test_fault_89_at_sigterm_running_calls_finish_and_queued_ones_are_never_run(
 ) -> None:
     ledger = tmp_path / "ledger"
     with daemon.client() as c:
-        running = [c.start_execute("sleep", 0.4) for _ in range(2)]
+        running = [c.start_execute("sleep", 1.0) for _ in range(2)]
         queued = [c.start_execute("append_line", str(ledger), "ran") for _ in range(20)]
         eventually(lambda: (calls(c, "running"), calls(c, "queued")) == (2, 20), "all workers are busy")
         daemon.signal(number)
@@ -41,7 +41,7 @@ def test_fault_89_at_sigterm_running_calls_finish_and_queued_ones_are_never_run(
         late = c.fail_execute("echo", 1)
         assert (late.code, late.executed) == ("draining", "never")
         assert c.call("status")["state"] == "draining"
-        assert [c.wait(n).value() for n in running] == [0.4, 0.4]
+        assert [c.wait(n).value() for n in running] == [1.0, 1.0]
         c.wait_closed()
     check_end(daemon, 0)
     assert not ledger.exists() and not daemon.socket.exists()

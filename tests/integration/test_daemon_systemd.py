@@ -18,7 +18,7 @@ from tests.support.daemon_life import Start, bind, check_end, state_of_first_poo
 
 
 def test_fault_94_ready_comes_when_every_pool_has_settled(start_daemon: Start) -> None:
-    slow = pool("slow_import", 1, environment=["PYPOOL_TEST_SECONDS=0.7"])
+    slow = pool("slow_import", 1, environment=["PYPOOL_TEST_SECONDS=2"])
     daemon = start_daemon({"fast": pool("nasty", 1), "slow": slow}, ready=False)
     daemon.wait_log(r"listener\.open")
     with daemon.client() as c:
@@ -61,7 +61,7 @@ def test_fault_94_the_watchdog_is_fed_by_the_loop(start_daemon: Start) -> None:
     assert daemon.notify.wait(lambda: pings() >= 5, 5), "one each 100 ms"
     daemon.signal(signal.SIGSTOP)
     eventually(lambda: procfs.process(daemon.pid).state == "T", "it stands")  # type: ignore[union-attr]
-    daemon.notify.wait(lambda: False, 0.05)  # what was under way has come
+    daemon.notify.fence()  # what was under way has come
     stopped = pings()
     assert not daemon.notify.wait(lambda: pings() > stopped, 0.4), "a loop that hangs feeds nothing"
     daemon.signal(signal.SIGCONT)

@@ -32,22 +32,28 @@ def note(ledger: Path, **options: Any) -> dict[str, Any]:
 
 
 class Stage:
-    """A daemon with one worker that is busy for a moment, if it shall be."""
+    """A daemon with one worker that is busy until it is seen what is refused, if it shall be."""
 
-    def __init__(self, start: StartDaemon, ledger: Path, busy: float = 0.0, **settings: Any) -> None:
+    def __init__(self, start: StartDaemon, ledger: Path, busy: bool = False, **settings: Any) -> None:
         top = {key: settings.pop(key) for key in ("uid_max_calls", "max_frame", "access", "socket_mode") if key in settings}
         self.daemon = start({"default": pool("nasty", 1, **settings)}, **top)
         self.ledger = ledger
         self.client = self.daemon.client()
-        self.busy = self.client.start_execute("sleep", busy) if busy else None
+        self.busy = self.client.start_execute("sleep", 60) if busy else None
         if busy:
             wait_running(self.client, "sleep")
+
+    def free(self) -> None:
+        """The worker is not busy any more."""
+        if self.busy is not None:
+            assert self.client.call("cancel", id=self.busy) is True
+            assert self.client.wait_error(self.busy).code == "cancelled"
+            self.busy = None
 
     def refused(self, code: str, error: CallError) -> None:
         """The error is that one, and a later call is the first that the ledger knows."""
         assert (error.code, error.executed) == (code, "never"), error
-        if self.busy is not None:
-            self.client.wait(self.busy).value()
+        self.free()
         self.client.close()
         with self.daemon.client() as c:
             c.call("execute", target="append_line", args=[str(self.ledger), "control"])
@@ -111,41 +117,43 @@ def scene_invalid_checkout_type(start: StartDaemon, ledger: Path) -> None:
 
 
 def scene_duplicate_id(start: StartDaemon, ledger: Path) -> None:
-    s = Stage(start, ledger, busy=0.3)
+    s = Stage(start, ledger, busy=True)
     with s.daemon.client() as c:
         c.send([0, 50, "execute", [{"target": "sleep", "args": [0.1]}]])
         c.send([0, 50, "execute", [note(ledger)]])
         error = c.wait_error(50)
+        s.free()
         c.wait(50)
     s.refused("duplicate_id", error)
 
 
 def scene_quota(start: StartDaemon, ledger: Path) -> None:
-    s = Stage(start, ledger, busy=0.3, uid_max_calls=1)
+    s = Stage(start, ledger, busy=True, uid_max_calls=1)
     s.refused("quota", s.client.fail("execute", **note(ledger)))
 
 
 def scene_overloaded(start: StartDaemon, ledger: Path) -> None:
-    s = Stage(start, ledger, busy=0.3, max_queue=1)
+    s = Stage(start, ledger, busy=True, max_queue=1)
     waits = s.client.start_execute("echo", 1)
     wait_queued(s.client, 1)
     error = s.client.fail("execute", **note(ledger))
+    s.free()
     s.client.wait(waits)
     s.refused("overloaded", error)
 
 
 def scene_queue_timeout(start: StartDaemon, ledger: Path) -> None:
-    s = Stage(start, ledger, busy=0.4)
+    s = Stage(start, ledger, busy=True)
     s.refused("queue_timeout", s.client.fail("execute", **note(ledger, queue_timeout_ms=20)))
 
 
 def scene_deadline_exceeded(start: StartDaemon, ledger: Path) -> None:
-    s = Stage(start, ledger, busy=0.4)
+    s = Stage(start, ledger, busy=True)
     s.refused("deadline_exceeded", s.client.fail("execute", **note(ledger, timeout_ms=20)))
 
 
 def scene_cancelled(start: StartDaemon, ledger: Path) -> None:
-    s = Stage(start, ledger, busy=0.4)
+    s = Stage(start, ledger, busy=True)
     number = s.client.start("execute", **note(ledger))
     assert s.client.call("cancel", id=number) is True
     s.refused("cancelled", s.client.wait_error(number))
@@ -192,14 +200,13 @@ def scene_poisoned(start: StartDaemon, ledger: Path) -> None:
 
 
 def scene_draining(start: StartDaemon, ledger: Path) -> None:
-    s = Stage(start, ledger, busy=0.5)
+    s = Stage(start, ledger, busy=True)
     waits = s.client.start("execute", **note(ledger))
     wait_queued(s.client, 1)
     s.daemon.signal(signal.SIGTERM)
     error = s.client.wait_error(waits)
     assert (error.code, error.executed) == ("draining", "never")
-    assert s.busy is not None
-    s.client.wait(s.busy).value()
+    s.free()
     s.client.close()
     s.daemon.stop(quiet=False)  # it may have ended already
     assert lines(ledger) == []

@@ -111,7 +111,7 @@ def load(daemon: Daemon) -> None:
 def is_over(daemon: Daemon) -> bool:
     """Whether the daemon has ended, or is just doing so."""
     try:
-        daemon.process.wait(0.5)
+        daemon.process.wait(2.0 * SLOW)
     except subprocess.TimeoutExpired:
         return False
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,12 @@ def test_fault_51_a_python_that_cannot_be_executed_fails_the_callers_at_once_wit
     with daemon.client() as c:
         asked = now()
         error = c.fail_execute("pid", timeout_ms=20000)
-        assert now() - asked < 0.5 * SLOW
+        assert now() - asked < 3.0 * SLOW, "it waited for something"
         assert (error.code, error.executed) == ("init_failed", "never")
         assert f"cannot start {python}: {words}" in error.message
         assert (error.cause["reason"], error.cause["phase"]) == ("spawn_failed", "exec")
         assert words in c.call("status")["pools"][0]["last_failure"]["message"]
-        assert procfs.children(daemon.pid) == []
+        eventually(lambda: procfs.children(daemon.pid) == [], "no process is left of a try", 5 * SLOW)
 
 
 def test_a_pool_recovers_when_its_python_appears(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -109,12 +110,12 @@ def test_fault_52_an_import_error_is_tried_again_with_back_off_and_told_meanwhil
     ledger, flag = tmp_path / "ledger", tmp_path / "flag"
     daemon = start_daemon({"default": app_in(tmp_path, LOOPS.format(ledger=str(ledger), flag=str(flag)), breaker_failures=0)})
     with daemon.client() as c:
-        last = {}
+        last, took = {}, []
 
         def ask() -> bool:
             asked = now()
             error = c.fail_execute("echo")
-            assert now() - asked < 0.3 * SLOW, "a caller had to wait for a pool that is down"
+            took.append(now() - asked)
             assert (error.code, error.executed) == ("init_failed", "never")
             assert "last: RuntimeError: not yet, made_app.py line 6" in error.message
             assert "RuntimeError: not yet" in error.cause["traceback"]
@@ -125,6 +126,7 @@ def test_fault_52_an_import_error_is_tried_again_with_back_off_and_told_meanwhil
         eventually(lambda: ask() and re.search("next try in", last["message"]), "it waits for the next try", 5 * SLOW)
         assert re.search(r"init failed \d+ times since \d\d:\d\d:\d\d, last: ", last["message"])
         assert 1 <= last["retry_after_ms"] <= 1.25 * 800 + 1 or len(lines(ledger)) > len(WAITS) + 1
+        assert statistics.median(took) < 0.05 * SLOW and max(took) < 2.0 * SLOW, "a caller had to wait for a pool that is down"
         times = [float(t) for t in lines(ledger)]
         gaps = [b - a for a, b in zip(times, times[1:])]
         print("gaps between tries:", " ".join(f"{gap:.3f}" for gap in gaps))
@@ -184,15 +186,15 @@ wait_for_licence()
 def test_fault_53_an_init_that_hangs_is_told_with_its_phase_and_its_stack(
     start_daemon: StartDaemon, tmp_path: Path, text: str, phase: str, settings: dict[str, Any]
 ) -> None:
-    daemon = start_daemon({"default": app_in(tmp_path, text, init_timeout="700ms", **settings)}, ready=False)
+    daemon = start_daemon({"default": app_in(tmp_path, text, init_timeout="2s", **settings)}, ready=False)
     with early_client(daemon) as c:
         error = c.fail_execute("anything", timeout_ms=20000)
         assert (error.code, error.executed) == ("init_failed", "never")
         assert (error.fields["phase"], error.cause["reason"]) == (phase, "init_timeout")
-        assert f"init was not finished in 700 ms, in phase {phase}" in error.message
+        assert f"init was not finished in 2.0 s, in phase {phase}" in error.message
         assert re.search(r"made_app\.py line \d+ in wait_for_licence", error.message)
         assert "in wait_for_licence" in error.cause["stack"]
-        assert 600 <= sum(p["ms"] for p in error.cause["init"]) < 700 + 2000 * SLOW
+        assert 1900 <= sum(p["ms"] for p in error.cause["init"]) < 2000 + 2000 * SLOW
         assert "was killed by pypoold (init_timeout, SIG" in error.cause["exit"]
     daemon.wait_ready()
 
@@ -308,11 +310,11 @@ def test_fault_55_ready_twice_ends_the_worker_and_the_next_one_serves(
 
 def test_a_worker_that_is_silent_is_killed_at_init_timeout(start_daemon: StartDaemon, tmp_path: Path) -> None:
     script = "complain until_killed"
-    daemon = start_daemon({"default": stub(script, tmp_path / "ledger", init_timeout="500ms")}, ready=False)
+    daemon = start_daemon({"default": stub(script, tmp_path / "ledger", init_timeout="2s")}, ready=False)
     with early_client(daemon) as c:
         error = c.fail_execute("echo", timeout_ms=20000)
         assert (error.code, error.fields["phase"]) == ("init_failed", "interpreter")
-        assert "init was not finished in 500 ms, in phase interpreter" in error.message
+        assert "init was not finished in 2.0 s, in phase interpreter" in error.message
         assert error.cause["output"] == ["the stub complains"]
     daemon.wait_ready()
 
@@ -390,8 +392,8 @@ def test_fault_57_workers_are_signalled_by_pidfd_only(start_daemon: StartDaemon,
     )
     with daemon.client() as c:
         groups = {w["pid"] for w in workers(c)}
-        c.fail_execute("sleep", 60, timeout_ms=50)
-        c.fail_execute("ignore_term_forever", timeout_ms=50)
+        c.fail_execute("sleep", 60, timeout_ms=500)
+        c.fail_execute("ignore_term_forever", timeout_ms=500)
         c.fail_execute("crash")
         wait_workers(c, "idle", 2)
         groups |= {w["pid"] for w in workers(c, "dead", "idle")}

@@ -135,7 +135,7 @@ def test_a_lease_ends_with_its_ttl_and_its_clean_worker_goes_on(start_daemon: St
         lease = checkout(c, ttl_ms=200)
         assert lease["expires_ms"] == 200
         assert other.execute("pid") == lease["pid"], "the next in the queue gets the worker"
-        assert 0.2 <= now() - began < 0.2 + 0.5 * SLOW
+        assert 0.2 <= now() - began < 0.2 + 1.0 * SLOW
         error = c.fail_execute("pid", lease=lease["lease"])
         assert (error.code, error.executed) == ("lease_expired", "never")
         assert "its ttl was over" in error.message
@@ -148,7 +148,7 @@ def test_the_end_of_the_ttl_ends_the_running_call_and_those_that_wait_under_it(
     daemon = start_daemon({"default": pool("recorder", 1)})
     ledger = tmp_path / "ledger"
     with daemon.client() as c:
-        lease = checkout(c, ttl_ms=300)
+        lease = checkout(c, ttl_ms=800)
         running = c.start_execute("record", str(ledger), "sleep", 60.0, "running", lease=lease["lease"])
         waiting = c.start_execute("record", str(ledger), "sleep", 60.0, "waiting", lease=lease["lease"])
         errors = [c.wait_error(n) for n in (running, waiting)]
@@ -164,7 +164,7 @@ def test_fault_27_a_worker_that_is_not_given_up_at_the_end_of_the_ttl_is_replace
 ) -> None:
     daemon = start_daemon({"default": pool("recorder", 1, cancel_grace="150ms")})
     with daemon.client() as c, daemon.client() as other:
-        lease = checkout(c, ttl_ms=150)
+        lease = checkout(c, ttl_ms=500)
         number = c.start_execute("record", str(tmp_path / "ledger"), "ignore", 60.0, lease=lease["lease"])
         assert c.wait_error(number).code == "lease_expired"
         assert other.execute("pid") != lease["pid"]
@@ -254,7 +254,7 @@ def test_output_of_calls_under_a_lease_belongs_to_its_call(start_daemon: StartDa
     with daemon.client() as c:
         lease = checkout(c)["lease"]
         printing = [c.start_execute("print_then", i, lease=lease) for i in range(10)]
-        late = c.start_execute("sleep", 60, lease=lease, timeout_ms=300)
+        late = c.start_execute("sleep", 60, lease=lease, timeout_ms=1500)
         for i, number in enumerate(printing):
             assert c.wait(number).value() == i
         assert c.wait_error(late).cause["output"] == []
@@ -283,7 +283,7 @@ def test_all_workers_of_a_pool_can_be_leased_and_come_back(start_daemon: StartDa
 def test_fault_69_a_lease_ends_with_drain_timeout_when_its_worker_is_due_and_its_holder_is_told(
     start_daemon: StartDaemon,
 ) -> None:
-    daemon = start_daemon({"default": pool("nasty", 1, max_requests=3, drain_timeout="500ms")})
+    daemon = start_daemon({"default": pool("nasty", 1, max_requests=3, drain_timeout="1500ms")})
     with daemon.client() as c:
         lease = checkout(c)
         for _ in range(5):

@@ -21,7 +21,7 @@ def test_a_paused_pool_starts_nothing_and_loses_nothing(start_daemon: StartDaemo
         session = c.execute("add", 1, 1, session="s")
         assert session == 2
         lease = c.call("checkout", type="anonymous")["lease"]
-        running = c.start_execute("sleep", 0.5)
+        running = c.start_execute("sleep", 1.5)
         wait_running(admin, "sleep")
         told = admin.call("pool.pause")
         assert told == {"pool": "default", "state": "paused", "queued": 0, "running": 2 - 1}
@@ -56,7 +56,7 @@ def test_a_pool_is_resized(start_daemon: StartDaemon) -> None:
     with daemon.client() as c, daemon.client() as admin:
         assert admin.call("pool.resize", max_workers=4, min_workers=4) == {"pool": "default", "min_workers": 4, "max_workers": 4}
         wait_workers(admin, "idle", 4)
-        calls = [c.start_execute("sleep", 0.7) for _ in range(4)]
+        calls = [c.start_execute("sleep", 1.5) for _ in range(4)]
         wait_running(admin, "sleep", 4)
         assert admin.call("pool.resize", max_workers=1) == {"pool": "default", "min_workers": 1, "max_workers": 1}
         assert [c.wait(call).value() for call in calls] == [None] * 4, "what runs ends"
@@ -77,7 +77,7 @@ def test_workers_are_recycled_between_their_calls(start_daemon: StartDaemon) -> 
     daemon = start_daemon({"default": pool("shows", 2)})
     with daemon.client() as c, daemon.client() as admin:
         before = {w["worker"] for w in workers(admin)}
-        running = c.start_execute("sleep", 0.5)
+        running = c.start_execute("sleep", 1.5)
         wait_running(admin, "sleep")
         assert admin.call("pool.recycle") == {"pool": "default", "recycled": 2}
         assert admin.call("pool.recycle")["recycled"] == 0, "they are due already"
@@ -118,7 +118,7 @@ def test_a_template_is_killed_and_comes_back(start_daemon: StartDaemon) -> None:
 def test_the_daemon_ends_when_it_is_told_to(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("shows", 1)})
     with daemon.client() as c, daemon.client() as admin:
-        running = c.start_execute("sleep", 0.5)
+        running = c.start_execute("sleep", 1.5)
         wait_running(admin, "sleep")
         assert admin.call("shutdown") == {"now": False}
         assert admin.fail("execute", target="add", args=[1, 2]).code == "draining"
@@ -147,7 +147,7 @@ def test_pypoolctl_does_it_too(start_daemon: StartDaemon) -> None:
             "pool one is paused: 0 calls run, 0 wait", "pool two is paused: 0 calls run, 0 wait"]
         assert [p["state"] for p in c.call("pools")] == ["paused", "paused"]
         assert daemon.ctl("resume", "two").stdout == "pool two is serving: 0 calls run, 0 wait\n"
-        running = c.start("execute", target="sleep", args=[0.5], pool="two")
+        running = c.start("execute", target="sleep", args=[2.0], pool="two")
         wait_running(c, "sleep")
         assert daemon.ctl("drain", "two").stdout == "pool two is paused: 1 calls run, 0 wait\n"
         assert c.wait(running).value() is None

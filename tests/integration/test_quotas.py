@@ -41,7 +41,7 @@ def test_fault_99_sessions_of_a_uid_are_limited_over_all_pools_and_connections(s
         assert alice.execute("echo", 1) == 1
         assert opens(bob, "d"), "another user has a limit of its own"
         assert alice.call("session.close", session="b", pool="other") is True
-        assert opens(alice, "d", ttl_ms=100), "one has been given back"
+        assert opens(alice, "d", ttl_ms=1000), "one has been given back"
         assert not opens(alice, "e")
         eventually(lambda: opens(alice, "e"), "and one when its time is over")
 

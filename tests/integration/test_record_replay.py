@@ -12,7 +12,6 @@ from typing import Any
 import msgpack
 
 from tests.support.daemon import BUILD, PYTHON, SLOW, Daemon, pool
-from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
 SECRET = "correct horse battery staple"
@@ -26,9 +25,10 @@ def files(directory: Path) -> list[Path]:
     return sorted(directory.glob("*.call")) if directory.exists() else []
 
 
-def wait_files(directory: Path, n: int) -> list[Path]:
-    """The answer goes out before the record is written."""
-    eventually(lambda: len(files(directory)) == n, f"{n} records", 5.0 * SLOW)
+def wait_files(daemon: Daemon, directory: Path, n: int) -> list[Path]:
+    """The answer goes out before the record is written, and its file is there before what is in it. One call has failed."""
+    daemon.wait_log(r"call\.recorded")
+    assert len(files(directory)) == n
     return files(directory)
 
 
@@ -46,7 +46,7 @@ def test_a_handlers_exception_is_recorded_for_the_daemon_alone_and_raised_again_
     with daemon.client() as c:
         assert c.execute("echo", SECRET) == SECRET
         error = c.fail_execute("fail", SECRET, traceparent="00-ab-cd-01")
-        (path,) = wait_files(directory, 1)
+        (path,) = wait_files(daemon, directory, 1)
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         (record,) = recorded(directory)
@@ -54,7 +54,6 @@ def test_a_handlers_exception_is_recorded_for_the_daemon_alone_and_raised_again_
         assert (record["message"], record["cause"]["type"]) == (error.message, error.cause["type"])
         assert (record["python"], record["app"], record["traceparent"]) == (PYTHON, "pypool_worker.demo", "00-ab-cd-01")
         assert any(entry.startswith("PATH=") for entry in record["environment"])
-        assert "call.recorded" in daemon.log()
         lines = [line for line in daemon.log().splitlines() if SECRET in line and "worker.output" not in line]
         assert lines == [], "arguments went into the log"
         done = replay(path)
@@ -67,7 +66,7 @@ def test_a_crash_is_recorded_and_crashes_replay_with_the_same_stack(start_daemon
     daemon = start_daemon({"default": pool("nasty", 1, record_failures=str(directory))})
     with daemon.client() as c:
         assert c.fail_execute("crash").code == "worker_died"
-        (path,) = wait_files(directory, 1)
+        (path,) = wait_files(daemon, directory, 1)
         (record,) = recorded(directory)
         assert (record["code"], record["executed"], record["cause"]["signal"]) == ("worker_died", "maybe", 11)
         done = replay(path)
@@ -81,7 +80,7 @@ def test_large_arguments_are_kept_until_the_call_has_failed(start_daemon: StartD
     with daemon.client() as c:
         error = c.fail_execute("sys_exit", large)
         assert error.code == "app_error"
-        wait_files(directory, 1)
+        wait_files(daemon, directory, 1)
         assert recorded(directory)[0]["args"] == [large]
 
 
@@ -96,7 +95,7 @@ def test_what_succeeds_or_never_ran_is_not_recorded(start_daemon: StartDaemon, t
         c.call("cancel", id=running)
         c.wait(running)
         assert c.fail_execute("unserializable").code == "unserializable"
-        wait_files(directory, 1)
+        wait_files(daemon, directory, 1)
         assert [r["code"] for r in recorded(directory)] == ["unserializable"]
 
 
@@ -109,7 +108,7 @@ def test_at_most_100_records_are_kept_and_those_of_before_count(start_daemon: St
     daemon = start_daemon({"default": pool("pypool_worker.demo", 1, record_failures=str(directory))})
     with daemon.client() as c:
         c.fail_execute("fail")
-        wait_files(directory, 100)
+        wait_files(daemon, directory, 100)
     assert files(directory)[0].name == "default-1600000000021-1.call"
     assert (directory / "notes.txt").exists()
 

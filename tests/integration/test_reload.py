@@ -250,7 +250,7 @@ def test_the_end_of_the_daemon_gives_a_reload_up(start_daemon: StartDaemon, tmp_
     code = Code(tmp_path)
     daemon = start(start_daemon, code, 1)
     with daemon.client() as c, daemon.client() as other:
-        number = other.start_execute("sleep", 1.0)
+        number = other.start_execute("sleep", 3.0)
         wait_running(c, "sleep")
         code.write(2, broken="import time; time.sleep(30)")
         reload = c.start("pool.reload")

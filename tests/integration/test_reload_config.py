@@ -174,6 +174,7 @@ def test_failures_are_recorded_where_the_file_says_now(start_daemon: StartDaemon
             c.call("pool.reload")
             assert c.fail("execute", target="leave_and_die").code == "worker_died"
     assert not list(one.glob("**/*.call")) if one.exists() else True
+    daemon.wait_log(r"call\.recorded")
     assert len([path for path in two.rglob("*") if path.is_file()]) == 1
 
 

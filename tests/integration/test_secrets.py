@@ -55,7 +55,7 @@ def test_a_cause_at_a_timeout_has_no_line_of_the_call_before(start_daemon: Start
 def test_a_cause_has_nothing_of_a_call_that_was_cut_short(start_daemon: Start) -> None:
     daemon = start(start_daemon)
     with client_of(daemon, ALICE) as alice, client_of(daemon, BOB) as bob, daemon.client() as root:
-        number = alice.start_execute("write_and_sleep", "stderr", SECRET, 30, timeout_ms=200)
+        number = alice.start_execute("write_and_sleep", "stderr", SECRET, 30, timeout_ms=1000)
         wait_running(root, "write_and_sleep", 1)
         waiting = bob.start_execute("print_and_exit", "of bob")
         assert alice.wait_error(number).code == "deadline_exceeded"

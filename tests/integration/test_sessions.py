@@ -185,7 +185,7 @@ def test_fault_67_the_reserve_is_for_calls_without_a_session(start_daemon: Start
 
 
 def test_fault_64_a_session_ends_when_it_is_not_used(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    daemon = start(start_daemon, session_ttl="300ms")
+    daemon = start(start_daemon, session_ttl="1s")
     ledger = tmp_path / "ledger"
     with daemon.client() as c:
         c.execute("write", "ledger", str(ledger), session="s")

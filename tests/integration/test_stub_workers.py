@@ -100,7 +100,7 @@ def test_fault_37_a_second_reply_during_the_next_call_is_not_taken_for_its_answe
 ) -> None:
     daemon = start_daemon({"default": stub(tmp_path / "log")})
     with daemon.client() as c:
-        first = c.start_execute("run", "first", "twice", 30)
+        first = c.start_execute("run", "first", "twice", 500)
         second = c.start_execute("run", "second", "echo", 0)
         assert c.wait(first).value() == "first"
         error = c.wait_error(second)
@@ -124,7 +124,7 @@ def test_fault_39_a_reply_after_the_timeout_is_dropped_and_its_worker_goes_on(
     with daemon.client() as c:
         worker = workers(c)[0]["worker"]
         for i in range(5):
-            error = c.fail_execute("run", f"late{i}", "late", 200, timeout_ms=50)
+            error = c.fail_execute("run", f"late{i}", "late", 500, timeout_ms=50)
             assert (error.code, error.executed) == ("deadline_exceeded", "maybe")
             # it waits until the late reply has come, which must not be taken for its own
             assert c.execute("run", f"next{i}", "echo", 0, meta=True)["value"] == f"next{i}"

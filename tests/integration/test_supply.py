@@ -31,12 +31,14 @@ def outcomes(c: Client, calls: list[int]) -> dict[str, int]:
     return count
 
 
-def test_a_pool_grows_for_a_burst_and_shrinks_again(start_daemon: StartDaemon) -> None:
+def test_a_pool_grows_for_a_burst_and_shrinks_again(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    end = tmp_path / "end"
     settings = pool("nasty", 1, max_workers=6, idle_timeout="500ms")
     daemon = start_daemon({"default": settings})
     with daemon.client() as c:
-        calls = [c.start_execute("sleep", 0.5) for _ in range(12)]
-        wait_running(c, "sleep", 6)
+        calls = [c.start_execute("hold", str(end)) for _ in range(12)]
+        wait_running(c, "hold", 6)
+        end.touch()
         assert outcomes(c, calls) == {"ok": 12}
         wait_workers(c, "idle", 1)
         gone = wait_workers(c, "dead", 5)

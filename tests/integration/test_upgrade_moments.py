@@ -217,19 +217,20 @@ def test_workers_that_leave_all_the_time_are_no_obstacle(start_daemon: StartDaem
 
 def test_the_end_of_a_worker_goes_on(start_daemon: StartDaemon) -> None:
     """It neither gives up its call nor leaves when it is told to: no stage of that begins anew."""
-    daemon = start_daemon({"default": pool("nasty", 1, cancel_grace="400ms")})
+    daemon = start_daemon({"default": pool("nasty", 1, cancel_grace="1500ms")})
     with daemon.client() as c:
         worker = workers(c)[0]
-        overdue = c.start_execute("ignore_term_forever", timeout_ms=200)
+        overdue = c.start_execute("ignore_term_forever", timeout_ms=400)
         assert c.wait_error(overdue).code == "deadline_exceeded"
         began = now()
         upgrade(daemon)
         assert workers(c, "busy")[0]["worker"] == worker["worker"], "it may still give up"
         wait_workers(c, "stopping", 1)
         upgrade(daemon)
-        assert procfs.process(worker["pid"]), "it has not been killed yet"
+        still = procfs.process(worker["pid"])
+        assert still or now() - began > 1.5 + 0.5, "it has been killed too soon"
         assert wait_dead(c, worker["worker"])["why"] == "deadline"
-        assert 0.7 < now() - began < 2.0 * SLOW, "the grace, and half a second from TERM to KILL"
+        assert 1.5 < now() - began < 2.0 + 1.5 * SLOW, "the grace, and half a second from TERM to KILL"
         assert c.execute("echo", 1) == 1
 
 

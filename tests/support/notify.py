@@ -47,6 +47,13 @@ class NotifySocket:
                 self._changed.wait(min(left, 0.05))
         return True
 
+    def fence(self) -> None:
+        """Returns when all that was sent before has come."""
+        word = str(time.monotonic_ns())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto(f"TEST_FENCE={word}".encode(), str(self.path))
+        assert self.wait(lambda: self.find("TEST_FENCE", word) is not None, 20)
+
     def values(self, key: str) -> list[str]:
         """All values of a key in order, such as the texts of STATUS."""
         return [message[key] for _, message in self.messages if key in message]

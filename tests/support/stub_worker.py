@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict
 import msgpack
 
 CALLS, CONTROL = 3, 4
-WATCH_SECONDS = 0.3
+WATCH_SECONDS = 1.0
 
 
 def note(text: str) -> None:

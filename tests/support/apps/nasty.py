@@ -31,6 +31,13 @@ def sleep(seconds: float) -> float:
 
 
 @expose
+def hold(end: str) -> None:
+    """Until there is a file of that name."""
+    while not os.path.exists(end):
+        time.sleep(0.005)
+
+
+@expose
 def busy_c(seconds: float) -> int:
     """Inside one C call that holds the GIL and looks at no signal, at least that long."""
     probe, end = 100_000, time.perf_counter() + seconds
