@@ -90,8 +90,8 @@ static void tell_times(struct doctor *d, const char *pool, const char *begin)
 			fprintf(out, "%s%.*s %.0f", i ? ", " : "", (int)p->all[i].len, p->all[i].name, (double)p->all[i].us / 1000);
 	}
 	if (out && fclose(out) == 0 && p)
-		doctor_tell(d, DOCTOR_OK, CHECK, pool, "%.0f ms in %u packages; the slowest, without what they import (ms): %s",
-			    (double)p->us / 1000, p->n, *text ? text : "none");
+		doctor_tell(d, DOCTOR_OK, CHECK, pool, "%.0f ms in %u %s; the slowest, without what they import (ms): %s",
+			    (double)p->us / 1000, p->n, p->n == 1 ? "package" : "packages", *text ? text : "none");
 	free(text);
 	free(p);
 }

@@ -68,7 +68,8 @@ static struct weight weigh_all(struct doctor *d)
 		uint64_t kib = name ? weigh(d->answers[ANSWER_WORKERS], name, &weighed) : 0;
 
 		if (weighed) {
-			doctor_tell(d, DOCTOR_OK, CHECK, name, "%u workers weigh %llu MiB each; %llu may be", weighed, MIB(kib / weighed),
+			doctor_tell(d, DOCTOR_OK, CHECK, name, "%u %s %llu MiB%s; %llu may be", weighed,
+				    weighed == 1 ? "worker weighs" : "workers weigh", MIB(kib / weighed), weighed == 1 ? "" : " each",
 				    (unsigned long long)most);
 			all.kib += kib / weighed * most;
 		}

@@ -25,9 +25,9 @@ static int pause_print(struct span answer)
 	why_put(answer, "state", cell_any);
 	printf(": ");
 	why_put(answer, "running", cell_any);
-	printf(" calls run, ");
+	printf(why_uint(answer, "running") == 1 ? " call runs, " : " calls run, ");
 	why_put(answer, "queued", cell_any);
-	puts(" wait");
+	puts(why_uint(answer, "queued") == 1 ? " waits" : " wait");
 	return CTL_OK;
 }
 
@@ -80,7 +80,7 @@ static int resize_print(struct span answer)
 	why_put(answer, "min_workers", cell_any);
 	printf(" to ");
 	why_put(answer, "max_workers", cell_any);
-	puts(" workers until its next reload");
+	puts(why_uint(answer, "max_workers") == 1 ? " worker until its next reload" : " workers until its next reload");
 	return CTL_OK;
 }
 
@@ -143,7 +143,8 @@ static int recycle_print(struct span answer)
 	why_put(answer, "pool", cell_any);
 	printf(": ");
 	why_put(answer, "recycled", cell_any);
-	puts(" workers will be replaced, each after its call");
+	puts(why_uint(answer, "recycled") == 1 ? " worker will be replaced, after its call" :
+						   " workers will be replaced, each after its call");
 	return CTL_OK;
 }
 

@@ -23,7 +23,7 @@ static int reload_print_done(struct span answer)
 	why_put(answer, "generation", cell_any);
 	printf(": ");
 	why_put(answer, "replaced", cell_any);
-	printf(" workers replaced in ");
+	printf(why_uint(answer, "replaced") == 1 ? " worker replaced in " : " workers replaced in ");
 	why_put(answer, "ms", cell_any);
 	puts(" ms");
 	return CTL_OK;

@@ -16,7 +16,7 @@ enum wait_state wait_quiet(struct span pool, char text[WAIT_TEXT])
 {
 	uint64_t running = why_uint(pool, "running");
 
-	(void)snprintf(text, WAIT_TEXT, "%llu calls run", (unsigned long long)running); /* fits */
+	(void)snprintf(text, WAIT_TEXT, "%llu %s", (unsigned long long)running, running == 1 ? "call runs" : "calls run"); /* fits */
 	return running ? WAIT_ON : WAIT_DONE;
 }
 
@@ -40,7 +40,7 @@ enum wait_state wait_replaced(struct span pool, char text[WAIT_TEXT])
 		return WAIT_DONE;
 	if (wait_says_failure(pool, text))
 		return WAIT_FAILED;
-	(void)snprintf(text, WAIT_TEXT, "%llu workers left to replace", (unsigned long long)left); /* fits */
+	(void)snprintf(text, WAIT_TEXT, "%llu %s left to replace", (unsigned long long)left, left == 1 ? "worker" : "workers"); /* fits */
 	return WAIT_ON;
 }
 
@@ -55,8 +55,8 @@ enum wait_state wait_sized(struct span pool, char text[WAIT_TEXT])
 		return WAIT_DONE;
 	if (serving < min && wait_says_failure(pool, text))
 		return WAIT_FAILED;
-	(void)snprintf(text, WAIT_TEXT, "%llu workers serve, %llu come or go; %llu to %llu are wanted", (unsigned long long)serving,
-		       (unsigned long long)moving, (unsigned long long)min, (unsigned long long)max); /* fits */
+	(void)snprintf(text, WAIT_TEXT, "%llu %s, %llu come or go; %llu to %llu are wanted", (unsigned long long)serving,
+		       serving == 1 ? "worker serves" : "workers serve", (unsigned long long)moving, (unsigned long long)min, (unsigned long long)max); /* fits */
 	return WAIT_ON;
 }
 

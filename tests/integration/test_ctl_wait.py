@@ -84,7 +84,7 @@ def test_drain_shows_how_many_calls_run(start_daemon: Start) -> None:
         with Terminal(daemon, "drain") as t:
             t.wait_for("pool default: 2 calls run (")
             c.call("cancel", id=running[0])
-            t.wait_for("pool default: 1 calls run (")
+            t.wait_for("pool default: 1 call runs (")
             c.call("cancel", id=running[1])
             assert t.end() == (0, "pool default is paused: 2 calls run, 0 wait\n")
             assert t.shown.endswith("\r" + ERASE) and "\n" not in t.shown, "the line is gone"
@@ -127,7 +127,7 @@ def test_recycle_waits_until_all_are_replaced(start_daemon: Start) -> None:
         running = c.start_execute("sleep", 60)
         wait_running(c, "sleep")
         with Terminal(daemon, "recycle", "--wait") as t:
-            t.wait_for("pool default: 1 workers left to replace (")
+            t.wait_for("pool default: 1 worker left to replace (")
             c.call("cancel", id=running)
             assert t.end() == (0, "pool default: 2 workers will be replaced, each after its call\n")
         assert not before & {w["worker"] for w in workers(c)}
@@ -138,7 +138,7 @@ def test_resize_waits_until_there_are_so_many(start_daemon: Start) -> None:
     daemon = start_daemon({"default": pool("slow_import", 1, environment=["PYPOOL_TEST_SECONDS=0.5"])})
     with daemon.client() as c:
         with Terminal(daemon, "resize", "default", "--min", "3", "--max", "3", "--wait") as t:
-            t.wait_for("pool default: 1 workers serve, 2 come or go; 3 to 3 are wanted (")
+            t.wait_for("pool default: 1 worker serves, 2 come or go; 3 to 3 are wanted (")
             assert t.end() == (0, "pool default has 3 to 3 workers until its next reload\n")
         assert len(workers(c, "idle")) == 3
         running = [c.start_execute("sleep", 0.6) for _ in range(3)]
@@ -220,7 +220,7 @@ def test_resume_waits_for_nothing(start_daemon: Start) -> None:
         wait_running(c, "sleep")
         assert daemon.ctl("pause").returncode == 0
         done = daemon.ctl("resume", "--wait")
-        assert (done.returncode, done.stdout) == (0, "pool default is serving: 1 calls run, 0 wait\n")
+        assert (done.returncode, done.stdout) == (0, "pool default is serving: 1 call runs, 0 wait\n")
         assert c.call("cancel", id=running) is True
         assert c.wait_error(running).code == "cancelled"
 

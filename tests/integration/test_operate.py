@@ -149,7 +149,7 @@ def test_pypoolctl_does_it_too(start_daemon: StartDaemon) -> None:
         assert daemon.ctl("resume", "two").stdout == "pool two is serving: 0 calls run, 0 wait\n"
         running = c.start("execute", target="sleep", args=[2.0], pool="two")
         wait_running(c, "sleep")
-        assert daemon.ctl("drain", "two").stdout == "pool two is paused: 1 calls run, 0 wait\n"
+        assert daemon.ctl("drain", "two").stdout == "pool two is paused: 1 call runs, 0 wait\n"
         assert c.wait(running).value() is None
         assert daemon.ctl("resume").returncode == 0
         resized = daemon.ctl("resize", "one", "--min", "2", "--max", "3")
