@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import ROOT, SLOW
+from tests.support.daemon import ROOT, SLOW, Daemon
 from tests.support.scenes import wait_dead, wait_workers, workers
 from tests.support.waiting import eventually
 from tests.systemd.machine import CGROUPS, must, run
@@ -163,3 +163,19 @@ def test_without_the_drop_in_such_a_limit_is_refused(service: Service, user: str
     assert service.property("ExecMainStatus") == "78"
     told = service.journal.messages("PYPOOL_EVENT=config.refused")
     assert re.search(rf'default.*: limit_memory cannot be kept: .*{reason}; .*Delegate=memory pids', told)
+
+
+@needs_controllers
+def test_a_daemon_in_a_scope_of_a_shell_has_cgroups_too() -> None:
+    """As docs/configuration.md has it for a shell."""
+    (command,) = re.findall(r"`(systemd-run .*) pypoold …`", (ROOT / "docs/configuration.md").read_text())
+    daemon = Daemon({"default": hungry(limit_memory="64M")}, prefix=[*command.split(), "--quiet"])
+    try:
+        with daemon.client() as c:
+            error = c.fail_execute("hoard", 300)
+            assert (error.code, error.cause["reason"]) == ("worker_died", "oom")
+            wait_workers(c, "idle", 1)
+        daemon.stop()
+    finally:
+        if not daemon.stopped:
+            daemon.discard()
