@@ -59,8 +59,8 @@ static int read_option(int opt, struct command_line *cl)
 	case 'w':
 		errno = 0;
 		n = strtoul(optarg, &end, 10);
-		if (errno || *end || end == optarg || n < 1 || n > 10000) {
-			(void)fprintf(stderr, "pypoold: --workers takes a number from 1 to 10000, got \"%s\"\n",
+		if (errno || *end || end == optarg || n < 1 || n > 4096) {
+			(void)fprintf(stderr, "pypoold: --workers takes a number from 1 to 4096, got \"%s\"\n",
 				      optarg);
 			return EXIT_USAGE + 1;
 		}
@@ -111,6 +111,10 @@ static int read_command_line(int argc, char **argv, struct command_line *cl)
 	}
 	if (optind < argc) {
 		(void)fprintf(stderr, "pypoold: unexpected argument \"%s\"\n%s", argv[optind], usage);
+		return EXIT_USAGE + 1;
+	}
+	if (cl->request.workers && !cl->request.app) {
+		(void)fprintf(stderr, "pypoold: --workers goes with --app; pools of a file have min_workers and max_workers\n");
 		return EXIT_USAGE + 1;
 	}
 	return 0;

@@ -79,3 +79,17 @@ def test_fault_93_a_socket_path_over_107_bytes_is_a_configuration_error(place: P
         assert status == expected, said
         if expected:
             assert re.search(rf"^{file}:1: .*107", said, re.MULTILINE), said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--app", "x", "--workers", "4097"], "--workers takes a number from 1 to 4096"),
+        (["--app", "x", "--workers", "0"], "--workers takes a number from 1 to 4096"),
+        (["--config", "/dev/null", "--workers", "3"], "--workers goes with --app"),
+        (["--app", "x", "y"], 'unexpected argument "y"'),
+    ],
+)
+def test_a_wrong_command_line_is_exit_64(arguments: list[str], said: str) -> None:
+    done = subprocess.run([str(BUILD / "pypoold"), *arguments], capture_output=True, text=True, timeout=20 * SLOW, check=False)
+    assert (done.returncode, done.stdout) == (64, "") and said in done.stderr
