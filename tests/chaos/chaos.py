@@ -122,8 +122,9 @@ class Run:
         """What is not yet at rest, or ""."""
         calls = status["calls"]
         idle = {p["name"]: p["idle"] for p in status["pools"]}
-        if calls["queued"] or calls["running"] or idle != POOLS:
-            return f"calls {calls}, idle workers {idle}, last failures {[p['last_failure'] for p in status['pools']]}"
+        living = {p["name"]: p["workers"] for p in status["pools"]}  # one that is replaced may still be leaving
+        if calls["queued"] or calls["running"] or idle != POOLS or living != POOLS:
+            return f"calls {calls}, idle workers {idle} of {living}, last failures {[p['last_failure'] for p in status['pools']]}"
         return ""
 
     def strange_fds(self) -> str:

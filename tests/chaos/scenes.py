@@ -235,7 +235,7 @@ class Client:
 
     async def same_id(self) -> None:
         link = await self.kept_link()
-        first = self.world.new_call(self.name, "stub", "sleep", 20, {})
+        first = self.world.new_call(self.name, "stub", "sleep", 100, {})
         second = self.world.new_call(self.name, "stub", "echo", 0, {})
         link.last_id += 1
         link.write(link.prepare(first, {}, link.last_id) + link.prepare(second, {}, link.last_id))

@@ -166,7 +166,7 @@ class WorkerHarness:
         assert select.select([self._pidfd], [], [], PATIENCE)[0], "the worker does not exit"
         self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         for reader in self._readers:
-            reader.join(1.0)
+            reader.join(5.0)
         return self.status
 
     def stop(self) -> int:

@@ -97,11 +97,11 @@ START_TEST(a_listener_that_was_refused_by_epoll_listens_when_it_may)
 
 		scene_begin(&s, true);
 		io_run_for(s.loop, 10 * NS_PER_MS);
-		ck_assert_uint_eq(s.listener.paused_times, 1);
+		times = s.listener.paused_times;
+		ck_assert_uint_ge(times, 1); /* a busy machine may have let it try again already */
 		refused_fd = -1;
 		io_run_for(s.loop, 300 * NS_PER_MS);
-		times = s.listener.paused_times;
-		ck_assert_uint_eq(times, 1);
+		ck_assert_uint_eq(s.listener.paused_times, times);
 		ck_assert_int_eq(s.listener.io.events, LOOP_READ);
 		scene_connect(&s);
 		s.stop_at = 1;

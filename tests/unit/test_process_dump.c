@@ -135,7 +135,7 @@ START_TEST(process_dump_that_does_not_end_is_what_has_come)
 		struct child c;
 
 		start_dumper(&c, "dump-cut");
-		process_dump(&c.process, 300 * NS_PER_MS);
+		process_dump(&c.process, NS_PER_S);
 		io_run(child_loop);
 		ck_assert_uint_eq(c.dumps, 1);
 		ck_assert(!c.dump_complete);
@@ -217,7 +217,7 @@ START_TEST(process_dump_is_not_asked_for_again_without_end)
 		struct child c;
 
 		start_dumper(&c, "dump-never");
-		process_dump(&c.process, 300 * NS_PER_MS);
+		process_dump(&c.process, NS_PER_S);
 		io_run(child_loop);
 		ck_assert_uint_eq(c.dumps, 1);
 		ck_assert(!c.dump_complete);

@@ -49,7 +49,7 @@ def test_an_async_lease_is_checked_in_when_its_task_is_cancelled(serve: Serve) -
     async def use() -> None:
         async with AsyncClient(path) as client:
             with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(work(client), 0.05)
+                await asyncio.wait_for(work(client), 1.0)
 
     path = serve(greeted(script))
     run(use())

@@ -407,11 +407,11 @@ def test_stop_during_a_lease_waits_for_its_end(worker: WorkerHarness, client: Di
 
 def test_a_timeout_of_the_call_is_raised_in_the_handler(worker: WorkerHarness, client: DirectClient) -> None:
     began = time.monotonic()
-    error = client.error("sleep", 60, timeout_ms=50)
+    error = client.error("sleep", 60, timeout_ms=300)
     assert (error["code"], error["executed"]) == ("deadline_exceeded", "yes")
     assert error["message"].startswith("deadline exceeded in sleep: app.py line ")
-    assert 0.05 <= time.monotonic() - began < 10
-    assert client.call("swallow", 60, timeout_ms=50) == "DeadlineExceeded"
+    assert 0.3 <= time.monotonic() - began < 10
+    assert client.call("swallow", 60, timeout_ms=300) == "DeadlineExceeded"
     assert client.call("swallow", 0, timeout_ms=60_000) is None
     over(worker, client, 3, 1)
 
@@ -420,7 +420,7 @@ TIMEOUTS: List[Dict[str, int]] = [{}, {"timeout_ms": 100}, {"timeout_ms": 60_000
 
 
 def test_a_timeout_counts_from_the_reading_of_the_frame(client: DirectClient) -> None:
-    frames = [msgpack.packb([0, n, "execute", [{"target": "sleep", "args": [0.2], **more}]])
+    frames = [msgpack.packb([0, n, "execute", [{"target": "sleep", "args": [0.4], **more}]])
               for n, more in enumerate(TIMEOUTS)]
     client.sock.sendall(b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames))
     replies = [client.receive() for _ in range(3)]
@@ -462,7 +462,7 @@ def test_the_daemon_interrupts_by_the_number_of_the_direct_call(worker: WorkerHa
 
 
 def test_an_interrupt_for_another_call_hits_nobody(worker: WorkerHarness, client: DirectClient) -> None:
-    client.request("sleep", [0.1])
+    client.request("sleep", [1.0])
     worker.wait_for_frame("sleep")
     worker.interrupt(client.call_number + 1, CANCELLED)
     assert client.receive()[2] is None
