@@ -115,6 +115,23 @@ static void why_print_failure(struct span pool)
 		failure_print_fields(stdout, cause, 12);
 }
 
+static void why_print_reload(struct span pool)
+{
+	struct span f = cell_of(pool, "reload_failure"), cause;
+
+	if (!f.len)
+		return;
+	why_label("reload");
+	printf("the last one failed in phase ");
+	why_put(f, "phase", cell_any);
+	printf(", and changed nothing: ");
+	why_put(f, "message", cell_any);
+	putchar('\n');
+	cause = cell_of(f, "cause");
+	if (cause.len)
+		failure_print_fields(stdout, cause, 12);
+}
+
 static void why_print_recycling(struct span pool)
 {
 	struct span list = cell_of(pool, "recycling"), w;
@@ -149,6 +166,7 @@ int why_print_pool(struct span pool)
 		why_line("next try", "a worker is started in ", pool, "next_try_ms", cell_ms, "");
 	why_print_breaker(pool);
 	why_print_failure(pool);
+	why_print_reload(pool);
 	why_print_recycling(pool);
 	return CTL_OK;
 }

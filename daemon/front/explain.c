@@ -271,12 +271,27 @@ static void pack_eldest(struct view *v, const struct pool *p)
 	pack_kv_uint(&v->pk, "waited_ms", (v->now - r->received) / NS_PER_MS);
 }
 
+/* What the last reload, or dry run, ended with; nil: with success, or there was none. */
+static void pack_reload_failure(struct view *v, const struct failure *f)
+{
+	pack_text(&v->pk, "reload_failure");
+	if (!f) {
+		msgpack_pack_nil(&v->pk);
+		return;
+	}
+	msgpack_pack_map(&v->pk, 3);
+	pack_kv_text(&v->pk, "message", f->message);
+	pack_kv_text(&v->pk, "phase", f->phase);
+	pack_text(&v->pk, "cause");
+	pack_raw(&v->pk, (struct span){ .p = (const uint8_t *)f->cause.data, .len = f->cause.size });
+}
+
 static void explain_pool(struct view *v, const struct pool *p)
 {
 	const struct supply *s = &p->supply;
 	uint64_t wait = supply_wait(p);
 
-	msgpack_pack_map(&v->pk, 20);
+	msgpack_pack_map(&v->pk, 21);
 	pack_kv_text(&v->pk, "kind", "pool");
 	pack_kv_text(&v->pk, "pool", p->settings->name);
 	pack_kv_text(&v->pk, "state", pool_state_name(p));
@@ -289,6 +304,7 @@ static void explain_pool(struct view *v, const struct pool *p)
 	pack_kv_uint(&v->pk, "deaths_in_row", s->deaths_in_row);
 	pack_guess(&v->pk, "next_try_ms", wait > 0, wait / NS_PER_MS + 1);
 	view_pack_failure(&v->pk, p);
+	pack_reload_failure(v, p->reload.failure);
 	view_pack_breaker(&v->pk, p);
 	pack_recycling(v, p);
 	pack_eldest(v, p);

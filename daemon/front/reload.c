@@ -64,7 +64,7 @@ static void answer_done(const struct query *q, const struct pool *p, const struc
 	view_send(&v);
 }
 
-static void answer_failed(const struct query *q, const struct reload_result *r)
+static void answer_failed(const struct query *q, const struct pool *p, const struct reload_result *r)
 {
 	struct outcome o;
 
@@ -72,8 +72,8 @@ static void answer_failed(const struct query *q, const struct reload_result *r)
 		outcome_error(&o, ERROR_DRAINING, "the daemon is shutting down; the reload was given up");
 	} else {
 		outcome_error(&o, ERROR_INIT_FAILED,
-			      "the first worker with the new code could not be started, the workers of generation %llu serve on: %s",
-			      (unsigned long long)r->generation, r->failure->message);
+			      "pool %s: the first worker with the new code could not be started, the workers of generation %llu serve on: %s",
+			      p->settings->name, (unsigned long long)r->generation, r->failure->message);
 		o.phase = r->failure->phase;
 		o.cause = (struct span){ .p = (const uint8_t *)r->failure->cause.data, .len = r->failure->cause.size };
 	}
@@ -88,7 +88,7 @@ static void reload_on_done(struct reload_waiter *rw, const struct reload_result 
 
 	reload_errand_end(re);
 	if (r->cut || r->failure)
-		answer_failed(&q, r);
+		answer_failed(&q, p, r);
 	else
 		answer_done(&q, p, r);
 	client_note_reply(q.client);

@@ -93,15 +93,21 @@ def test_broken_code_changes_nothing_and_is_told_with_its_traceback(start_daemon
         error = c.fail("pool.reload")
         assert (error.code, error.executed) == ("init_failed", "never")
         assert "licence server refused" in error.message and "live.py line 3" in error.message
-        assert "generation 1 serve on" in error.message
+        assert error.message.startswith("pool default: ") and "generation 1 serve on" in error.message
         assert "RuntimeError" in error.cause["traceback"]
         assert {w["worker"] for w in workers(c)} == before
         assert c.execute("version") == 1
         shown = pool_of(c)
         assert shown["state"] == "serving" and "licence server refused" in shown["reload_failure"]
+        told = c.call("why", pool="default")["reload_failure"]
+        assert (told["message"], told["phase"]) == (shown["reload_failure"], "imports")
+        assert told["cause"]["traceback"] == error.cause["traceback"]
+        explained = ctl(daemon, "why", "default").stdout
+        assert "the last one failed in phase imports, and changed nothing: RuntimeError" in explained and "Traceback" in explained
         code.write(3)
         assert c.call("pool.reload")["generation"] == 2
         assert c.execute("version") == 3 and pool_of(c)["reload_failure"] is None
+        assert c.call("why", pool="default")["reload_failure"] is None
 
 
 def test_what_runs_ends_in_the_code_that_it_began_with(start_daemon: StartDaemon, tmp_path: Path) -> None:
