@@ -239,17 +239,29 @@ int cgroup_new(struct cgroups *c, uint64_t worker, const struct cgroup_limits *l
 	return 0;
 }
 
-/* The last part of the first path that is one of a worker's. False: there is none. */
+/* Bytes of the part of a path that begins there, if it is the name of a worker's group: others may begin like that. Else 0. */
+static size_t name_len(const char *at)
+{
+	int len = 0;
+
+	if (sscanf(at, CGROUPS_WORKER "%*[0-9].%*[0-9]%n", &len) == EOF || len <= 0)
+		return 0;
+	return at[len] == '/' || at[len] == '\n' || !at[len] ? (size_t)len : 0;
+}
+
+/* The first part of a path that is a worker's. False: there is none. */
 static bool find_name(const char *text, char *name, size_t size)
 {
-	const char *at = strstr(text, "/" CGROUPS_WORKER);
-	size_t len = at ? strcspn(at + 1, "/\n") : 0;
+	for (const char *at = strstr(text, "/" CGROUPS_WORKER); at; at = strstr(at + 1, "/" CGROUPS_WORKER)) {
+		size_t len = name_len(at + 1);
 
-	if (!at || len >= size)
-		return false;
-	memcpy(name, at + 1, len);
-	name[len] = '\0';
-	return true;
+		if (len && len < size) {
+			memcpy(name, at + 1, len);
+			name[len] = '\0';
+			return true;
+		}
+	}
+	return false;
 }
 
 static int take(struct cgroup *g, unsigned i, const struct cgroup_limits *limits)

@@ -462,6 +462,8 @@ START_TEST(in_a_container_the_mounted_root_is_ours)
 	}
 END_TEST
 
+static const char *real_name = "pypool-unit-";
+
 /* A group of our own in one of this machine's hierarchies, as if it had been given to us. False when there is none that we may
  * write to. */
 static bool use_real(const char *mount, bool v2, unsigned controllers, char *path, size_t size)
@@ -470,7 +472,7 @@ static bool use_real(const char *mount, bool v2, unsigned controllers, char *pat
 
 	_cleanup_close_ int pidfd = pidfd_open(getpid(), 0); /* valgrind 3.19 has none */
 
-	(void)snprintf(path, size, "%s/pypool-unit-%d", mount, (int)getpid());
+	(void)snprintf(path, size, "%s/%s%d", mount, real_name, (int)getpid());
 	if (geteuid() != 0 || pidfd < 0 || mkdir(path, 0755) < 0) {
 		printf("skipped, no cgroup can be made in %s, or there are no pidfds\n", mount);
 		return false;
@@ -571,26 +573,39 @@ static void ck_limit_is(const struct cgroup *g, const char *text)
 	ck_assert_str_eq(buf, text);
 }
 
+static void ck_is_found_again(const char *given)
+{
+	const struct cgroup_limits limits = { .pids = 8 };
+	struct cgroup *g, *found = NULL;
+	char path[100];
+	pid_t pid;
+
+	real_name = given;
+	if (!use_real("/sys/fs/cgroup/pids", false, BIT(CGROUP_PIDS), path, sizeof(path)))
+		return;
+	g = new_group(7, 0, 8);
+	pid = start_sleeper();
+	ck_assert_int_eq(cgroup_adopt(&groups, pid, &limits, &found), 0);
+	ck_assert_ptr_null(found); /* not in a group yet */
+	ck_assert_int_eq(cgroup_add(g, pid), 0);
+	ck_assert_int_eq(cgroup_write(&groups.all[0], g->name, "pids.max", "max"), 0);
+	ck_assert_int_eq(cgroup_adopt(&groups, pid, &limits, &found), 0);
+	ck_assert_ptr_nonnull(found);
+	ck_assert_str_eq(found->name, g->name);
+	ck_limit_is(g, "8\n");
+	free(g);
+	ck_ends_with(found, pid, path);
+}
+
 START_TEST(a_worker_of_an_earlier_daemon_is_found_where_it_is_and_limited_again)
 	{
-		const struct cgroup_limits limits = { .pids = 8 };
-		struct cgroup *g, *found = NULL;
-		char path[100];
-		pid_t pid;
+		ck_is_found_again("pypool-unit-");
+	}
+END_TEST
 
-		if (!use_real("/sys/fs/cgroup/pids", false, BIT(CGROUP_PIDS), path, sizeof(path)))
-			return;
-		g = new_group(7, 0, 8);
-		pid = start_sleeper();
-		ck_assert_int_eq(cgroup_adopt(&groups, pid, &limits, &found), 0);
-		ck_assert_ptr_null(found); /* not in a group yet */
-		ck_assert_int_eq(cgroup_add(g, pid), 0);
-		ck_assert_int_eq(cgroup_write(&groups.all[0], g->name, "pids.max", "max"), 0);
-		ck_assert_int_eq(cgroup_adopt(&groups, pid, &limits, &found), 0);
-		ck_assert_str_eq(found->name, g->name);
-		ck_limit_is(g, "8\n");
-		free(g);
-		ck_ends_with(found, pid, path);
+START_TEST(it_is_found_in_a_unit_that_is_called_like_one_too)
+	{
+		ck_is_found_again("worker-of.service-");
 	}
 END_TEST
 
@@ -608,5 +623,6 @@ int main(void)
 			 v2_between_two_daemons_controllers_are_taken_back, v2_a_real_process_is_killed_with_its_group,
 			 v1_a_real_process_is_killed_with_its_group_and_nobody_else,
 			 a_worker_of_an_earlier_daemon_is_found_where_it_is_and_limited_again,
+			 it_is_found_in_a_unit_that_is_called_like_one_too,
 			 a_machine_without_cgroups_is_told, in_a_container_the_mounted_root_is_ours);
 }
