@@ -25,7 +25,7 @@ class Scene:
         nasty = pool("nasty", 1, cancel_grace="100ms", stop_timeout="100ms")
         self.daemon = start_daemon({
             "default": nasty, "other": pool("nasty", 2), "forked": pool("shows", 1, start="fork"),
-            "broken": pool("import_error", 1, breaker_failures=1), "starting": pool("hangs_in_import", 1),
+            "broken": pool("import_error", 1, breaker_failures=1, breaker_reset="1h"), "starting": pool("hangs_in_import", 1),
             "sessions": pool("sessions", 1), "fragile": pool("nasty", 1, breaker_failures=1), "unfit": pool("threaded", 1, start="fork"),
         }, access={"all": {"uid": ["*"], "gid": ["0"], "role": "admin"}}, ready=False)
         self.daemon.wait_log(r"listener\.open")
