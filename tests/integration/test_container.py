@@ -136,12 +136,12 @@ def test_pid_1_drains_and_a_second_signal_does_not_wait(start: Callable[..., Con
     container = start(app("nasty"))
     container.run("pypoolctl", "ping", "--wait")
     with container.client() as c, container.client() as observer:
-        running = c.start_execute("sleep", 0.5)
+        running = c.start_execute("sleep", 1.5)
         wait_running(observer, "sleep")
         container.stop()
         container.daemon.wait_log('"event":"daemon.draining"')
         assert c.fail_execute("echo", 1).code == "draining"
-        assert c.wait(running).value() == 0.5
+        assert c.wait(running).value() == 1.5
         c.wait_closed()
     assert container.daemon.wait() == 0
 

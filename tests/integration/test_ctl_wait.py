@@ -141,7 +141,7 @@ def test_resize_waits_until_there_are_so_many(start_daemon: Start) -> None:
             t.wait_for("pool default: 1 worker serves, 2 come or go; 3 to 3 are wanted (")
             assert t.end() == (0, "pool default has 3 to 3 workers until its next reload\n")
         assert len(workers(c, "idle")) == 3
-        running = [c.start_execute("sleep", 0.6) for _ in range(3)]
+        running = [c.start_execute("sleep", 1.2) for _ in range(3)]
         wait_running(c, "sleep", 3)
         done = daemon.ctl("resize", "default", "--max", "1", "--wait")
         assert (done.returncode, done.stderr) == (0, "")

@@ -39,14 +39,14 @@ def test_a_call_past_its_deadline_is_answered_within_50_ms_with_its_python_stack
 ) -> None:
     daemon = start_daemon({"default": pool("recorder", 1)})
     ledger, late, shown = tmp_path / "ledger", [], 0
-    seconds = 0.6 if way == "gil" else 60.0  # nothing cuts that C code short, so it has to end by itself
+    seconds = 0.9 if way == "gil" else 60.0  # nothing cuts that C code short, so it has to end by itself
     with daemon.client() as c:
         for i in range(TRIES):
             sent = now()
-            error = c.fail_execute("record", str(ledger), way, seconds, str(i), timeout_ms=120)
-            late.append(now() - sent - 0.120)
+            error = c.fail_execute("record", str(ledger), way, seconds, str(i), timeout_ms=300)
+            late.append(now() - sent - 0.300)
             assert (error.code, error.executed) == ("deadline_exceeded", "maybe"), error
-            assert "deadline 120 ms exceeded in record: " in error.message
+            assert "deadline 300 ms exceeded in record: " in error.message
             if "it did not show its stack" not in error.message:  # a busy machine may not let it in time
                 shown += 1
                 assert FRAMES[way] in error.cause["stack"], error
@@ -66,7 +66,7 @@ def test_the_handler_of_a_call_past_its_deadline_sees_the_exception_promptly(
     ledger, after_deadline, after_answer = tmp_path / "ledger", [], []
     with daemon.client() as c:
         for i in range(TRIES):
-            c.fail_execute("record", str(ledger), way, 60.0, str(i), timeout_ms=100)
+            c.fail_execute("record", str(ledger), way, 60.0, str(i), timeout_ms=300)
             answered = now()
             note = wait_note(ledger, "DeadlineExceeded", str(i))
             after_deadline.append(note["t"] - note["deadline"])

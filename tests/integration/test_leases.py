@@ -47,7 +47,7 @@ def test_a_lease_is_one_worker_for_one_caller_until_checkin(start_daemon: StartD
             assert c.execute("pid") != lease["pid"], "a call without the lease ran under it"
         assert c.call("checkin", lease=lease["lease"]) is True
         wait_workers(c, "idle", 2)
-        numbers = [other.start_execute("sleep", 0.1) for _ in range(2)]
+        numbers = [other.start_execute("sleep", 1.0) for _ in range(2)]
         assert {r["worker"] for r in wait_running(c, "sleep", 2)} == {w["worker"] for w in workers(c)}
         for number in numbers:
             other.wait(number).value()

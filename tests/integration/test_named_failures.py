@@ -203,9 +203,9 @@ def test_a_cancel_during_init_leaves_no_stray_message_and_loses_no_worker(
         wait_workers(c, "idle", 2)
         assert c.is_silent(0.05)
         assert c.order.count(number) == 1 and c.order.count(checkout) == 1 and not c.notifications
-        calls = [c.start_execute("sleep", 0.1), c.start_execute("sleep", 0.1)]
+        calls = [c.start_execute("sleep", 1.0), c.start_execute("sleep", 1.0)]
         wait_running(c, "sleep", 2)
-        assert [c.wait(n).value() for n in calls] == [0.1, 0.1]
+        assert [c.wait(n).value() for n in calls] == [1.0, 1.0]
         assert lines(ledger) == [] and pool_of(c)["spawned"] == 2
 
 
@@ -224,9 +224,9 @@ def test_a_disconnect_during_init_leaves_no_stray_message_and_loses_no_worker(
         daemon.wait_ready()
         idle = wait_workers(watcher, "idle", 2)
         assert [w["calls"] for w in idle] == [0, 0]
-        calls = [watcher.start_execute("sleep", 0.1), watcher.start_execute("sleep", 0.1)]
+        calls = [watcher.start_execute("sleep", 1.0), watcher.start_execute("sleep", 1.0)]
         wait_running(watcher, "sleep", 2)
-        assert [watcher.wait(n).value() for n in calls] == [0.1, 0.1]
+        assert [watcher.wait(n).value() for n in calls] == [1.0, 1.0]
         assert lines(ledger) == [] and pool_of(watcher)["spawned"] == 2
         assert watcher.call("status")["calls"]["abandoned"] == 2
 
@@ -272,11 +272,11 @@ def test_two_daemons_on_one_machine_do_not_interfere(start_daemon: StartDaemon) 
     with one.client() as a, two.client() as b:
         of_one, of_two = {w["pid"] for w in workers(a)}, {w["pid"] for w in workers(b)}
         assert not of_one & of_two
-        running = b.start_execute("sleep", 0.5)
+        running = b.start_execute("sleep", 1.5)
         wait_running(b, "sleep")
         assert a.fail_execute("crash", 9).code == "worker_died"
         assert a.fail("checkin", lease=b.call("checkout", type="anonymous")["lease"]).code == "lease_not_found"
         one.kill()
-        assert b.wait(running).value() == 0.5
+        assert b.wait(running).value() == 1.5
         assert {w["pid"] for w in workers(b)} == of_two
         assert pool_of(b)["died"] == 0

@@ -138,7 +138,7 @@ def test_fault_39_a_late_reply_of_a_worker_that_is_being_stopped_is_dropped(
     daemon = start_daemon({"default": stub(tmp_path / "log", cancel_grace="50ms")})
     with daemon.client() as c:
         worker = workers(c)[0]["worker"]
-        number = c.start_execute("run", "stubborn", "wall", 0, timeout_ms=50)
+        number = c.start_execute("run", "stubborn", "wall", 0, timeout_ms=300)
         assert c.wait_error(number).code == "deadline_exceeded"
         assert wait_dead(c, worker)["why"] == "deadline"
         is_alone_and_well(c)

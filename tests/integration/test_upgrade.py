@@ -129,7 +129,7 @@ def test_sessions_and_leases_go_on(start_daemon: StartDaemon) -> None:
 def test_values_that_wait_for_the_end_of_a_lease_still_do(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("sessions", 2)})
     with daemon.client() as c, daemon.client() as other:
-        c.start_execute("sleep", 0.3, session="s")
+        c.start_execute("sleep", 1.0, session="s")
         asked = c.start("checkout", type="session", session="s")
         wait_running(c, "sleep")
         put = other.start("session.put", session="s", values={"first": 7})
