@@ -13,8 +13,8 @@ StartDaemon = Callable[..., Daemon]
 SIZE = 4 << 20
 
 
-def test_fault_101_a_hundred_frames_of_4_mib_do_not_hold_up_others(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon({"default": pool("nasty", 2, max_queue=0, queue_timeout="0")}, uid_max_bytes="0")
+def flood_beside(daemon: Daemon) -> tuple[list[float], float]:
+    """100 frames there and back; how long each ping of another client took meanwhile, and the worst stall of the loop."""
     payload = b"x" * SIZE
     over = threading.Event()
     trouble: list[BaseException] = []
@@ -43,7 +43,21 @@ def test_fault_101_a_hundred_frames_of_4_mib_do_not_hold_up_others(start_daemon:
         if trouble:
             raise trouble[0]
         stall = other.call("status")["worst_stall_us"] / 1e6
-    report("a ping beside 100 frames of 4 MiB", waits)
-    report("worst stall of the loop (wanted: 50 ms)", [stall])
     assert len(waits) > 20, "the other client did not get its turn"
     assert 0 < stall < 0.5 * SLOW
+    return waits, stall
+
+
+def test_fault_101_a_hundred_frames_of_4_mib_do_not_hold_up_others(start_daemon: StartDaemon) -> None:
+    """A stall of 50 ms at the most, in one of a few tries: a busy machine adds the time in which it runs others."""
+    waits: list[float] = []
+    stalls: list[float] = []
+    while len(stalls) < 8 and min(stalls, default=1.0) >= 0.05 * SLOW:
+        daemon = start_daemon({"default": pool("nasty", 2, max_queue=0, queue_timeout="0")}, uid_max_bytes="0")
+        more, stall = flood_beside(daemon)
+        waits += more
+        stalls.append(stall)
+        daemon.stop()
+    report("a ping beside 100 frames of 4 MiB", waits)
+    told = report("worst stall of the loop beside them", stalls)
+    assert min(stalls) < 0.05 * SLOW, told
