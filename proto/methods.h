@@ -47,7 +47,7 @@ enum role {
 	X(why, "why", OBSERVE, K(CALL) | K(WORKER) | K(POOL), "what a call, a worker or a pool is doing, and why")         \
 	X(subscribe, "subscribe", OBSERVE, K(KINDS) | K(POOLS), "be told of events as they happen")                        \
 	X(pool_reload, "pool.reload", ADMIN, K(POOL) | K(WAIT) | K(DRY_RUN), "replace the workers of a pool, with the code as it is now")	\
-	X(worker_stack, "worker.stack", ADMIN, K(WORKER), "the Python stack of a worker as it is now")                    \
+	X(worker_stack, "worker.stack", ADMIN, K(POOL) | K(WORKER), "the Python stack of a worker as it is now")                    \
 	X(pool_pause, "pool.pause", ADMIN, K(POOL), "start no more calls of a pool; those that come wait")                \
 	X(pool_resume, "pool.resume", ADMIN, K(POOL), "go on after pool.pause")                                           \
 	X(pool_resize, "pool.resize", ADMIN, K(POOL) | K(MIN_WORKERS) | K(MAX_WORKERS),                                   \

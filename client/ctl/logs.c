@@ -11,14 +11,15 @@
 
 enum { OPTION_POOL = 512, OPTION_WORKER };
 
-/* N or POOL/N is a worker, all else a pool. */
-static void logs_take_argument(struct logs_filter *f, const char *word)
+/* N or POOL/N is a worker, all else a pool. The word is cut. */
+static void logs_take_argument(struct logs_filter *f, char *word)
 {
-	const char *slash = strrchr(word, '/');
+	char *slash = strrchr(word, '/');
 
-	if (ctl_number(slash ? slash + 1 : word, &f->worker))
-		f->has_worker = true;
-	else
+	f->has_worker = ctl_number(slash ? slash + 1 : word, &f->worker);
+	if (f->has_worker && slash)
+		*slash = '\0';
+	if (!f->has_worker || slash)
 		f->pool = word;
 }
 

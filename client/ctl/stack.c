@@ -1,4 +1,6 @@
 /* pypoolctl stack: the Python stack of a worker as it is now. */
+#include <string.h>
+
 #include "client/ctl/text.h"
 #include "client/ctl/why.h"
 
@@ -47,6 +49,17 @@ static int stack_print(struct span worker)
 	return CTL_OK;
 }
 
+/* POOL/N must be of that pool. */
+static int stack_ask(struct ctl *ctl, const char *word, uint64_t worker, struct pypool_reply **reply)
+{
+	const char *slash = strrchr(word, '/');
+
+	if (!slash)
+		return ctl_askf(ctl, "worker.stack", CTL_TIMEOUT_MS, reply, "**{sU}", "worker", worker);
+	return ctl_askf(ctl, "worker.stack", CTL_TIMEOUT_MS, reply, "**{stsU}", "pool", word, (size_t)(slash - word), "worker",
+			worker);
+}
+
 int command_stack(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option none[] = { { NULL, 0, NULL, 0 } };
@@ -58,6 +71,6 @@ int command_stack(struct ctl *ctl, int argc, char **argv)
 		return c == 'h' ? CTL_OK : CTL_USAGE;
 	r = stack_parse(ctl, argc - optind, argv + optind, &worker);
 	if (r == 0)
-		r = ctl_askf(ctl, "worker.stack", CTL_TIMEOUT_MS, &reply, "**{sU}", "worker", worker);
+		r = stack_ask(ctl, argv[optind], worker, &reply);
 	return r == CTL_OK ? ctl_show(ctl, reply, stack_print) : r;
 }

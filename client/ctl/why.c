@@ -84,6 +84,25 @@ static int why_complain(struct span answer, const struct why_subject *s)
 	return CTL_FAILED;
 }
 
+/* Was it asked for as POOL/N, and is it of another pool? */
+static bool why_is_elsewhere(struct span answer, const struct why_subject *s)
+{
+	const char *slash = strcmp(s->kind, "worker") == 0 ? strrchr(s->name, '/') : NULL;
+	struct span value = cell_of(answer, "pool"), pool;
+
+	return slash && mp_read_text(&value, &pool) &&
+	       (pool.len != (size_t)(slash - s->name) || memcmp(pool.p, s->name, pool.len) != 0);
+}
+
+static int why_complain_of_pool(struct span answer, const struct why_subject *s)
+{
+	char *pool = cell_any(cell_of(answer, "pool"));
+
+	fprintf(stderr, "pypoolctl: worker %llu is of pool %s\n", (unsigned long long)s->number, pool ? pool : "-");
+	free(pool);
+	return CTL_FAILED;
+}
+
 static int why_print(struct span answer)
 {
 	if (why_is(answer, "kind", "call"))
@@ -114,7 +133,9 @@ int command_why(struct ctl *ctl, int argc, char **argv)
 		r = why_ask(ctl, &subject, &reply);
 	if (r != CTL_OK)
 		return r;
-	if (ctl->json) {
+	if (why_is_elsewhere(ctl_value(reply), &subject)) {
+		r = why_complain_of_pool(ctl_value(reply), &subject);
+	} else if (ctl->json) {
 		json_print(stdout, ctl_value(reply));
 		putchar('\n');
 		r = why_is_gone(ctl_value(reply)) ? CTL_FAILED : CTL_OK;

@@ -27,13 +27,16 @@ static bool pool_exists(const struct query *q)
 	return !params_has(&q->params, PARAM_POOL) || query_find_pool(q);
 }
 
-/* The same of a worker. */
+/* The same of a worker, which must be of the pool. */
 static bool worker_exists(const struct query *q)
 {
 	unsigned long long id = q->params.worker;
+	const struct worker *w = client_find_worker(q->client, id, q->needs);
 
-	if (!params_has(&q->params, PARAM_WORKER) || client_find_worker(q->client, id, q->needs))
+	if (!params_has(&q->params, PARAM_WORKER))
 		return true;
+	if (w)
+		return query_is_of_pool(q, w);
 	query_fail(q, ERROR_BAD_REQUEST, id > q->client->server->registry->last_worker ?
 		   "there has been no worker %llu yet" : "worker %llu is dead and not known any more", id);
 	return false;

@@ -114,14 +114,9 @@ static struct worker *choose_living(const struct query *q)
 /* The worker that is named, which must be of the pool if that is named too; NULL: q is answered. */
 static struct worker *choose_of_pool(const struct query *q)
 {
-	const struct pool *p = params_has(&q->params, PARAM_POOL) ? query_choose_pool(q) : NULL;
-	struct worker *w = p || !params_has(&q->params, PARAM_POOL) ? choose_living(q) : NULL;
+	struct worker *w = choose_living(q);
 
-	if (!w || !p || w->pool == p)
-		return w;
-	query_fail(q, ERROR_BAD_REQUEST, "worker %llu is of pool %s, and not of %s", (unsigned long long)q->params.worker,
-		   w->pool->settings->name, p->settings->name);
-	return NULL;
+	return w && query_is_of_pool(q, w) ? w : NULL;
 }
 
 void method_pool_recycle(struct query *q)

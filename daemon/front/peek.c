@@ -44,6 +44,8 @@ static struct worker *choose_worker(const struct query *q)
 		query_fail(q, ERROR_BAD_REQUEST, "worker %llu is dead and not known any more", id);
 	else if (!w)
 		query_fail(q, ERROR_BAD_REQUEST, "there has been no worker %llu yet", id);
+	else if (!query_is_of_pool(q, w))
+		return NULL;
 	else if (w->state == WORKER_DEAD && w->last_pid)
 		query_fail(q, ERROR_BAD_REQUEST, "worker %llu is dead, it %s: there is no stack to show", id,
 			   postmortem_exit_text(w, how));

@@ -56,6 +56,19 @@ struct pool *query_find_pool(const struct query *q)
 	return query_find_pool_named(q, q->params.pool);
 }
 
+bool query_is_of_pool(const struct query *q, const struct worker *w)
+{
+	const struct pool *p;
+
+	if (!params_has(&q->params, PARAM_POOL))
+		return true;
+	p = query_find_pool(q);
+	if (p && p != w->pool)
+		query_fail(q, ERROR_BAD_REQUEST, "worker %llu is of pool %s, and not of %s", (unsigned long long)w->id,
+			   w->pool->settings->name, p->settings->name);
+	return p && p == w->pool;
+}
+
 bool query_may(const struct query *q, const struct pool *p)
 {
 	enum role role = client_role_on(q->client, p);

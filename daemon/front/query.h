@@ -41,6 +41,8 @@ struct lease *query_lease_of(const struct query *q, const struct session *s);
 
 /* The pool that q's params name, and may use. */
 struct pool *query_find_pool(const struct query *q);
+/* Is w of the pool that is named, if one is? Else q is answered. */
+bool query_is_of_pool(const struct query *q, const struct worker *w);
 /* The pool of that name. */
 struct pool *query_find_pool_named(const struct query *q, struct span name);
 /* Does the client have the role on p that q's method needs? */

@@ -142,6 +142,9 @@ def test_one_worker_or_one_pool_is_followed(start_daemon: Start) -> None:
     assert daemon.ctl("logs", "b/2").stdout.splitlines()[0].endswith("b/2 stdout: of b")
     assert len(daemon.ctl("logs", "c").stdout.splitlines()) == 1
     assert daemon.ctl("logs", "-f", "none").returncode == 1
+    for command in (["logs"], ["logs", "-f"], ["stack"], ["why"]):
+        refused = daemon.ctl(*command, "c/2")
+        assert (refused.returncode, refused.stdout) == (1, "") and "worker 2 is of pool b" in refused.stderr
     for unknown in (["99"], ["-f", "a/99"]):
         refused = daemon.ctl("logs", *unknown)
         assert refused.returncode == 1 and "there has been no worker 99 yet" in refused.stderr
