@@ -145,7 +145,7 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 #define WORKER_NUMBERS(X)                                                                                                \
 	X(id) X(generation) X(state) X(pid) X(why) X(stage) X(born) X(since) X(ready_at) X(calls_done) X(due) X(max_calls)      \
 	X(old_at) X(abandoned) X(grace_until) X(again) X(timer_at) X(kept_life) X(heard_life) X(ping_seq) X(n_targets)           \
-	X(session_close) X(unread) X(own_last) X(call) X(last_call) X(slow_call) X(direct) X(broken) X(started)
+	X(session_close) X(unread) X(own_last) X(max_frame) X(call) X(last_call) X(slow_call) X(direct) X(broken) X(started)
 
 /* One that this process has, as the program before this one had it. */
 struct worker_left {
@@ -159,6 +159,7 @@ struct worker_left {
 	pid_t pid;
 	bool direct, broken, session_close, unread, own_last;
 	unsigned n_targets;
+	uint32_t max_frame; /* of its call socket: what it was told when it was started */
 	int calls_fd, fds[PROCESS_FDS]; /* -1: none */
 	struct span target, traceparent, python, codec;
 };

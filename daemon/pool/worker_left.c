@@ -60,6 +60,7 @@ struct worker *worker_take_up(struct pool *p, uint64_t id, const struct kept_wor
 	DL_APPEND(p->workers, w);
 	w->last_pid = k->remains.pid;
 	worker_open_calls(w, calls_fd);
+	w->calls.reader.max_frame = FRAME_MAX_LIMIT; /* what it was told is not known, and it keeps to that itself */
 	handshake_begin(&w->hs, "adopt", NULL, loop_now(p->loop));
 	worker_await_adopted(w);
 	w->kept_life = k->life;
@@ -90,6 +91,7 @@ void worker_leave(const struct worker *w, struct worker_left *left)
 		.kept_life = w->kept_life, .heard_life = w->heard_life, .grace_until = w->grace_until, .again = w->again,
 		.ping_seq = w->ping_seq, .n_targets = w->hs.n_targets,
 		.session_close = w->hs.session_close, .unread = w->calls.unread, .own_last = w->own_last,
+		.max_frame = w->calls.reader.max_frame,
 		.call = w->slot.call, .last_call = w->slot.last_call, .slow_call = w->slot.slow_call, .direct = w->slot.direct,
 		.broken = w->slot.broken, .started = w->slot.started,
 		.calls_fd = worker_calls_fd(w),
@@ -147,6 +149,7 @@ static void worker_restore_calls(struct worker *w, const struct worker_left *lef
 		worker_open_calls(w, left->calls_fd);
 	else
 		w->calls.ended = true;
+	w->calls.reader.max_frame = left->max_frame;
 	w->calls.unread = left->unread;
 }
 

@@ -249,6 +249,18 @@ def test_a_pool_keeps_its_size(start_daemon: StartDaemon) -> None:
         wait_workers(c, "idle", 1)
 
 
+def test_a_worker_of_before_keeps_the_max_reply_that_it_was_told(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"default": pool("nasty", 1, max_reply="8M")})
+    with daemon.client() as c:
+        worker = c.execute("pid")
+        daemon.write_config({"default": pool("nasty", 1, max_reply="1M")})
+        upgrade(daemon)
+        assert len(c.execute("big", 3_000_000)) == 3_000_000
+        assert c.execute("pid") == worker
+        os.kill(worker, signal.SIGKILL)
+        assert c.fail_execute("big", 3_000_000).code == "too_large"
+
+
 def test_what_ended_before_it_is_known(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 1)})
     with daemon.client() as c:

@@ -66,6 +66,20 @@ def test_fault_68_strict_sessions_go_on_in_their_worker_with_their_values(servic
         assert [s["session"] for s in c.call("sessions")] == ["a", "b"]
 
 
+def test_a_worker_keeps_the_max_reply_that_it_was_told(service: Service) -> None:
+    """As long as a session keeps it: its settings are others now."""
+    service.configure({"default": installed_pool("nasty", 1, max_reply="8M")})
+    service.drop_in(RATE)
+    service.start()
+    with service.client() as c:
+        worker = c.execute("pid", session="s")
+    service.configure({"default": installed_pool("nasty", 1, max_reply="1M")})
+    crash(service)
+    with service.client() as c:
+        assert len(c.execute("big", 3_000_000, session="s")) == 3_000_000
+        assert c.execute("pid", session="s") == worker
+
+
 def test_fault_68_an_orderly_restart_carries_no_session_over(service: Service) -> None:
     """They have ended, with their hooks: who relies on one says that it shall not be opened."""
     service.configure({"default": installed_pool("sessions", 1)})
