@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
+from tests.diagnosis.memory_group import memory_group
 from tests.diagnosis.telling import DATA, pool, wait_begun
 from tests.support import daemon, procfs
 from tests.support.client import Client
@@ -43,6 +44,7 @@ class Scene(NamedTuple):
     name: str = ""
     args: list[Any] = []
     memory: int = 0  # RLIMIT_AS in MiB
+    group: int = 0  # MiB that all together may have: a cgroup
 
 
 SCENES = [
@@ -62,6 +64,7 @@ SCENES = [
     Scene("SIGSEGV", "call", "segfault"),
     Scene("abort()", "call", "abort"),
     Scene("MemoryError", "call", "grab", [8192], 4096),
+    Scene("OOM kill", "call", "hoard", [400], group=96),
     Scene("Python loop", "call", "loop"),
     Scene("C loop with the GIL", "call", "match"),
     Scene("lock deadlock", "call", "deadlock"),
@@ -80,11 +83,23 @@ def one_line(text: str) -> str:
     return re.sub(r"0x[0-9a-f]+", "0x…", " ".join(text.split()))
 
 
-def limited(scene: Scene) -> list[str]:
-    return ["prlimit", "--core=0", "--nofile=64", *([f"--as={scene.memory << 20}"] if scene.memory else [])]
+def limited(scene: Scene, group: list[str]) -> list[str]:
+    return [*group, "prlimit", "--core=0", "--nofile=64", *([f"--as={scene.memory << 20}"] if scene.memory else [])]
 
 
 # ---- pypoold
+
+
+@contextlib.contextmanager
+def little_memory(scene: Scene) -> Iterator[list[str]]:
+    """The words before a command that start it there."""
+    if not scene.group:
+        yield []
+        return
+    with memory_group(scene.group << 20) as words:
+        if words is None:
+            sys.exit("no cgroup with a memory limit can be made here")
+        yield words
 
 
 def of_pypoold(scene: Scene) -> str:
@@ -92,12 +107,13 @@ def of_pypoold(scene: Scene) -> str:
     settings = pool(app, init_timeout="1s", limit_nofile=64, call_timeout="2s", queue_timeout="2s")
     if scene.memory:
         settings["limit_as"] = f"{scene.memory}M"
-    d = daemon.Daemon({"default": settings})
-    try:
-        with d.client() as c:
-            return play_pypoold(scene, c)
-    finally:
-        d.discard()
+    with little_memory(scene) as group:
+        d = daemon.Daemon({"default": settings}, prefix=group)
+        try:
+            with d.client() as c:
+                return play_pypoold(scene, c)
+        finally:
+            d.discard()
 
 
 def play_pypoold(scene: Scene, c: Client) -> str:
@@ -127,7 +143,12 @@ def saw_pypoold(c: Client, number: int) -> str:
 
 
 def of_process_pool(kind: str, scene: Scene) -> str:
-    command = [*limited(scene), daemon.PYTHON, "-B", str(DATA / "peer_pool.py"), kind, json.dumps(scene[1:4])]
+    with little_memory(scene) as group:
+        return play_process_pool(kind, scene, group)
+
+
+def play_process_pool(kind: str, scene: Scene, group: list[str]) -> str:
+    command = [*limited(scene, group), daemon.PYTHON, "-B", str(DATA / "peer_pool.py"), kind, json.dumps(scene[1:4])]
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryDirectory() as directory:
         environment = {**os.environ, "PYTHONPATH": PATH, "SHOP_BEGUN": f"{directory}/begun"}
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -163,11 +184,11 @@ def server_command(kind: str, port: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def server(kind: str, scene: Scene, begun: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def server(kind: str, scene: Scene, begun: Path, group: list[str]) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     port = free_port()
     environment = {**os.environ, "PYTHONPATH": PATH, "SHOP_BEGUN": str(begun),
                    "PEER_APP": scene.name if scene.what == "import" else "shop"}
-    command = [*limited(scene), *server_command(kind, port)]
+    command = [*limited(scene, group), *server_command(kind, port)]
     with subprocess.Popen(command, env=environment, cwd=DATA, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                           start_new_session=True) as process:
         family = procfs.descendants(process.pid)
@@ -221,7 +242,12 @@ def request(port: int, name: str, args: list[Any], patience: float = 6.0) -> Cal
 
 
 def of_server(kind: str, scene: Scene) -> str:
-    with tempfile.TemporaryDirectory() as directory, server(kind, scene, Path(directory, "begun")) as (port, process):
+    with little_memory(scene) as group:
+        return play_server(kind, scene, group)
+
+
+def play_server(kind: str, scene: Scene, group: list[str]) -> str:
+    with tempfile.TemporaryDirectory() as directory, server(kind, scene, Path(directory, "begun"), group) as (port, process):
         begun = Path(directory, "begun")
         before_us = []  # keeps its connection open
         if scene.what == "busy":
