@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -120,7 +121,15 @@ class Scene:
         assert c.fail_execute("os_exit", 3, pool="fragile").code == "worker_died"
         eventually(lambda: bool(pool_of(c, "fragile")["breaker"]["opened"]), "it was open")
 
+    def give_up_starting(self) -> None:
+        """An upgrade waits until each pool has shown whether it serves: one that hangs shows it after its init_timeout."""
+        c = self.client
+        for worker in workers(c, "initializing", pool="starting"):
+            os.kill(worker["pid"], signal.SIGKILL)
+        eventually(lambda: bool(c.call("status")["state"] == "running"), "all have settled", 40 * SLOW)
+
     def end(self) -> None:
+        self.give_up_starting()
         self.ctl("upgrade", "upgrade")
         self.ctl("shutdown", "shutdown", "--now")
         assert self.daemon.wait() == 0
