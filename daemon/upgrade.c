@@ -20,7 +20,7 @@
 #include "daemon/renewal.h"
 #include "proto/pack.h"
 
-#define TRIAL_TIME (30 * NS_PER_S)
+#define TRIAL_TIME_S 10
 #define LOOK_EVERY (5 * NS_PER_MS)
 #define FAILURE_TEXT 400
 #define TRIAL_BYTES 4096 /* of what it prints */
@@ -85,7 +85,8 @@ static void upgrade_try(struct upgrade *up)
 	cleanup_close(&calls);
 	if (r == 0) {
 		up->state = UPGRADE_TRYING;
-		loop_timer_set(&up->timer, loop_now(up->daemon->loop) + TRIAL_TIME);
+		up->late = false;
+		loop_timer_set(&up->timer, loop_now(up->daemon->loop) + TRIAL_TIME_S * NS_PER_S);
 		return;
 	}
 	(void)snprintf(message, sizeof(message), "%s cannot be executed: %s; nothing is changed",
@@ -93,7 +94,7 @@ static void upgrade_try(struct upgrade *up)
 	upgrade_fail(up, ERROR_INIT_FAILED, message);
 }
 
-/* What it printed, on one line. */
+/* ": " and what it printed, on one line; nothing when that is nothing. */
 static void trial_words(const struct process *p, char *out, size_t size)
 {
 	struct tail_line line;
@@ -101,7 +102,7 @@ static void trial_words(const struct process *p, char *out, size_t size)
 
 	out[0] = '\0';
 	for (uint64_t at = 0; used < size && tail_next(p->tail, at, &line); at = line.number + 1)
-		used += (size_t)snprintf(out + used, size - used, "%s%.*s", used ? "; " : "", (int)line.text.len,
+		used += (size_t)snprintf(out + used, size - used, "%s%.*s", used ? "; " : ": ", (int)line.text.len,
 					 (const char *)line.text.p);
 }
 
@@ -110,16 +111,18 @@ static void upgrade_on_tried(struct process *p, const struct process_exit *how)
 	struct upgrade *up = container_of(p, struct upgrade, trial);
 	char words[FAILURE_TEXT / 2], message[FAILURE_TEXT];
 
-	if (up->state != UPGRADE_TRYING)
-		return; /* it was given up */
 	loop_timer_stop(&up->timer);
-	if (how->exit_code != 0) {
+	if (how->exit_code != 0 || up->late) {
 		trial_words(p, words, sizeof(words));
-		if (how->signal)
-			(void)snprintf(message, sizeof(message), "the new program was killed by signal %d when it was tried: %s",
+		if (up->late)
+			(void)snprintf(message, sizeof(message),
+				       "the new program did not say within %d s whether it can take over; nothing is changed%s",
+				       TRIAL_TIME_S, words);
+		else if (how->signal)
+			(void)snprintf(message, sizeof(message), "the new program was killed by signal %d when it was tried%s",
 				       how->signal, words);
 		else
-			(void)snprintf(message, sizeof(message), "the new program said no (exit status %d) when it was tried: %s",
+			(void)snprintf(message, sizeof(message), "the new program said no (exit status %d) when it was tried%s",
 				       how->exit_code, words);
 		upgrade_fail(up, ERROR_INIT_FAILED, message);
 		return;
@@ -154,8 +157,8 @@ static void upgrade_on_timer(struct loop_timer *t)
 	struct upgrade *up = container_of(t, struct upgrade, timer);
 
 	if (up->state == UPGRADE_TRYING) {
+		up->late = true;
 		(void)process_signal(&up->trial, SIGKILL); /* it fails when it has just ended */
-		upgrade_fail(up, ERROR_INIT_FAILED, "the new program did not say within 30 s whether it can take over; nothing is changed");
 	} else {
 		upgrade_look(up);
 	}
@@ -326,10 +329,6 @@ void upgrade_begin(struct upgrade *up)
 {
 	if (up->state != UPGRADE_NONE)
 		return;
-	if (process_is_running(&up->trial)) {
-		upgrade_fail(up, ERROR_OVERLOADED, "the program that was tried before has not ended yet; nothing is changed");
-		return;
-	}
 	process_deinit(&up->trial); /* that of the one before; the first time nothing */
 	process_init(&up->trial, up->daemon->loop, &trial_ops, TRIAL_BYTES, TRIAL_LINES);
 	upgrade_try(up);

@@ -23,6 +23,7 @@ struct upgrade {
 	struct daemon *daemon; /* borrows: it is part of it */
 	enum upgrade_state state;
 	bool go;            /* the loop has been left for it */
+	bool late;          /* the trial has had its time, and was killed */
 	struct process trial;
 	struct loop_timer timer; /* TRYING: the trial has had its time; WAITING: the next look */
 	uint64_t deadline;  /* ns, of WAITING */
