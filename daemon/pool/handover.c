@@ -169,7 +169,7 @@ static void pack_running(msgpack_packer *pk, const struct request *r)
 	const struct request_left left = {
 		.call = r->call, .id = r->key.id, .received = r->received, .started = r->started, .deadline = r->deadline,
 		.queue_deadline = r->queue_deadline, .attempts = r->attempts, .ahead = r->ahead, .want_meta = r->want_meta,
-		.idempotent = r->idempotent, .retried = r->retried,
+		.idempotent = r->idempotent, .retried = r->retried, .body_bytes = r->body_bytes,
 	};
 
 #define X(field) msgpack_pack_uint64(pk, (uint64_t)left.field);

@@ -31,7 +31,7 @@ static void slot_digest(struct worker *w)
 {
 	struct slot *s = &w->slot;
 
-	if (s->digested || !s->call || !s->request)
+	if (s->digested || !s->call || !s->request || (!s->request->digested && request_is_spent(s->request)))
 		return;
 	s->digest = *request_digest(s->request);
 	s->digested = true;

@@ -71,12 +71,6 @@ const char *recorder_state_name(const struct pool *p)
 	return recorder_is_on(p) ? "on" : p->recorder.archive.path ? "unusable" : "off";
 }
 
-/* It was off when the call was sent, and the arguments are gone. */
-static bool recorder_is_late(const struct request *r)
-{
-	return r->body_bytes && !r->body.span.len;
-}
-
 static bool recorder_wants(const struct request *r, const struct outcome *o)
 {
 	if (r->kind != REQUEST_EXECUTE || r->state != REQUEST_RUNNING || o->abandoned || o->executed == EXECUTED_NEVER)
@@ -184,7 +178,7 @@ void recorder_note(const struct request *r, const struct outcome *o)
 	msgpack_packer pk;
 	uint64_t now;
 
-	if (!recorder_wants(r, o) || !recorder_open(r->pool) || recorder_is_late(r) || !recorder_admits(rec, r->pool))
+	if (!recorder_wants(r, o) || !recorder_open(r->pool) || request_is_spent(r) || !recorder_admits(rec, r->pool))
 		return;
 	now = wall_ms();
 	packed_begin(&buf, &pk);

@@ -171,7 +171,7 @@ struct request *request_new(struct pool *p, struct caller *c, const struct reque
 		r->session->n_requests++;
 	r->body = slice_ref(spec->body.blob, spec->body.span);
 	r->args = spec->args;
-	r->body_bytes = spec->body.span.len;
+	r->body_bytes = spec->body_bytes ? spec->body_bytes : spec->body.span.len;
 	loop_timer_init(&r->timer, p->loop, request_on_timer);
 	request_set_times(r, spec);
 
@@ -202,6 +202,7 @@ struct request *request_take_over(struct pool *p, struct caller *c, const struct
 		.call = left->call,
 		.attempts = left->attempts,
 		.retried = left->retried,
+		.body_bytes = left->body_bytes,
 	};
 	struct request *r = request_new(p, c, &spec);
 

@@ -50,6 +50,7 @@ struct request_spec {
 	uint64_t call;
 	unsigned attempts;
 	bool retried;
+	size_t body_bytes; /* its body may have been given up */
 };
 
 struct request_key {
@@ -95,7 +96,8 @@ struct request {
 struct request *request_new(struct pool *p, struct caller *c, const struct request_spec *spec);
 /* What is handed over as numbers of a request that runs: each is a field of struct request_left. */
 #define REQUEST_NUMBERS(X)                                                                                                \
-	X(call) X(id) X(received) X(started) X(deadline) X(queue_deadline) X(attempts) X(ahead) X(want_meta) X(idempotent) X(retried)
+	X(call) X(id) X(received) X(started) X(deadline) X(queue_deadline) X(attempts) X(ahead) X(want_meta) X(idempotent)         \
+	X(retried) X(body_bytes)
 
 /* One that its worker runs already, since before this program was executed. */
 struct request_left {
@@ -108,6 +110,7 @@ struct request_left {
 	struct span args;        /* in body */
 	unsigned attempts, ahead;
 	bool want_meta, idempotent, retried;
+	size_t body_bytes;       /* as it came */
 };
 struct request *request_take_over(struct pool *p, struct caller *c, const struct request_left *left);
 /* The only way out. Answers the caller, unlinks r from everything, frees it at the end of the turn. A worker that still
@@ -130,6 +133,11 @@ void request_abandon(struct request *r);
 static inline bool request_is_hook(const struct request *r)
 {
 	return r->kind == REQUEST_CLOSE;
+}
+/* Its body has been given up: nobody knows any more what its arguments were. */
+static inline bool request_is_spent(const struct request *r)
+{
+	return r->body_bytes && !r->body.span.len;
 }
 /* It needs no worker. */
 static inline bool request_is_edit(const struct request *r)

@@ -289,6 +289,24 @@ def test_a_call_that_may_be_run_again_still_may(start_daemon: StartDaemon, tmp_p
         assert (error.code, error.executed) == ("worker_died", "maybe"), "once, and not once for each program"
 
 
+def test_a_call_whose_arguments_are_gone_is_not_taken_for_one_without(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Of a large call they are not kept when it has been sent; then it cannot be known again, nor recorded."""
+    settings = pool("nasty", 1, poison_kills=1)
+    daemon = start_daemon({"default": settings})
+    with daemon.client() as c:
+        large = c.start_execute("run_command", "sh", "-c", "sleep 600", "x" * 100_000)
+        wait_running(c, "run_command")
+        worker = workers(c, "busy")[0]["pid"]
+        daemon.write_config({"default": {**settings, "record_failures": str(tmp_path / "kept")}})
+        upgrade(daemon)
+        os.kill(worker, signal.SIGKILL)
+        assert c.wait_error(large).code == "worker_died"
+        assert c.fail_execute("run_command").code == "app_error"
+        assert len(list((tmp_path / "kept").iterdir())) == 1, "only that of the second"
+        daemon.write_config({"default": settings})
+        upgrade(daemon)  # closes the folder
+
+
 def test_a_call_that_waits_keeps_its_number(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"default": pool("nasty", 1)})
     with daemon.client() as c:
