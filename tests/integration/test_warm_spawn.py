@@ -15,7 +15,8 @@ from tests.support import procfs
 from tests.support.client import Client
 from tests.support.daemon import SLOW, Daemon, pool
 from tests.support.daemon_life import check_end
-from tests.support.scenes import pool_of, wait_dead, wait_workers, workers
+from tests.support.measured import report
+from tests.support.scenes import now, pool_of, wait_dead, wait_workers, workers
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
@@ -219,14 +220,20 @@ def test_fault_60_64_cold_starts(start_daemon: StartDaemon) -> None:
 
 
 def test_a_burst_has_as_many_workers_as_calls(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon({"default": forked(n=2, max_workers=64, idle_timeout="1s", queue_timeout="60s")})
+    daemon = start_daemon({"default": forked(n=2, max_workers=64, idle_timeout="300ms", queue_timeout="60s")})
+    took = []
     with daemon.client() as c:
-        leases = lease_all(c, 64)
-        assert len({c.execute("stay", 0, lease=lease) for lease in leases}) == 64
-        for lease in leases:
-            c.call("checkin", lease=lease)
-        eventually(lambda: bool(len(workers(c)) == 2), "it shrinks", 30.0 * SLOW)
+        for _ in range(2):
+            begun = now()
+            leases = lease_all(c, 64)
+            took.append(now() - begun)
+            assert len({c.execute("stay", 0, lease=lease) for lease in leases}) == 64
+            for lease in leases:
+                c.call("checkin", lease=lease)
+            eventually(lambda: bool(len(workers(c)) == 2), "it shrinks", 30.0 * SLOW)
         assert template_of(c)["forks"] == pool_of(c)["spawned"]
+    told = report("64 workers for a burst of 64 calls (250 ms are wanted, which bench asks for alone on the machine)", took)
+    assert max(took) < 10.0 * SLOW, told
 
 
 def test_a_cold_pool_answers_from_its_template(start_daemon: StartDaemon) -> None:
@@ -234,6 +241,21 @@ def test_a_cold_pool_answers_from_its_template(start_daemon: StartDaemon) -> Non
     with daemon.client() as c:
         assert template_of(c)["state"] == "warm" and workers(c) == []
         assert c.execute("born")["worker"] == "1"
+
+
+def test_a_cold_pool_answers_in_a_moment(start_daemon: StartDaemon) -> None:
+    """10 ms are wanted; one of some tries must have them, since others have this machine too."""
+    daemon = start_daemon({"default": forked(n=0, max_workers=1, idle_timeout="10ms")})
+    took: list[float] = []
+    with daemon.client() as c:
+        while len(took) < 5 or (len(took) < 60 and min(took) > 0.01 * SLOW):
+            eventually(lambda: workers(c) == [], "the pool is cold", 10.0 * SLOW)
+            begun = now()
+            assert c.execute("stay", 0) > 0
+            took.append(now() - begun)
+        assert template_of(c)["forks"] == len(took)
+    told = report("a call of a cold pool", took)
+    assert min(took) <= 0.01 * SLOW, told
 
 
 def test_a_call_that_waits_for_the_first_template_is_told_so(start_daemon: StartDaemon) -> None:
