@@ -11,6 +11,8 @@ import pytest
 
 from tests.packages import debs
 from tests.support.daemon import APPS as SOURCES
+from tests.support.daemon import SLOW
+from tests.support.waiting import eventually
 from tests.systemd.service import APPS, Service
 
 
@@ -33,5 +35,5 @@ def service(machine: None) -> Iterator[Service]:
     service = Service()
     yield service
     debs.purge()
-    assert service.pids() == []
+    eventually(lambda: not service.pids(), "no process of the service", 10 * SLOW)
     assert sorted(debs.all_files() - before) == []
