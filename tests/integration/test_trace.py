@@ -22,7 +22,8 @@ def start(start_daemon: StartDaemon, level: str = "debug", **settings: Any) -> D
 
 
 def records(daemon: Daemon, event: str) -> list[Record]:
-    found = [json.loads(line) for line in daemon.log().splitlines() if line.startswith("{")]
+    whole = daemon.log().rpartition("\n")[0]  # the last line may just be being written
+    found = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
     return [record for record in found if record["event"] == event]
 
 
