@@ -150,6 +150,14 @@ void event_output_missed(const struct worker *w, uint64_t lines)
 		f->ops->missed(f, EVENT_OUTPUT, w->pool, lines);
 }
 
+void event_workers_missed(const struct pool *p, uint64_t n)
+{
+	struct feed *f = p->registry->feed;
+
+	if (n && feed_wants(f, EVENT_WORKER))
+		f->ops->missed(f, EVENT_WORKER, p, n);
+}
+
 /* --- sessions and leases --- */
 
 void event_session(const struct session *s, const char *what, const char *reason)

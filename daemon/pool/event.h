@@ -18,6 +18,8 @@ void event_worker_began(const struct worker *w);
 void event_output(const struct worker *w, const struct tail_line *line);
 /* So many lines came at once that these were never seen. */
 void event_output_missed(const struct worker *w, uint64_t lines);
+/* So many processes have ended with the program before this one, which told nobody. */
+void event_workers_missed(const struct pool *p, uint64_t n);
 /* what: "opened", "reopened", "lost", "closed", "expired". reason: in words, or NULL. */
 void event_session(const struct session *s, const char *what, const char *reason);
 /* ended: NULL, the lease has begun; else how it has ended. */

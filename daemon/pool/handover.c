@@ -7,6 +7,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/pool/affinity.h"
 #include "daemon/pool/caller.h"
+#include "daemon/pool/event.h"
 #include "daemon/pool/lease.h"
 #include "daemon/pool/operate.h"
 #include "daemon/pool/pool.h"
@@ -124,6 +125,19 @@ static void pack_workers(msgpack_packer *pk, const struct pool *p)
 	}
 }
 
+/* The others end with this program. */
+static void pack_left_behind(msgpack_packer *pk, const struct pool *p)
+{
+	const struct worker *w;
+	unsigned n = 0;
+
+	DL_FOREACH (p->workers, w)
+		n += !worker_can_be_left(w);
+	DL_FOREACH (p->templates, w)
+		n++;
+	msgpack_pack_uint64(pk, n);
+}
+
 static void pack_sessions(msgpack_packer *pk, const struct pool *p)
 {
 	const struct session *s, *next;
@@ -213,6 +227,7 @@ void handover_pack_pool(const struct pool *p, msgpack_packer *pk)
 	pack_bool(pk, p->paused);
 	pack_size(pk, p);
 	pack_text_n(pk, (const char *)p->idempotent, p->idempotent_len);
+	pack_left_behind(pk, p);
 	pack_workers(pk, p);
 	pack_sessions(pk, p);
 	pack_leases(pk, p);
@@ -401,6 +416,7 @@ void handover_take_pool(struct pool *p, struct unpacker *u, const struct handove
 		p->idempotent = (uint8_t *)mem_strndup(idempotent.p, idempotent.len);
 		p->idempotent_len = idempotent.len;
 	}
+	event_workers_missed(p, unpack_uint(u));
 	for (uint32_t n = unpack_array(u); n && !u->bad; n--)
 		take_worker(p, u);
 	for (uint32_t n = unpack_array(u); n && !u->bad; n--)

@@ -18,7 +18,7 @@ struct session;
 struct stream;
 struct worker;
 
-#define HANDOVER_FORMAT 4 /* what is packed, and in which order: another one cannot be taken over */
+#define HANDOVER_FORMAT 5 /* what is packed, and in which order: another one cannot be taken over */
 
 /* What its workers have begun to print and not ended is a line: its beginning stays with this program. */
 void handover_end_output(const struct pool *p);

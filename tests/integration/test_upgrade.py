@@ -188,6 +188,19 @@ def test_a_subscription_goes_on(start_daemon: StartDaemon) -> None:
         assert name == "event" and event[0]["lease"] == lease
 
 
+def test_who_listens_is_told_that_processes_have_gone_without_a_word(start_daemon: StartDaemon) -> None:
+    """A template ends with its program, which can tell nobody: that is something missed."""
+    daemon = start_daemon({"default": pool("nasty", 1, start="fork"), "other": pool("nasty", 1)})
+    with daemon.client() as c, daemon.client() as elsewhere:
+        c.call("subscribe", kinds=["worker"])
+        elsewhere.call("subscribe", kinds=["worker"], pools=["other"])
+        upgrade(daemon)
+        event = c.wait_notification()[1][0]
+        assert (event["what"], event["template"], event["dropped"]) == ("starting", True, 1)
+        assert "dropped" not in c.wait_notification()[1][0]
+        assert elsewhere.call("subscribe", kinds=[])["dropped"] == 0
+
+
 def test_a_program_that_cannot_take_over_is_not_executed(start_daemon: StartDaemon, tmp_path: Path) -> None:
     """Neither one that fails, nor one that is gone, nor a configuration that is no good."""
     copy = tmp_path / "bin"
