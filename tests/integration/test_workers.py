@@ -285,7 +285,7 @@ def test_fault_49_a_handler_that_calls_its_own_full_pool_fails_in_time(start_dae
 def test_fault_50_what_threads_of_a_handler_write_is_not_mixed(start_daemon: StartDaemon) -> None:
     """Pings are answered meanwhile, by another thread of the worker."""
     letters, n = "abc", 20
-    daemon = start_daemon({"default": pool("nasty", 1, ping_interval="20ms")})
+    daemon = start_daemon({"default": pool("nasty", 1, ping_interval="100ms")})  # two that are missed end it
     with daemon.client() as c:
         for _ in range(20):
             assert c.execute("write_in_threads", letters, n) == [letter * 100_000 for letter in letters]
