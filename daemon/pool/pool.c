@@ -362,7 +362,7 @@ void pool_note_finished(struct pool *p)
 /* Without the hooks of sessions that end: those keep nobody out. */
 static unsigned pool_waiting_calls(const struct pool *p)
 {
-	unsigned all = pool_waiting(p), hooks = p->self.n_requests;
+	unsigned all = pool_waiting(p), hooks = p->self.n_requests - p->n_hooks_running;
 
 	return all > hooks ? all - hooks : 0;
 }

@@ -88,6 +88,7 @@ struct pool {
 	uint64_t last_own;            /* id of the last of them */
 	struct request *requests; /* list; owns: not finished */
 	unsigned n_requests, n_running;
+	unsigned n_hooks_running; /* of these: its own */
 	unsigned n_direct;        /* direct leases */
 	struct supply supply;
 	struct reload reload;

@@ -292,6 +292,7 @@ void request_start(struct request *r, struct worker *w)
 	}
 	r->tail_mark = tail_mark(w->proc.tail);
 	r->pool->n_running++;
+	r->pool->n_hooks_running += request_is_hook(r);
 	histogram_add(&r->pool->stats.wait, (r->started - r->received) / 1000);
 }
 
@@ -334,6 +335,7 @@ static void request_count(struct request *r, const struct outcome *o)
 		st->failed++;
 	if (r->state == REQUEST_RUNNING) {
 		r->pool->n_running--;
+		r->pool->n_hooks_running -= request_is_hook(r);
 		histogram_add(&st->run, (loop_now(r->pool->loop) - r->started) / 1000);
 	}
 }

@@ -229,7 +229,7 @@ static void check_requests(struct world *w)
 {
 	const struct pool *p = w->stage.pool;
 	const struct stats *st = &p->stats;
-	unsigned n = 0, running = 0, queued = 0;
+	unsigned n = 0, running = 0, queued = 0, hooks = 0;
 	const struct request *r;
 
 	DL_FOREACH2(p->requests, r, pool_next)
@@ -237,10 +237,12 @@ static void check_requests(struct world *w)
 		check_request(w, r);
 		n++;
 		running += r->state == REQUEST_RUNNING;
+		hooks += r->state == REQUEST_RUNNING && request_is_hook(r);
 		queued += r->state == REQUEST_QUEUED && !r->lease;
 	}
 	CHECK(w, n == p->n_requests && n == w->ledger.n_open + p->self.n_requests, "invariant 1: the count of open requests is wrong", n);
 	CHECK(w, running == p->n_running, "the count of running requests is wrong", running);
+	CHECK(w, hooks == p->n_hooks_running, "the count of running hooks is wrong", hooks);
 	CHECK(w, queued == p->queue.count + p->poison.n_held + p->n_in_sessions + in_own_queues(p), "the count of queued requests is wrong", queued);
 	CHECK(w, st->accepted == st->completed + st->failed + st->cancelled + st->abandoned + n,
 	      "invariant 8: the counters do not add up", st->accepted);

@@ -207,10 +207,31 @@ START_TEST(who_closes_sessions_as_the_user_of_the_daemon_keeps_no_other_user_out
 	}
 END_TEST
 
+START_TEST(a_hook_that_runs_makes_no_room_in_the_queue)
+	{
+		struct pool_settings s = sim_settings();
+		struct scene sc;
+
+		s.max_queue = 1;
+		sessions_begin(&sc, &s, 1, true);
+		call(&sc, &sc.one, 1, "chat");
+		scene_calls_take(&sc, 100 * MS);
+		session_close(found(&sc, "chat"));
+		scene_pass(&sc, 10 * MS);
+		ck_assert_uint_eq(scene_child(&sc)->n_closed, 1); /* it has begun */
+		sim_execute(&sc.one, 2, 0, 0);
+		sim_execute(&sc.one, 3, 0, 0);
+		ck_told(&sc.one, 3, ERROR_OVERLOADED, EXECUTED_NEVER);
+		scene_pass(&sc, S);
+		ck_told(&sc.one, 2, ERROR_NONE, EXECUTED_YES);
+		scene_end(&sc);
+	}
+END_TEST
+
 RUN_SUITE("session close", fault_64_a_session_that_is_not_used_ends_with_its_ttl,
 	  a_session_does_not_end_while_a_call_runs_or_waits,
 	  the_hook_runs_in_the_worker_of_the_session_after_its_waiting_calls,
 	  the_hook_runs_also_when_a_call_before_it_takes_longer_than_stop_timeout,
 	  a_hook_that_takes_longer_than_stop_timeout_is_interrupted, fault_99_hooks_are_charged_to_nobody,
 	  a_name_that_was_closed_is_free_at_once, a_new_session_of_a_name_waits_for_the_hook_of_the_one_before,
-	  who_closes_sessions_as_the_user_of_the_daemon_keeps_no_other_user_out)
+	  who_closes_sessions_as_the_user_of_the_daemon_keeps_no_other_user_out, a_hook_that_runs_makes_no_room_in_the_queue)
