@@ -214,6 +214,7 @@ void worker_accuse(struct worker *w, const char *what)
 static void worker_on_control(struct process *proc, struct span message)
 {
 	struct worker *w = container_of(proc, struct worker, proc);
+	uint64_t pong = w->hs.pong;
 	struct complaint c;
 
 	switch (handshake_take(&w->hs, message, &c)) {
@@ -241,6 +242,8 @@ static void worker_on_control(struct process *proc, struct span message)
 		template_note_forked(w);
 		break;
 	case HANDSHAKE_NOTHING:
+		if (w->hs.pong > w->ping_seq)
+			w->hs.pong = pong; /* it answers another daemon */
 		glance_take_pong(w); /* perhaps it was one */
 		template_note_pong(w);
 		affinity_remind(w);

@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include "daemon/pool/stack.h"
+#include "tests/sim/sim_child_parts.h"
 #include "tests/unit/pool_support.h"
 
 struct watcher {
@@ -95,6 +96,26 @@ START_TEST(a_worker_that_sleeps_is_told_with_the_system_call)
 		scene_child(&sc)->script.state = 'S';
 		glance_ask(scene_worker(&sc), &e.gw, 40 * MS);
 		scene_pass(&sc, 10 * MS);
+		ck_assert_str_eq(e.activity, "asleep in read");
+		scene_end(&sc);
+	}
+END_TEST
+
+/* Of a worker that was taken up, whose numbers begin anew. */
+START_TEST(the_late_answer_to_a_ping_of_another_daemon_is_no_ping_of_ours)
+	{
+		struct scene sc;
+		struct watcher e;
+
+		begin_busy(&sc);
+		e = watch(&sc);
+		ck_assert_uint_eq(scene_worker(&sc)->ping_seq, 0);
+		sim_child_say_pong(scene_child(&sc), 57);
+		scene_pass(&sc, MS);
+		scene_child(&sc)->script.state = 'S';
+		glance_ask(scene_worker(&sc), &e.gw, 40 * MS);
+		scene_pass(&sc, 10 * MS);
+		ck_assert_uint_eq(e.n, 1);
 		ck_assert_str_eq(e.activity, "asleep in read");
 		scene_end(&sc);
 	}
@@ -250,7 +271,8 @@ END_TEST
 
 RUN_SUITE("glance", a_glance_is_complete_when_stack_and_pong_have_come_and_waits_no_longer,
 	  without_a_pong_it_is_c_code_that_holds_the_gil_and_known_after_25_ms,
-	  a_worker_that_sleeps_is_told_with_the_system_call, a_stopped_worker_is_told_at_once_and_sent_no_signal,
+	  a_worker_that_sleeps_is_told_with_the_system_call, the_late_answer_to_a_ping_of_another_daemon_is_no_ping_of_ours,
+	  a_stopped_worker_is_told_at_once_and_sent_no_signal,
 	  a_worker_that_shows_nothing_is_waited_for_until_the_limit, many_wait_for_one_glance_and_who_went_is_not_told,
 	  a_glance_ends_with_its_call_and_is_not_given_to_the_next, a_glance_ends_with_its_worker,
 	  a_glance_is_remembered_for_as_long_as_is_asked,

@@ -1,5 +1,6 @@
 #include "daemon/pool/health.h"
 
+#include "tests/sim/sim_child_parts.h"
 #include "tests/unit/pool_support.h"
 
 static void begin(struct scene *sc)
@@ -41,6 +42,20 @@ START_TEST(one_miss_is_shown_and_forgiven)
 		ck_assert_str_eq(pool_state_name(sc.stage.pool), "serving");
 		scene_pass(&sc, 10 * S);
 		ck_assert_uint_eq(sc.stage.machine.n_spawned, 1);
+		scene_end(&sc);
+	}
+END_TEST
+
+/* Of a worker that was taken up, whose numbers begin anew: no ping of ours has so high a one for a long time. */
+START_TEST(the_late_answer_to_a_ping_of_another_daemon_answers_none_of_ours)
+	{
+		struct scene sc;
+
+		begin(&sc);
+		sim_child_say_pong(scene_child(&sc), 57);
+		scene_child(&sc)->script.ignores_ping = true;
+		scene_pass(&sc, 6 * S);
+		ck_assert_uint_eq(sc.stage.machine.n_spawned, 2);
 		scene_end(&sc);
 	}
 END_TEST
@@ -96,6 +111,7 @@ START_TEST(pings_do_not_delay_or_reorder_calls)
 	}
 END_TEST
 
-RUN_SUITE("health", a_worker_that_answers_is_left_alone, one_miss_is_shown_and_forgiven,
+RUN_SUITE("health", a_worker_that_answers_is_left_alone, the_late_answer_to_a_ping_of_another_daemon_answers_none_of_ours,
+	  one_miss_is_shown_and_forgiven,
 	  fault_36_an_idle_worker_that_is_stopped_is_replaced_after_three_misses,
 	  a_busy_worker_that_is_silent_is_shown_and_not_replaced, pings_do_not_delay_or_reorder_calls)
