@@ -45,7 +45,10 @@ static void daemon_on_idle(struct server *s)
 
 static void daemon_leave_loop(struct loop_task *t)
 {
-	loop_stop(container_of(t, struct daemon, stop)->loop);
+	struct daemon *d = container_of(t, struct daemon, stop);
+
+	d->over = true;
+	loop_stop(d->loop);
 }
 
 /* pools have no user data: there is one daemon in a process, and it is found by its pools' env */
@@ -548,8 +551,8 @@ static int daemon_come_up(struct daemon *d, struct named_fds *passed, struct nam
 static void daemon_loop(struct daemon *d)
 {
 	loop_run(d->loop);
-	while (d->upgrade.go) {
-		upgrade_go(&d->upgrade);
+	while (!d->over) {
+		upgrade_go(&d->upgrade); /* nothing else leaves it */
 		loop_run(d->loop);
 	}
 }

@@ -40,6 +40,7 @@ struct daemon {
 	struct loop_timer drain_timer;
 	struct loop_timer trim_timer; /* frees a large blob that nobody has used for a while */
 	struct loop_task stop; /* leaves the loop at the end of a turn */
+	bool over;             /* for good: an upgrade that leaves it in the same turn comes too late */
 	struct pool **pools;   /* owns */
 	unsigned n_pools;
 	unsigned n_settled, n_stopped;
