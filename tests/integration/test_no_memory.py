@@ -28,7 +28,7 @@ def is_served(c: Client) -> bool:
     try:
         return bool(c.execute("echo", 1) == 1)
     except CallError as error:
-        assert error.code == "init_failed", error
+        assert error.executed == "never", error
         return False
 
 
@@ -51,7 +51,7 @@ def test_fault_98_a_reply_that_there_is_no_memory_for_is_told_overloaded(start_d
         assert (error.code, error.executed) == ("overloaded", "maybe") and "memory" in error.message
         resource.prlimit(daemon.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         eventually(lambda: is_served(c), "it serves")
-        assert next(w["why"] for w in c.call("workers") if w["state"] == "dead") == "no_memory"
+        assert "no_memory" in [w["why"] for w in c.call("workers") if w["state"] == "dead"]
 
 
 def test_fault_98_values_that_there_is_no_memory_for_change_nothing(start_daemon: Callable[..., Daemon]) -> None:
