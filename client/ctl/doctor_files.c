@@ -112,8 +112,8 @@ static void compare(struct doctor *d, struct span shown)
 	if (fclose(diff.names) == 0 && diff.n) {
 		doctor_tell(d, DOCTOR_WARNING, CHECK, NULL, "the files say something else than what is in force: %s%s", names,
 			    diff.n > NAMED_MAX ? ", ..." : "");
-		doctor_advise(d, "pypoolctl config shows what is in force; pypoolctl reload takes the files over. What its log calls\n"
-				 "config.needs_restart needs a restart.");
+		doctor_advise(d, "pypoolctl config shows what is in force; pypoolctl reload takes the files over. Some options need a\n"
+				 "restart: the reload names them in the log (config.needs_restart).");
 	} else {
 		doctor_tell(d, DOCTOR_OK, CHECK, NULL, "the files are what is in force");
 	}
