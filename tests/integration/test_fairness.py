@@ -77,7 +77,7 @@ def waits(root: Client, bob: Client, ledger: Path, calls: int) -> list[int]:
     found = []
     for _ in range(calls):
         root.call("pool.pause")
-        eventually(lambda: root.call("status")["calls"]["running"] == 0, "nothing runs")
+        eventually(lambda: bool(root.call("status")["calls"]["running"] == 0), "nothing runs")
         before, others = len(names(ledger)), queued(root)
         number = bob.start_execute("append_line", str(ledger), "bob", 0.002)
         wait_queued(root, others + 1)
