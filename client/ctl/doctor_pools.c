@@ -101,7 +101,8 @@ static void check_init(struct doctor *d, struct span pool, const char *name)
 	if (!text)
 		return;
 	if (limit && ms * 2 > (double)limit) {
-		doctor_tell(d, DOCTOR_WARNING, "init", name, "it took %.0f ms of the %llu ms of init_timeout: %s", ms, (unsigned long long)limit, text);
+		doctor_tell(d, DOCTOR_WARNING, "init", name, "it took %.0f ms of the %llu ms of init_timeout: %s", ms,
+			    (unsigned long long)limit, text);
 		doctor_advise(d, "pypoolctl doctor --imports shows which modules are slow; else raise init_timeout.");
 	} else {
 		doctor_tell(d, DOCTOR_OK, "init", name, "%.0f ms: %s", ms, text);

@@ -137,7 +137,8 @@ static void check_store(struct doctor *d, const char *shown)
 			    (unsigned long long)max, (unsigned long long)need);
 		doctor_advise(d, "FileDescriptorStoreMax=%llu", (unsigned long long)need);
 	} else if (max == 0 && property_is(shown, "KillMode", "process")) {
-		doctor_tell(d, DOCTOR_WARNING, CHECK, NULL, "KillMode=process without FileDescriptorStoreMax: workers that a crash leaves behind are lost");
+		doctor_tell(d, DOCTOR_WARNING, CHECK, NULL, "KillMode=process without FileDescriptorStoreMax: workers that a "
+			    "crash leaves behind are lost");
 		doctor_advise(d, "FileDescriptorStoreMax=%llu, or KillMode=mixed", (unsigned long long)need);
 	}
 	free(text);

@@ -55,8 +55,9 @@ enum wait_state wait_sized(struct span pool, char text[WAIT_TEXT])
 		return WAIT_DONE;
 	if (serving < min && wait_says_failure(pool, text))
 		return WAIT_FAILED;
-	(void)snprintf(text, WAIT_TEXT, "%llu %s, %llu come or go; %llu to %llu are wanted", (unsigned long long)serving,
-		       serving == 1 ? "worker serves" : "workers serve", (unsigned long long)moving, (unsigned long long)min, (unsigned long long)max); /* fits */
+	(void)snprintf(text, WAIT_TEXT, "%llu %s, %llu come or go; %llu to %llu are wanted",
+		       (unsigned long long)serving, serving == 1 ? "worker serves" : "workers serve",
+		       (unsigned long long)moving, (unsigned long long)min, (unsigned long long)max); /* fits */
 	return WAIT_ON;
 }
 

@@ -32,8 +32,9 @@ static uint64_t bucket_edge(size_t i)
 	return ((uint64_t)(HISTOGRAM_STEPS + i % HISTOGRAM_STEPS + 1) << shift) - 1;
 }
 
-static const uint32_t bounds[] = { 100,	   250,	    500,     1000,    2500,	5000,	  10000,    25000,    50000,	100000,
-				   250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000, 300000000 };
+static const uint32_t bounds[] = { 100,     250,      500,      1000,     2500,     5000,    10000,
+				   25000,   50000,    100000,   250000,   500000,   1000000, 2500000,
+				   5000000, 10000000, 30000000, 60000000, 300000000 };
 
 _Static_assert(sizeof(bounds) / sizeof(bounds[0]) == HISTOGRAM_BOUNDS, "HISTOGRAM_BOUNDS is their number");
 

@@ -452,7 +452,8 @@ void postmortem_open(struct postmortem *pm, const struct pool *p)
 	failure_clock(b->first_wall, since);
 	outcome_error(&pm->outcome, ERROR_CIRCUIT_OPEN,
 		      "pool %s takes no calls: %u %s failed in a row since %s, last: %s; %s", p->settings->name,
-		      breaker_failures(b), breaker_failures(b) == 1 ? "worker" : "workers", since, last ? last->text : "not known", describe_wait(wait, next));
+		      breaker_failures(b), breaker_failures(b) == 1 ? "worker" : "workers", since,
+		      last ? last->text : "not known", describe_wait(wait, next));
 	pm->outcome.retry_after_ms = wait / NS_PER_MS + 1;
 	postmortem_begin(pm, &pk);
 	msgpack_pack_map(&pk, f ? 5 : 4);
