@@ -55,7 +55,7 @@ def test_fault_24_a_cancel_in_the_queue_ends_only_that_call_which_is_never_run(
         asked = now()
         assert c.call("cancel", id=numbers[2]) is True
         error = c.wait_error(numbers[2])
-        assert now() - asked < 2.0 * SLOW
+        assert now() - asked < 0.25 * SLOW
         assert (error.code, error.executed) == ("cancelled", "never")
         assert c.call("status")["calls"]["cancelled"] == 1
         assert c.call("cancel", id=held) is True
@@ -91,8 +91,8 @@ def test_fault_24_a_cancel_of_a_running_call_interrupts_its_handler_and_no_other
         wait_note(ledger, "CallCancelled", "other")
         wait_workers(c, "idle", 2)
         assert {w["pid"] for w in workers(c)} == pids, "clean workers were replaced"
-    assert_prompt(f"answer of a cancelled call, {way}", answered, within=0.02)
-    assert_prompt(f"exception in the handler after the cancel was sent, {way}", raised, within=0.02)
+    assert_prompt(f"answer of a cancelled call, {way}", answered, median=0.02)
+    assert_prompt(f"exception in the handler after the cancel was sent, {way}", raised, median=0.02)
 
 
 def test_fault_24_a_cancel_after_the_call_is_not_found_and_hits_nobody(start_daemon: StartDaemon) -> None:

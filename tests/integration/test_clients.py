@@ -274,7 +274,7 @@ def test_fault_19_replies_that_nobody_reads_close_the_connection_at_the_hard_cap
             began = time.monotonic()
             assert other.execute("echo", 1) == 1
             longest = max(longest, time.monotonic() - began)
-        assert longest < 2.0 * SLOW, "others must not wait for it"
+        assert longest < 1.0, "others must not wait for it"
         assert peak(narrow) - before < 4 * 1024 * KIB, "18 MB were asked for"
         with pytest.raises(ConnectionEnded):
             while True:
@@ -462,7 +462,7 @@ def test_fault_23_without_fds_accepting_pauses_and_nothing_spins(start_daemon: S
         daemon.wait_log(r"listener\.paused")
         began, woken, cpu = time.monotonic(), wakeups(daemon), cpu_ms(daemon)
         lines = daemon.log().count("listener.paused")
-        assert waiting.is_silent(0.5 / SLOW), "there may be fds again soon"
+        assert waiting.is_silent(0.7 / SLOW), "there may be fds again soon"
         assert told_that_fds_are_missing(waiting)
         stack.enter_context(client_of(daemon, ALICE, framing="bare", hello=False))
         assert not select.select([], [], [], window)[0]

@@ -38,7 +38,7 @@ def test_a_call_past_its_deadline_is_answered_within_50_ms_with_its_python_stack
     start_daemon: StartDaemon, tmp_path: Path, way: str
 ) -> None:
     daemon = start_daemon({"default": pool("recorder", 1)})
-    ledger, late, shown = tmp_path / "ledger", [], 0
+    ledger, late = tmp_path / "ledger", []
     seconds = 0.9 if way == "gil" else 60.0  # nothing cuts that C code short, so it has to end by itself
     with daemon.client() as c:
         for i in range(TRIES):
@@ -46,16 +46,12 @@ def test_a_call_past_its_deadline_is_answered_within_50_ms_with_its_python_stack
             error = c.fail_execute("record", str(ledger), way, seconds, str(i), timeout_ms=300)
             late.append(now() - sent - 0.300)
             assert (error.code, error.executed) == ("deadline_exceeded", "maybe"), error
-            assert "deadline 300 ms exceeded in record: " in error.message
-            if "it did not show its stack" not in error.message:  # a busy machine may not let it in time
-                shown += 1
-                assert FRAMES[way] in error.cause["stack"], error
-                assert re.search(rf"in record: recorder\.py line \d+ in {FRAMES[way]}", error.message), error
+            assert FRAMES[way] in error.cause["stack"], error
+            assert re.search(rf"deadline 300 ms exceeded in record: recorder\.py line \d+ in {FRAMES[way]}", error.message), error
             wait_note(ledger, "DeadlineExceeded", str(i))
         assert len({n["pid"] for n in notes(ledger)}) == 1, "the worker was clean, yet it was replaced"
     assert min(late) >= 0, report("early", late)
-    assert shown >= 2, "most did not show their stack"
-    assert_prompt(f"answer after the deadline, {way}", late, within=0.05)
+    assert_prompt(f"answer after the deadline, {way}", late, median=0.05)
 
 
 @pytest.mark.parametrize("way", ["sleep", "recv", "python"])
@@ -72,8 +68,8 @@ def test_the_handler_of_a_call_past_its_deadline_sees_the_exception_promptly(
             after_deadline.append(note["t"] - note["deadline"])
             after_answer.append(max(0.0, note["t"] - answered))
     assert min(after_deadline) >= 0
-    assert_prompt(f"exception in the handler after the deadline, {way}", after_deadline, within=0.05)
-    assert_prompt(f"exception in the handler after the caller has its answer, {way}", after_answer, within=0.02)
+    assert_prompt(f"exception in the handler after the deadline, {way}", after_deadline, median=0.05)
+    assert_prompt(f"exception in the handler after the caller has its answer, {way}", after_answer, median=0.02)
 
 
 def test_the_deadline_that_a_handler_sees_counts_from_the_arrival_of_the_call(start_daemon: StartDaemon) -> None:
@@ -95,8 +91,8 @@ def test_waiting_in_the_queue_counts_towards_the_deadline(start_daemon: StartDae
         took = now() - sent
         assert c.wait(holder).value() == 0.4
         assert (error.code, error.executed) == ("deadline_exceeded", "maybe")
-        assert error.cause["waited_ms"] >= 200 and error.cause["run_ms"] < 400
-        assert 0.6 <= took < 0.6 + 1.0 * SLOW
+        assert error.cause["waited_ms"] >= 300 and error.cause["run_ms"] < 400
+        assert 0.6 <= took < 0.6 + 0.25 * SLOW
 
 
 def test_a_handler_that_ignores_the_interrupt_is_killed_after_the_grace(
@@ -110,7 +106,7 @@ def test_a_handler_that_ignores_the_interrupt_is_killed_after_the_grace(
         dead = wait_dead(c, worker["worker"])
         lived = now() - sent - 0.3
         assert dead["why"] == "deadline" and "killed by pypoold (deadline, SIG" in dead["exit"]
-        assert 0.4 <= lived < 0.4 + 1.5 * SLOW, lived
+        assert 0.4 <= lived < 0.4 + 0.6 * SLOW, lived
         assert c.execute("pid") != worker["pid"]
         assert [n["what"] for n in notes(tmp_path / "ledger")] == ["begun"]
 
@@ -221,7 +217,7 @@ def test_a_waiter_whose_client_went_leaves_the_queue_at_once_and_is_never_run(
         with daemon.client() as goes:
             goes.start_execute("append_line", str(ledger), "disconnected")
             wait_queued(c, 1)
-        eventually(lambda: [r["target"] for r in c.call("queue")] == ["sleep"], "the waiter is gone", 2.0 * SLOW)
+        eventually(lambda: [r["target"] for r in c.call("queue")] == ["sleep"], "the waiter is gone", 0.3 * SLOW)
         assert holder.call("cancel", id=held) is True
         assert holder.wait_error(held).code == "cancelled"
         c.execute("append_line", str(ledger), "the next one")
@@ -256,7 +252,7 @@ def test_max_timeout_caps_what_a_call_may_ask_for(start_daemon: StartDaemon) -> 
         sent = now()
         error = c.fail_execute("sleep", 20, timeout_ms=2**31)
         assert error.code == "deadline_exceeded" and "deadline 150 ms exceeded" in error.message
-        assert 0.15 <= now() - sent < 0.15 + 1.0 * SLOW
+        assert 0.15 <= now() - sent < 0.15 + 0.25 * SLOW
 
 
 def test_output_of_the_call_is_in_the_error_and_none_of_the_call_before(start_daemon: StartDaemon) -> None:

@@ -67,7 +67,7 @@ def test_fault_51_a_python_that_cannot_be_executed_fails_the_callers_at_once_wit
     with daemon.client() as c:
         asked = now()
         error = c.fail_execute("pid", timeout_ms=20000)
-        assert now() - asked < 3.0 * SLOW, "it waited for something"
+        assert now() - asked < 0.5 * SLOW, "it waited for something"
         assert (error.code, error.executed) == ("init_failed", "never")
         assert f"cannot start {python}: {words}" in error.message
         assert (error.cause["reason"], error.cause["phase"]) == ("spawn_failed", "exec")
@@ -126,7 +126,7 @@ def test_fault_52_an_import_error_is_tried_again_with_back_off_and_told_meanwhil
         eventually(lambda: ask() and re.search("next try in", last["message"]), "it waits for the next try", 5 * SLOW)
         assert re.search(r"init failed \d+ times since \d\d:\d\d:\d\d, last: ", last["message"])
         assert 1 <= last["retry_after_ms"] <= 1.25 * 800 + 1 or len(lines(ledger)) > len(WAITS) + 1
-        assert statistics.median(took) < 0.05 * SLOW and max(took) < 2.0 * SLOW, "a caller had to wait for a pool that is down"
+        assert statistics.median(took) < 0.05 * SLOW and max(took) < 0.3 * SLOW, "a caller had to wait for a pool that is down"
         times = [float(t) for t in lines(ledger)]
         gaps = [b - a for a, b in zip(times, times[1:])]
         print("gaps between tries:", " ".join(f"{gap:.3f}" for gap in gaps))

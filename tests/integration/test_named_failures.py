@@ -57,7 +57,7 @@ def test_an_invalid_checkout_type_is_told_at_once_while_every_worker_is_busy(sta
         wait_running(c, "sleep")
         asked = now()
         assert c.fail("checkout", type="exclusive").code == "invalid_checkout_type"
-        assert now() - asked < 3.0 * SLOW, "it waited for a worker"
+        assert now() - asked < 0.25 * SLOW, "it waited for a worker"
         assert c.call("cancel", id=busy) is True
         assert c.wait_error(busy).code == "cancelled"
 
@@ -86,7 +86,7 @@ def test_a_worker_that_dies_noisily_while_importing_is_explained_to_execute_stat
     with daemon.client() as c:
         asked = now()
         assert_tells_why(c.fail_execute("anything"))
-        assert now() - asked < 2.0 * SLOW, "a caller of a pool that is down had to wait"
+        assert now() - asked < 0.25 * SLOW, "a caller of a pool that is down had to wait"
 
         status = c.call("status")["pools"][0]
         assert status["state"] == "down"
@@ -139,7 +139,7 @@ def test_an_init_that_hangs_fails_after_init_timeout_with_the_stack_of_the_impor
         error = c.fail_execute("anything", timeout_ms=20000)
         took = now() - started
         assert (error.code, error.executed) == ("init_failed", "never")
-        assert 1.8 < took < 2.0 + 2.0 * SLOW, took
+        assert 1.8 < took < 2.0 + 1.5 * SLOW, took
         assert "init was not finished in 2.0 s, in phase imports of hangs_in_import" in error.message
         assert "hangs_in_import.py line 6 in wait_for_licence" in error.message
         assert "in wait_for_licence" in error.cause["stack"] and "in <module>" in error.cause["stack"]
@@ -163,7 +163,7 @@ def test_a_third_caller_of_a_pool_of_two_does_not_time_out_because_of_start_up(
         numbers = [(c, c.start_execute("sleep", 0.2)) for c in (first, second, third)]
         wait_queued(first, 3)
         assert [c.wait(number).value() for c, number in numbers] == [0.2, 0.2, 0.2]
-        assert now() - asked < seconds + 0.4 + 3.0 * SLOW
+        assert now() - asked < seconds + 0.4 + 1.5 * SLOW
         assert pool_of(first)["spawned"] == 2, "nothing was killed and started again"
 
 
@@ -180,7 +180,7 @@ def test_eight_workers_that_sleep_in_their_import_are_ready_in_little_more_than_
     daemon.wait_ready()
     print(f"eight workers of {seconds} s each: the first ready after {of_one:.2f} s, all after {of_eight:.2f} s")
     # two at a time, each until it is ready, would be 6 s more; with the gate's 250 ms each it is under 1 s
-    assert seconds < of_one <= of_eight < of_one + 4.0 * SLOW
+    assert seconds < of_one <= of_eight < of_one + 2.0 * SLOW
 
 
 # ---- cancel and disconnect during init
@@ -219,7 +219,7 @@ def test_a_disconnect_during_init_leaves_no_stray_message_and_loses_no_worker(
             goes.start_execute("append_line", str(ledger), "disconnected")
             goes.start("checkout", type="anonymous")
             wait_queued(watcher, 2)
-        eventually(lambda: not watcher.call("queue"), "nobody waits any more", 1.0 * SLOW)
+        eventually(lambda: not watcher.call("queue"), "nobody waits any more", 0.5 * SLOW)
         assert not workers(watcher, "idle", "busy"), "the test was too slow: they have started"
         daemon.wait_ready()
         idle = wait_workers(watcher, "idle", 2)
@@ -250,7 +250,7 @@ def test_one_pools_crash_loop_does_not_disturb_the_calls_of_another(start_daemon
         assert pool_of(c, "bad")["died"] > deaths and pool_of(c, "worse")["died"] > 0, "nothing went wrong meanwhile"
         assert {w["pid"] for w in workers(c, pool="good")} == pids
         assert pool_of(c, "good")["completed"] == 60
-    assert_prompt("a call beside two pools in crash loops", took, within=0.02)
+    assert_prompt("a call beside two pools in crash loops", took, median=0.02, worst=0.5)
 
 
 def test_a_pool_whose_calls_all_wait_does_not_hold_up_another(start_daemon: StartDaemon) -> None:
@@ -261,7 +261,7 @@ def test_a_pool_whose_calls_all_wait_does_not_hold_up_another(start_daemon: Star
         asked = now()
         for i in range(10):
             assert c.execute("echo", i, pool="free") == i
-        assert now() - asked < 1.0 * SLOW
+        assert now() - asked < 0.3 * SLOW
         assert pool_of(c, "full")["queued"] > 0, "the test was too slow: the other pool is done"
         for number in waiting:
             assert other.wait(number).value() == 0.1

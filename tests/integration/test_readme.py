@@ -14,7 +14,6 @@ import msgpack
 import pytest
 
 from tests.support.daemon import BUILD, DEMO, PYTHON, ROOT, SLOW, Daemon
-from tests.support.waiting import within_tries
 
 StartDaemon = Callable[..., Daemon]
 
@@ -105,8 +104,5 @@ def test_the_first_thing_that_is_shown(start_daemon: StartDaemon) -> None:
     def without_numbers(text: str) -> str:
         return re.sub(r"worker \d+ \(pid \d+\)", "worker N (pid N)", " ".join(text.split()))
 
-    def look() -> None:
-        told = daemon.ctl(*words).stderr.split("\npool: ")[0]
-        assert without_numbers(told) == without_numbers("\n".join(shown))
-
-    within_tries(look)  # the worker has 40 ms to show where it is
+    told = daemon.ctl(*words).stderr.split("\npool: ")[0]
+    assert without_numbers(told) == without_numbers("\n".join(shown))

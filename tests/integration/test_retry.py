@@ -116,7 +116,7 @@ def test_the_second_try_ends_at_the_deadline_of_the_first(start_daemon: StartDae
     with start(start_daemon).client() as c:
         began = time.monotonic()
         error = c.fail_execute("dies_then_hangs", str(ledger), idempotent=True, timeout_ms=1500)
-        assert 1.5 <= time.monotonic() - began < 1.5 + 1.5 * SLOW
+        assert 1.5 <= time.monotonic() - began < 1.5 + 0.75 * SLOW
         assert (error.code, error.executed, error.fields["attempts"]) == ("deadline_exceeded", "maybe", 2)
         assert len(lines(ledger)) == 2
 

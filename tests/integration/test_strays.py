@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.daemon import SLOW, Daemon, pool
+from tests.support.daemon import Daemon, pool
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
@@ -28,7 +28,7 @@ def test_fault_45_grandchildren_in_their_own_session_are_gone_with_their_worker(
             worker = c.execute("pid", pool="default")
             assert lives(mine) and lives(theirs)  # orphans of workers that live stay
             os.kill(worker, signal.SIGKILL)
-            eventually(lambda: not lives(mine), "the grandchild is gone", 5.0 * SLOW)
+            eventually(lambda: not lives(mine), "the grandchild is gone", 2.0)
             assert lives(theirs)
             assert stranger.poll() is None
     finally:
@@ -46,7 +46,7 @@ def test_fault_45_one_without_its_environment_is_gone_too(start_daemon: StartDae
             worker = c.execute("pid", pool="default")
             assert b"PYPOOL_WORKER" not in Path(f"/proc/{mine}/environ").read_bytes()
             os.kill(worker, signal.SIGKILL)
-            eventually(lambda: not lives(mine), "the grandchild is gone", 5.0 * SLOW)
+            eventually(lambda: not lives(mine), "the grandchild is gone", 2.0)
             daemon.wait_log(rf"stray\.killed.*pid={mine}\b")
             assert c.execute("pid", pool="default") != worker
             assert lives(theirs)

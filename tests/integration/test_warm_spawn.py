@@ -302,7 +302,7 @@ def test_fault_45_what_a_forked_worker_leaves_behind_is_gone_with_it(start_daemo
                 theirs = w["worker"]
         assert theirs
         os.kill(worker, signal.SIGKILL)
-        eventually(lambda: procfs.process(mine) is None, "the grandchild is gone", 5.0 * SLOW)
+        eventually(lambda: procfs.process(mine) is None, "the grandchild is gone", 2.0 * SLOW)
         assert theirs in {w["worker"] for w in workers(c)}
 
 

@@ -99,7 +99,7 @@ def test_fault_31_a_worker_killed_while_running_is_told_within_50_ms_and_its_cal
             assert c.execute("echo", i) == i, "the other worker serves"
         settle(c, 2)
         assert [n["what"] for n in notes(ledger)] == ["begun"] * 5, "a call was run twice"
-    assert_prompt("news of a killed worker", took, within=0.05)
+    assert_prompt("news of a killed worker", took, median=0.05)
 
 
 def test_fault_33_sys_exit_in_a_handler_is_an_error_and_its_worker_lives(start_daemon: StartDaemon) -> None:
@@ -171,7 +171,7 @@ def test_fault_36_a_stopped_worker_is_killed_and_the_loop_never_blocks(start_dae
         assert "it did not show its stack" in error.message
         assert wait_dead(c, worker["worker"])["why"] == "deadline"
         assert c.execute("pid") != worker["pid"]
-    assert_prompt("ping beside a stopped worker", took, within=0.02)
+    assert_prompt("ping beside a stopped worker", took, median=0.02)
 
 
 def test_fault_36_a_stopped_idle_worker_does_not_keep_the_daemon_from_stopping(start_daemon: StartDaemon) -> None:
@@ -197,7 +197,7 @@ def test_fault_40_ten_mib_of_stderr_are_drained_and_the_worker_is_not_wedged(sta
         assert 100 <= len(kept) <= 1000, "a bounded tail is kept"
         assert {line["text"] for line in kept} == {"x" * 99}
         assert c.execute("echo", 1) == 1
-    assert_prompt("ping beside a flood on stderr", took, within=0.05)
+    assert_prompt("ping beside a flood on stderr", took, median=0.05, worst=0.5)
 
 
 def test_fault_41_print_in_a_handler_goes_to_the_log_and_never_into_the_protocol(start_daemon: StartDaemon) -> None:
@@ -235,7 +235,7 @@ def test_fault_43_death_is_decided_by_the_exit_although_a_grandchild_keeps_the_p
         os.kill(worker["pid"], signal.SIGKILL)
         error = c.wait_error(number)
         took = now() - killed
-        assert error.code == "worker_died" and took < 3.0 * SLOW, took
+        assert error.code == "worker_died" and took < 0.25 * SLOW, took
         assert c.execute("pid") != worker["pid"]
         assert wait_dead(c, worker["worker"])["exit"] == "was killed by signal 9 (SIGKILL) from outside of pypoold"
     family = grandchild

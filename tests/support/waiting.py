@@ -27,19 +27,6 @@ def eventually(look: Callable[[], T], what: str, timeout: float = 10.0) -> T:
         pause = min(pause * 1.5, 0.05)
 
 
-def within_tries(look: Callable[[], T], tries: int = 5) -> T:
-    """The first answer of `look` that raises no AssertionError, or its last.
-
-    For what depends on how soon other processes get their turn: a busy machine spoils one try, or two, and a fault all.
-    """
-    for _ in range(tries - 1):
-        try:
-            return look()
-        except AssertionError:
-            continue
-    return look()
-
-
 def until_fine(look: Callable[[], str], timeout: float = 10.0) -> None:
     """Look again and again until nothing is wrong: look() says what is, or "".
 
