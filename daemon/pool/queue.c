@@ -16,6 +16,7 @@ static struct share *share_get(struct queue *q, const struct account *a)
 	if (!s) {
 		s = MEM_NEW(struct share);
 		s->account = a;
+		s->turn = a ? q->forgotten : 0; /* nobody who comes goes before hooks */
 		HASH_ADD_PTR(q->shares, account, s);
 	}
 	return s;
@@ -57,6 +58,8 @@ static void lane_free(struct lane *lane)
 	free(lane);
 	if (--s->n_lanes)
 		return;
+	if (s->turn > q->forgotten)
+		q->forgotten = s->turn;
 	HASH_DEL(q->shares, s);
 	free(s);
 }
@@ -82,13 +85,19 @@ static void queue_count(struct queue *q, struct lane *lane, int one)
 		*q->total += (unsigned)one;
 }
 
+/* One that waits stays before one that comes, unless it had a turn since the last of that. */
+static int share_compare(const struct share *waits, const struct share *comes)
+{
+	return waits->turn <= comes->turn ? -1 : 1;
+}
+
 void queue_push(struct queue *q, struct request *r)
 {
 	struct lane *lane = lane_get(q, r);
 	struct share *s = lane->share;
 
 	if (!s->count)
-		DL_APPEND(q->ring, s);
+		DL_INSERT_INORDER(q->ring, s, share_compare);
 	if (!lane->count)
 		DL_APPEND(s->ring, lane);
 	r->lane = lane;
@@ -106,6 +115,7 @@ void queue_push_front(struct queue *q, struct request *r)
 	if (lane->count)
 		DL_DELETE(s->ring, lane);
 	DL_PREPEND(q->ring, s);
+	s->turn = 0; /* nobody who comes goes before it */
 	DL_PREPEND(s->ring, lane);
 	r->lane = lane;
 	DL_PREPEND2(lane->first, r, lane_prev, lane_next);
@@ -165,6 +175,8 @@ struct request *queue_pop(struct queue *q)
 		return NULL;
 	lane = s->ring;
 	r = lane->first;
+	if (!request_is_hook(r))
+		s->turn = ++q->turns;
 	if (s->count > 1 && !request_is_hook(r)) { /* the next uid's turn; hooks take nobody's */
 		DL_DELETE(q->ring, s);
 		DL_APPEND(q->ring, s);

@@ -1,10 +1,12 @@
 /*
  * Waiting requests: round robin over uids, within a uid over its callers, first in first out within one caller. So many
- * connections give a uid no more than one does. A pool has a queue, and so has a worker for what it alone may run.
+ * connections give a uid no more than one does. A uid that comes goes before those that had a turn since its last, so a flood
+ * of another costs it nothing. A pool has a queue, and so has a worker for what it alone may run.
  *
  * A caller has a lane in each queue where it has something, and the lanes of one uid make its share. Queues own both; the
  * caller only lists its lanes, to leave them all when it goes. In a queue that lasts, a lane stays for the caller's next
- * request; in a transient one it goes when it is empty. All operations are O(1).
+ * request; in a transient one it goes when it is empty. All operations are O(1), but a uid
+ * that comes passes those whose turns were before its own.
  */
 #pragma once
 
@@ -34,7 +36,8 @@ struct share {
 	struct lane *ring;         /* its head is served next */
 	unsigned count;            /* requests */
 	unsigned n_lanes;          /* with the empty ones */
-	struct share *prev, *next; /* ring of shares with requests */
+	uint64_t turn;             /* its last one; 0: none */
+	struct share *prev, *next; /* ring of shares with requests, by their last turns */
 	UT_hash_handle hh;
 };
 
@@ -42,6 +45,8 @@ struct share {
 struct queue {
 	struct share *ring;   /* its head is served next */
 	unsigned count;
+	uint64_t turns;       /* so far */
+	uint64_t forgotten;   /* the last turn of a share that is no more: a new one may be of the same uid */
 	unsigned *total;      /* borrows: counts them too, with those of other queues; NULL: nobody does */
 	bool transient;       /* it will end before its callers: keeps nothing of them that is empty */
 	struct lane *lanes;   /* uthash by caller; owns */

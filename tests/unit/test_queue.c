@@ -125,10 +125,55 @@ START_TEST(fault_29_uids_take_turns_however_many_callers_one_has)
 		ck_pops(&c, 3, 2);
 		ck_pops(&c, 0, 1);
 		ck_pops(&c, 1, 1);
-		push(&c, 3, 3); /* it comes back: after those that wait */
-		ck_pops(&c, 2, 1);
+		push(&c, 3, 3); /* it comes back: the one that waits had a turn since */
 		ck_pops(&c, 3, 3);
+		ck_pops(&c, 2, 1);
 		ck_assert_ptr_null(queue_pop(&c.q));
+		crowd_end(&c);
+	}
+END_TEST
+
+/* Else one that calls now and then would wait for a whole call more, each time, because another floods. */
+START_TEST(fault_29_a_uid_that_comes_goes_before_those_that_had_a_turn_since_its_last)
+	{
+		struct crowd c;
+
+		crowd_begin(&c);
+		push(&c, 3, 0);
+		ck_pops(&c, 3, 0);
+		for (unsigned n = 0; n < REQUESTS; n++)
+			push(&c, 0, n);
+		ck_pops(&c, 0, 0);
+		push(&c, 4, 0); /* it had no turn */
+		push(&c, 3, 1);
+		push(&c, 4, 1);
+		ck_pops(&c, 4, 0);
+		ck_pops(&c, 3, 1);
+		push(&c, 3, 2); /* it had the last */
+		ck_pops(&c, 0, 1);
+		ck_pops(&c, 4, 1);
+		ck_pops(&c, 3, 2);
+		ck_pops(&c, 0, 2);
+		ck_pops(&c, 0, 3);
+		crowd_end(&c);
+	}
+END_TEST
+
+/* Whose connections are new gains nothing by that. */
+START_TEST(fault_29_a_uid_that_leaves_and_comes_takes_no_turn_of_others)
+	{
+		struct crowd c;
+
+		crowd_begin(&c);
+		push(&c, 0, 0);
+		push(&c, 0, 1);
+		push(&c, 3, 0);
+		ck_pops(&c, 0, 0);
+		ck_pops(&c, 3, 0);
+		lane_free_all(&c.callers[3]);
+		push(&c, 3, 1);
+		ck_pops(&c, 0, 1);
+		ck_pops(&c, 3, 1);
 		crowd_end(&c);
 	}
 END_TEST
@@ -178,8 +223,10 @@ START_TEST(hooks_come_first_in_their_order_and_take_nobody_the_turn)
 		push(&c, 0, 0);
 		for (unsigned n = 0; n < REQUESTS; n++)
 			queue_push_hook(&c.q, c.requests[2][n]);
+		push(&c, 4, 0);
 		for (unsigned n = 0; n < REQUESTS; n++)
 			ck_pops(&c, 2, n);
+		ck_pops(&c, 4, 0); /* had no turn yet */
 		ck_pops(&c, 0, 0);
 		crowd_end(&c);
 	}
@@ -310,7 +357,9 @@ END_TEST
 struct model {
 	struct request *waiting[CALLERS * REQUESTS];
 	unsigned n;
-	uint64_t uid_since[3], caller_since[CALLERS], clock; /* since when it waits for its turn */
+	bool forgets;                               /* who has nothing in it: it counts as one that had its turn with the last of these */
+	uint64_t uid_turn[3], uid_since[3], forgotten;
+	uint64_t caller_since[CALLERS], clock; /* since when it waits for its turn */
 };
 
 static unsigned model_caller(const struct crowd *c, const struct request *r)
@@ -334,20 +383,31 @@ static bool model_has(const struct model *m, const struct crowd *c, unsigned cal
 
 static void model_push(struct model *m, const struct crowd *c, struct request *r)
 {
-	if (!model_has(m, c, UINT_MAX, model_uid(c, r)))
+	if (!model_has(m, c, UINT_MAX, model_uid(c, r))) {
 		m->uid_since[model_uid(c, r)] = ++m->clock;
+		if (m->forgets)
+			m->uid_turn[model_uid(c, r)] = m->forgotten;
+	}
 	if (!model_has(m, c, model_caller(c, r), UINT_MAX))
 		m->caller_since[model_caller(c, r)] = ++m->clock;
 	m->waiting[m->n++] = r;
 }
 
-static void model_remove(struct model *m, const struct request *r)
+static void model_remove(struct model *m, const struct crowd *c, const struct request *r)
 {
+	unsigned uid = model_uid(c, r);
 	unsigned i = 0;
 
 	while (m->waiting[i] != r)
 		i++;
 	memmove(&m->waiting[i], &m->waiting[i + 1], (--m->n - i) * sizeof(m->waiting[0]));
+	if (!model_has(m, c, UINT_MAX, uid) && m->uid_turn[uid] > m->forgotten)
+		m->forgotten = m->uid_turn[uid];
+}
+
+static bool model_uid_is_before(const struct model *m, unsigned a, unsigned b)
+{
+	return m->uid_turn[a] < m->uid_turn[b] || (m->uid_turn[a] == m->uid_turn[b] && m->uid_since[a] < m->uid_since[b]);
 }
 
 static struct request *model_pop(struct model *m, const struct crowd *c)
@@ -356,29 +416,30 @@ static struct request *model_pop(struct model *m, const struct crowd *c)
 
 	for (unsigned i = 1; i < m->n; i++) {
 		struct request *r = m->waiting[i];
-		uint64_t uid = m->uid_since[model_uid(c, r)], best_uid = m->uid_since[model_uid(c, best)];
+		unsigned uid = model_uid(c, r), best_uid = model_uid(c, best);
 		uint64_t caller = m->caller_since[model_caller(c, r)], best_caller = m->caller_since[model_caller(c, best)];
 
-		if (uid < best_uid || (uid == best_uid && caller < best_caller))
+		if (model_uid_is_before(m, uid, best_uid) || (uid == best_uid && caller < best_caller))
 			best = r; /* of one caller the first in the array came first */
 	}
 	if (!best)
 		return NULL;
-	model_remove(m, best);
-	m->uid_since[model_uid(c, best)] = ++m->clock;
+	m->uid_turn[model_uid(c, best)] = ++m->clock;
+	model_remove(m, c, best);
 	m->caller_since[model_caller(c, best)] = ++m->clock;
 	return best;
 }
 
 START_TEST(whatever_comes_and_goes_the_turns_are_kept)
 	{
+		static struct model models[2];
 		struct queue *queues[] = { &(struct queue){ 0 }, &(struct queue){ .transient = true } };
 		struct crowd c;
 
+		models[1].forgets = true;
 		crowd_begin(&c);
 		srandom(1);
 		for (unsigned round = 0; round < 20000; round++) {
-			static struct model models[2];
 			struct queue *q = queues[round % 2];
 			struct model *m = &models[round % 2];
 			struct request *r = c.requests[random() % CALLERS][random() % REQUESTS];
@@ -390,7 +451,7 @@ START_TEST(whatever_comes_and_goes_the_turns_are_kept)
 			} else if (r->lane->queue == q && random() % 2) {
 				ck_assert_uint_lt(queue_ahead(q, r, &own), m->n);
 				queue_remove(q, r);
-				model_remove(m, r);
+				model_remove(m, &c, r);
 			} else {
 				ck_assert_ptr_eq(queue_pop(q), model_pop(m, &c));
 			}
@@ -431,6 +492,8 @@ END_TEST
 
 RUN_SUITE("queue", an_empty_queue_gives_nothing, first_in_is_first_out_within_one_caller,
 	  callers_take_turns_however_much_one_has_queued, fault_29_uids_take_turns_however_many_callers_one_has,
+	  fault_29_a_uid_that_comes_goes_before_those_that_had_a_turn_since_its_last,
+	  fault_29_a_uid_that_leaves_and_comes_takes_no_turn_of_others,
 	  one_that_comes_back_is_served_next, hooks_come_first_in_their_order_and_take_nobody_the_turn,
 	  how_many_are_ahead_of_a_request_is_how_many_are_served_before_it,
 	  a_request_leaves_from_the_middle_and_the_order_of_the_others_stays,
