@@ -393,7 +393,7 @@ seeded-bugs: ## put each bug of tests/seeded-bugs in and demand that its test fa
 .PHONY: bench bench-programs
 bench-programs: $(BENCH_BIN) $(STUB_WORKER)
 
-bench: ## speed and memory beside the floors and the peers, in one run (BENCH="latency throughput stateful large memory scale recovery warm")
+bench: ## speed and memory beside the floors and the peers, in one run (BENCH="latency throughput stateful fairness large memory scale recovery warm")
 	@.ci/deps build check
 	@+$(MAKE) $(JOBS) all bench-programs
 	@$(PYTHON) -B -m tests.bench.bench $(BENCH)

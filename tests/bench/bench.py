@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from tests.bench.fairness import bench_fairness
 from tests.bench.harness import BARE, LOOP, PIN, PYTHON, Figures, Table, daemon, load, relay, running
 from tests.bench.scale import bench_recovery, bench_scale
 from tests.bench.stateful import bench_stateful
@@ -221,7 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=10000)
-    parser.add_argument("parts", nargs="*", default=["latency", "throughput", "stateful", "large", "memory", "scale", "recovery", "warm"])
+    parser.add_argument("parts", nargs="*", default=["latency", "throughput", "stateful", "fairness", "large", "memory", "scale", "recovery", "warm"])
     args = parser.parse_args()
     load_average = os.getloadavg()[0]
     print(f"load before the run: {load_average:.1f} (figures are worth something below 0.5)")
@@ -232,6 +233,8 @@ def main() -> None:
             bench_throughput(directory, args.rounds, args.count)
         if "stateful" in args.parts:
             bench_stateful(directory, args.rounds, args.count)
+        if "fairness" in args.parts:
+            bench_fairness(directory, args.rounds, args.count // 50)
         if "large" in args.parts:
             bench_large(directory, args.rounds)
         if "memory" in args.parts:

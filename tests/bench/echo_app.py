@@ -17,3 +17,13 @@ def nap(seconds: float) -> None:
     import time
 
     time.sleep(seconds)
+
+
+@expose
+def hold(value: object) -> object:
+    """Answers its argument after some milliseconds, now more, now less."""
+    import random
+    import time
+
+    time.sleep(random.uniform(0.002, 0.006))
+    return value

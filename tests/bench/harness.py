@@ -57,13 +57,16 @@ def relay(directory: str, workers: int, pin: bool, script: str = BARE) -> tuple[
     return pinned([RELAY, sock, PYTHON, script, str(workers)], pin), sock
 
 
-def daemon(directory: str, workers: int, pin: bool, python: str = PYTHON, more: str = "") -> tuple[list[str], str]:
-    """A daemon with one pool. python: its workers' interpreter, or the scripted worker in C; more: settings of the pool."""
+def daemon(
+    directory: str, workers: int, pin: bool, python: str = PYTHON, more: str = "", settings: str = ""
+) -> tuple[list[str], str]:
+    """A daemon with one pool. python: its workers' interpreter, or the scripted worker in C; more: settings of the pool;
+    settings: of the daemon."""
     sock = f"{directory}/pypoold.sock"
     conf = pathlib.Path(directory, "bench.conf")
     conf.write_text(
         f'socket = "{sock}"\nlog_level = warning\nuid_max_calls = 0\nuid_max_bytes = "0"\nuid_max_connections = 0\nuid_max_leases = 0\n'
-        f'max_clients = 0\npool "default" {{\n  app = "echo_app"\n  path = {{"{HERE}"}}\n  python = "{python}"\n'
+        f'max_clients = 0\n{settings}pool "default" {{\n  app = "echo_app"\n  path = {{"{HERE}"}}\n  python = "{python}"\n'
         f'  min_workers = {workers}\n  max_workers = {workers}\n  max_queue = 0\n  queue_timeout = "0"\n{more}}}\n'
     )
     return pinned([str(BUILD / "pypoold"), "--config", str(conf)], pin), sock
