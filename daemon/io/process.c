@@ -529,20 +529,6 @@ void process_deinit(struct process *p)
 	p->pid = 0;
 }
 
-/* Field 22 of /proc/PID/stat; the second, the name, may hold anything, blanks and brackets too. */
-static uint64_t process_read_start_ticks(pid_t pid)
-{
-	unsigned long long ticks;
-	char buf[1024], *at;
-
-	(void)procfs_read_of(pid, "stat", buf, sizeof(buf)); /* "" when it cannot be read */
-	at = strrchr(buf, ')');
-	if (!at || sscanf(at, ") %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
-			  &ticks) != 1)
-		return 0;
-	return ticks;
-}
-
 static void process_watch(struct process *p, struct loop_io *io, enum loop_priority prio, bool now)
 {
 	loop_io_init(io, p->loop, io->fd, prio, io->ready);
@@ -552,7 +538,6 @@ static void process_watch(struct process *p, struct loop_io *io, enum loop_prior
 
 void process_watch_all(struct process *p)
 {
-	p->start_ticks = process_read_start_ticks(p->pid);
 	process_watch(p, &p->pidfd, LOOP_PRIO_NORMAL, true);
 	process_watch(p, &p->control, LOOP_PRIO_WORKER, true);
 	process_watch(p, &p->out, LOOP_PRIO_OUTPUT, true);

@@ -77,7 +77,6 @@ struct process {
 	struct loop *loop;
 	struct tail *tail;    /* owns: output lines; TAKE_PTR it to keep them */
 	pid_t pid;            /* 0: not running */
-	uint64_t start_ticks; /* start time from /proc, tells a reused pid */
 	uint64_t spawned_ns;  /* when process_start() was called */
 	uint64_t exec_ns;     /* when exec had succeeded */
 	struct cgroup *group; /* owns: it and what it starts are in there; or NULL. Made by whoever starts it, before that */
