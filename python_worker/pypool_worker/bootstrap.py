@@ -39,9 +39,10 @@ class Bootstrap:
 
     def start(self, forked: bool) -> None:
         """What each worker does for itself: its hooks. Raises InitFailed, after the failure has been reported."""
-        if forked:
+        if forked and self._registry.after_fork_hooks:
             self._reporting(self._run_hooks, "after_fork", self._registry.after_fork_hooks)
-        self._reporting(self._run_hooks, "start", self._registry.start_hooks)
+        if self._registry.start_hooks:
+            self._reporting(self._run_hooks, "start", self._registry.start_hooks)
 
     def _load(self) -> Optional[Targets]:
         known = len(self._registry.handlers)
@@ -73,8 +74,7 @@ class Bootstrap:
         getattr(importlib.import_module(module), function)()
 
     def _run_hooks(self, phase: str, hooks: Sequence[Callable[[], Any]]) -> None:
-        if hooks:
-            self._begin(phase)
+        self._begin(phase)
         for hook in hooks:
             hook()
 

@@ -1,10 +1,10 @@
 """The control channel of a worker, served by a thread of its own, also while a call or an import runs."""
 from __future__ import annotations
 
+import _signal  # type: ignore[import]  # not signal, nor threading: a forked worker is to touch little of what it shares
 import _socket  # not socket, which takes long to import
-import _thread  # not threading: a forked worker is to touch little of what it shares
+import _thread
 import os
-import signal
 import sys
 import time
 import traceback
@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional
 from pypool_worker.codec import Codec
 from pypool_worker.errors import ProtocolError
 from pypool_worker.output import complain
-from pypool_worker.packets import PACKET_MAX, Packet, Packets, fitting
+from pypool_worker.packets import Packet, Packets
 
 TEXT_MAX = 30 * 1024  # of a traceback in a packet
 
@@ -58,9 +58,9 @@ class Control:
         self._on_forget = on_forget
         self._on_channel = on_channel
         self._on_adopt = on_adopt
-        self._hello: Dict[str, Any] = {}
+        self._hello: Dict[str, Any] = {"protocol": 1, "python": "%d.%d.%d" % sys.version_info[:3], "codec": codec.name}
         self._init: Optional[Init] = None
-        self._signals = signal.valid_signals()
+        self._signals = _signal.valid_signals()
         self.stopping = False
 
     def wait_init(self) -> Optional[Init]:
@@ -71,15 +71,15 @@ class Control:
 
     def start(self) -> None:
         """All signals stay with the main thread: an interrupt must break its system call, not the reader's."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, self._signals)
         try:
             _thread.start_new_thread(self._run, ())
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
     def hello(self, started_ns: int) -> None:
-        self._hello = {"protocol": 1, "pid": os.getpid(), "python": "%d.%d.%d" % sys.version_info[:3],
-                       "codec": self._codec.name, "t_ns": started_ns}
+        self._hello["pid"] = os.getpid()
+        self._hello["t_ns"] = started_ns
         self._say("hello", self._hello)
 
     def phase(self, name: str, module: Optional[str] = None) -> None:
@@ -91,11 +91,10 @@ class Control:
     def failed(self, phase: str, failure: Dict[str, Any]) -> None:
         self._say("failed", {"phase": phase, **failure})
 
-    def ready(self, offer: Dict[str, bytes], adopted: Optional[int] = None) -> None:
-        """`offer`: what pack_offer() made. `adopted`: the seq of the daemon's successor that is told so."""
-        more = {} if adopted is None else {"adopted": self._codec.pack(adopted)}
+    def ready(self, message: bytes) -> None:
+        """`message`: what an Offer has made."""
         try:
-            self.packets.send_raw("ready", {**offer, **more})
+            self.packets.send_packed(message)
         except OSError as exc:
             die(exc)
 
@@ -151,14 +150,3 @@ def die(exc: BaseException, what: str = "the control channel") -> NoReturn:
     expected = isinstance(exc, (ProtocolError, OSError))
     complain(f"{what} failed: {exc if expected else traceback.format_exc()}")
     os._exit(1)
-
-
-def pack_offer(codec: Codec, targets: List[str], idempotent: List[str], session_close: bool,
-               audit: Optional[Dict[str, Any]] = None) -> Dict[str, bytes]:
-    """What `ready` says; `audit`: what a template adds. More targets than a packet holds are left out of the lists;
-    they can be called nevertheless."""
-    again = fitting(idempotent, PACKET_MAX // 2)
-    told: Dict[str, Any] = {"idempotent": again, "session_close": session_close, **(audit or {})}
-    offer = {key: codec.pack(value) for key, value in [*told.items(), ("t_ns", time.monotonic_ns())]}
-    offer["targets"] = codec.pack(fitting(targets, PACKET_MAX - 200 - sum(map(len, offer.values()))))
-    return offer

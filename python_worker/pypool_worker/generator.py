@@ -5,33 +5,33 @@ its state, since numpy.random.seed() touches as much memory as the rest of a for
 """
 from __future__ import annotations
 
-import os
 import sys
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any
 
 from pypool_worker.output import complain
 
-WORDS = 624  # of a Mersenne twister; how many of them have been used stands behind them
-USED_UP = WORDS.to_bytes(4, sys.byteorder)
+if TYPE_CHECKING:
+    from pypool_worker.native import Native
+
+WORDS = 624  # of a Mersenne twister; how many of them have been used stands behind them, and may stay
+SIZE = 4 * WORDS
 
 
 class Generator:
-    """That of the numpy that the application has imported, if it has. Needs ctypes."""
+    """That of the numpy that the application has imported, if it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, native: Native) -> None:
+        self._native = native
         self._random: Any = sys.modules.get("numpy.random")
         self._address = 0
-        self._write: Callable[[int, bytes, int], object]
         self._seed()  # also forgets the number that it has drawn in advance
         if self._random is not None:
             self._address = self._find()
 
     def renew(self) -> None:
         """Another state, of the system's random numbers."""
-        if not self._address:
+        if not self._address or not self._native.fill_with_random(self._address, SIZE):
             self._seed()
-            return
-        self._write(self._address, os.urandom(4 * WORDS) + USED_UP, 4 * WORDS + len(USED_UP))
 
     def _seed(self) -> None:
         if self._random is None:
@@ -44,9 +44,8 @@ class Generator:
 
     def _find(self) -> int:
         """Where the state is; 0 when it is not there as it is known to be."""
-        from ctypes import c_uint32, memmove
+        from ctypes import c_uint32
 
-        self._write = memmove
         try:
             kind, key, used = self._random.get_state()[:3]
             address: int = self._random.mtrand._rand._bit_generator.ctypes.state_address

@@ -3,89 +3,58 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
-from typing import Dict, List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
-from pypool_worker.bootstrap import Bootstrap, InitFailed, run_stop_hooks
-from pypool_worker.closing import close_all
+from pypool_worker.bootstrap import Bootstrap, InitFailed
 from pypool_worker.codec import load_codec
-from pypool_worker.control import Init, pack_offer
-from pypool_worker.errors import ProtocolError
-from pypool_worker.output import complain, configure_output, flush_output, release_output
+from pypool_worker.control import Init
+from pypool_worker.output import complain, configure_output, flush_output
 from pypool_worker.parts import Parts
-from pypool_worker.place import Place
 from pypool_worker.registry import registry
-from pypool_worker.runner import Runner
-from pypool_worker.targets import Targets
+from pypool_worker.service import Service
+
+if TYPE_CHECKING:
+    from pypool_worker.template import Template
 
 EXIT_USAGE = 2
 TEMPLATE = "template"
 
 
-class Worker:
-    """Its life, from hello to the exit code."""
+def _run(parts: Parts, started_ns: int) -> None:
+    """The life of a worker, from hello to its exit."""
+    init = _greet(parts, started_ns)
+    if init is None:
+        return
+    bootstrap = Bootstrap(init, parts.control, registry)
+    targets = bootstrap.load()
+    if targets is not None:
+        bootstrap.start(forked=False)
+        Service(parts, init, targets).run(init.worker)
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._pid = os.getpid()
 
-    def run(self, started_ns: int, targets: Optional[Targets] = None) -> int:
-        """`targets`: of a worker that was forked, in which the application is loaded already."""
-        control = self._parts.control
-        control.hello(started_ns)
-        init = control.wait_init()
-        if init is None:
-            return 0
-        control.start()
-        return self._run_app(init, targets)
+def _run_forked(parts: Parts, born_ns: int, template: Template) -> None:
+    """The same of one that was forked: the template has all that this one needs not do for itself."""
+    init = _greet(parts, born_ns)
+    if init is not None:
+        template.bootstrap.start(forked=True)
+        template.service.run(init.worker)
 
-    def _run_app(self, init: Init, targets: Optional[Targets]) -> int:
-        control = self._parts.control
-        bootstrap = Bootstrap(init, control, registry)
-        forked = targets is not None
-        try:
-            targets = targets or bootstrap.load()
-            if targets is None:
-                return 0
-            bootstrap.start(forked)
-        except InitFailed:
-            flush_output()
-            os._exit(1)  # not sys.exit: threads that the half-imported application started would be waited for
-        if not control.stopping:
-            hooks = registry.session_close_hooks
-            offer = pack_offer(self._parts.codec, targets.names(), targets.idempotent(), bool(hooks))
-            place = Place(self._parts.codec, targets, self._parts.interrupt, self._parts.dump, init)
-            self._serve(Runner(self._parts.channel, place, self._parts.copies, hooks, self._parts.handover), offer)
-            close_all(hooks, self._parts.copies.bound(), self._parts.codec)
-        run_stop_hooks(registry)
-        release_output()
-        return 0
 
-    def _serve(self, runner: Runner, offer: Dict[str, bytes]) -> None:
-        """One daemon process after another, until there is no other."""
-        succession, ready = self._parts.succession, partial(self._parts.control.ready, offer)
-        try:
-            more = succession.begin(ready)
-            while more:
-                self._serve_one(runner)
-                more = succession.go_on(ready)
-        except (OSError, ProtocolError) as exc:
-            self._give_up(exc)
+def _run_template(parts: Parts, started_ns: int) -> None:
+    from pypool_worker.template import Template  # here: only a template needs it
 
-    def _serve_one(self, runner: Runner) -> None:
-        try:
-            runner.serve()
-        except (OSError, ProtocolError):
-            if not self._parts.succession.cut:
-                raise
+    template = Template(parts)
+    born_ns = template.run(started_ns)  # comes back in each worker that was forked, and nowhere else
+    _run_forked(parts, born_ns, template)  # `template` stays: to take it apart would copy what it shares with the others
 
-    def _give_up(self, exc: Exception) -> None:
-        if os.getpid() != self._pid:
-            complain("a child that a handler forked came back from the handler: it must end with os._exit()")
-        else:
-            complain(f"the call channel failed, the worker ends: {exc}"
-                     + (" (a handler closed or changed descriptor 3)" if isinstance(exc, OSError) else ""))
-        os._exit(1)
+
+def _greet(parts: Parts, started_ns: int) -> Optional[Init]:
+    """None: it is to leave."""
+    parts.control.hello(started_ns)
+    init = parts.control.wait_init()
+    if init is not None:
+        parts.control.start()
+    return init
 
 
 def main(started_ns: int, fallback: str, arguments: List[str]) -> int:
@@ -95,12 +64,15 @@ def main(started_ns: int, fallback: str, arguments: List[str]) -> int:
     if parts is None:
         return EXIT_USAGE
     parts.install()
-    if arguments == [TEMPLATE]:
-        from pypool_worker.template import Template  # here: only a template needs it
-
-        newborn = Template(parts).run(started_ns)  # comes back in each worker that was forked, and nowhere else
-        return Worker(parts).run(newborn.born_ns, newborn.targets)
-    return Worker(parts).run(started_ns)
+    try:
+        if arguments == [TEMPLATE]:
+            _run_template(parts, started_ns)
+        else:
+            _run(parts, started_ns)
+    except InitFailed:
+        flush_output()
+        os._exit(1)  # not sys.exit: threads that the half-imported application started would be waited for
+    return 0
 
 
 def _make_parts(fallback: str) -> Optional[Parts]:

@@ -58,12 +58,17 @@ def flush_output() -> None:
 def flush_for_fork() -> None:
     """What is still in a buffer would be printed by the child again. Never raises."""
     flush_output()
-    for stream in (sys.__stdout__, sys.__stderr__):  # others stand in their place
-        try:
-            if stream is not None:
-                stream.flush()
-        except BaseException:
-            pass
+    if sys.__stdout__ is not sys.stdout:
+        _flush(sys.__stdout__)
+    if sys.__stderr__ is not sys.stderr:
+        _flush(sys.__stderr__)
+
+
+def _flush(stream: Any) -> None:
+    try:
+        stream.flush()
+    except BaseException:
+        pass  # None, or closed
 
 
 def release_output() -> None:

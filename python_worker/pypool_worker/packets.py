@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import _socket  # not socket, which takes long to import
 import os
-import sys
+import struct
 from typing import Any, Dict, List, Optional, Tuple
 
 from pypool_worker.codec import Codec
@@ -12,7 +12,9 @@ from pypool_worker.errors import ProtocolError
 PACKET_MAX = 64 * 1024
 LISTED_MAX = 1000
 FD_SIZE = 4
-FDS_ROOM = _socket.CMSG_SPACE(8 * FD_SIZE)  # six are expected at most: more are seen, and closed
+FDS_MAX = 8  # six are expected at most: more are seen, and closed
+FDS_ROOM = _socket.CMSG_SPACE(FDS_MAX * FD_SIZE)
+FDS = [struct.Struct(f"{n}i").unpack_from for n in range(FDS_MAX + 1)]
 
 
 class Packet:
@@ -29,10 +31,13 @@ class Packet:
 
     def numbers(self, *keys: str) -> List[int]:
         """Raises ProtocolError when one of them is no integer."""
-        found = [self.fields.get(key) for key in keys]
-        if any(type(number) is not int for number in found):
-            raise ProtocolError(f"a control packet without {' and '.join(keys)}")
-        return found  # type: ignore[return-value]  # mypy does not see what any() has seen
+        found = []
+        for key in keys:
+            number = self.fields.get(key)
+            if type(number) is not int:
+                raise ProtocolError(f"a control packet without {' and '.join(keys)}")
+            found.append(number)
+        return found
 
     def flag(self, key: str) -> bool:
         """False when it is absent. Raises ProtocolError when it is no bool."""
@@ -65,12 +70,10 @@ class Packets:
         self._codec = codec
 
     def send(self, name: str, fields: Dict[str, Any]) -> None:
-        os.write(self._socket.fileno(), self._codec.pack([2, name, [fields]]))
+        self.send_packed(self._codec.pack([2, name, [fields]]))
 
-    def send_raw(self, name: str, fields: Dict[str, bytes]) -> None:
-        """Of fields that are packed already."""
-        head = self._codec.pack([2, name])
-        os.write(self._socket.fileno(), b"\x93" + head[1:] + b"\x91" + self._codec.pack_raw_map(fields))
+    def send_packed(self, message: bytes) -> None:
+        os.write(self._socket.fileno(), message)
 
     def receive(self) -> Optional[Packet]:
         """Blocks. None at the end. Raises OSError, and ProtocolError for what is no message."""
@@ -89,11 +92,10 @@ class Packets:
 
 
 def _descriptors(ancillary: List[Tuple[int, int, bytes]]) -> List[int]:
-    found = []
+    found: List[int] = []
     for level, kind, data in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            for at in range(0, len(data) - FD_SIZE + 1, FD_SIZE):
-                found.append(int.from_bytes(data[at:at + FD_SIZE], sys.byteorder))
+            found.extend(FDS[len(data) // FD_SIZE](data))
     return found
 
 

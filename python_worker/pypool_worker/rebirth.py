@@ -4,25 +4,18 @@ from __future__ import annotations
 import os
 import resource
 import traceback
-from typing import TYPE_CHECKING, Dict, List, NamedTuple
+from typing import TYPE_CHECKING, Dict, List
 
 from pypool_worker.audit import SOCKET
 from pypool_worker.output import complain
 from pypool_worker.parts import Parts
-from pypool_worker.targets import Targets
 
 if TYPE_CHECKING:
     from pypool_worker.native import Native
 
 RLIMIT_LOCKS = 10  # means nothing to the kernel any more: the daemon knows its processes by it
 ORPHANED = 127
-
-
-class Newborn(NamedTuple):
-    """A worker before its first message, with the application loaded."""
-
-    born_ns: int
-    targets: Targets
+VARIABLE = "PYPOOL_WORKER"
 
 
 class Rebirth:
@@ -54,8 +47,10 @@ class Rebirth:
             if mark:
                 self._set_mark(mark)
             self._parts.replace(*fds)
-            os.environ["PYPOOL_WORKER"] = str(worker)
-            self._cut_off_sockets()
+            self._native.map_again()
+            os.environ[VARIABLE] = str(worker)
+            if self._sockets:
+                self._cut_off_sockets()
         except BaseException:
             complain(f"what was forked cannot become a worker: {traceback.format_exc()}")
             os._exit(1)
@@ -73,8 +68,6 @@ class Rebirth:
 
     def _cut_off_sockets(self) -> None:
         """A connection cannot be shared. Objects that use the number meet something harmless; nobody else gets it."""
-        if not self._sockets:
-            return
         null = os.open(os.devnull, os.O_RDWR)
         for fd in self._sockets:
             os.dup2(null, fd, inheritable=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import struct
 import threading
 import time
 from typing import TYPE_CHECKING, Callable, NoReturn, Optional
@@ -11,16 +12,18 @@ from typing import TYPE_CHECKING, Callable, NoReturn, Optional
 from pypool_worker.audit import (closed_descriptors, explain_threads, is_single_threaded, open_descriptors,
                                  other_threads)
 from pypool_worker.bootstrap import Bootstrap, InitFailed
-from pypool_worker.control import Init, die, pack_offer
+from pypool_worker.control import Init, die
 from pypool_worker.errors import ProtocolError
 from pypool_worker.failure import safe_text
 from pypool_worker.forking import choose_fork, fork_once
 from pypool_worker.generator import Generator
-from pypool_worker.output import flush_for_fork, flush_output
+from pypool_worker.offer import Offer
+from pypool_worker.output import complain, flush_for_fork, flush_output
 from pypool_worker.packets import PACKET_MAX, Packet, fitting
 from pypool_worker.parts import PAGE, Parts
-from pypool_worker.rebirth import Newborn, Rebirth
+from pypool_worker.rebirth import Rebirth
 from pypool_worker.registry import registry
+from pypool_worker.service import Service
 from pypool_worker.targets import Targets
 
 if TYPE_CHECKING:
@@ -28,10 +31,19 @@ if TYPE_CHECKING:
 
 WORKER_FDS = 6
 REASON_MAX = 1000
+# [2, "forked", [{"worker": ..., "pid": ...}]], packed by hand: it is sent between two forks, when each page counts
+FORKED = struct.Struct(">19sQ5sQ")
+FORKED_WORKER, FORKED_PID = b"\x93\x02\xa6forked\x91\x82\xa6worker\xcf", b"\xa3pid\xcf"
 
 
 class Template:
-    """Its life, from hello to its end, and the birth of each worker."""
+    """Its life, from hello to its end, and the birth of each worker.
+
+    `bootstrap`, `service`: what each worker goes on with.
+    """
+
+    bootstrap: Bootstrap
+    service: Service
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -43,39 +55,53 @@ class Template:
         self._way = "double"
         self._fork: Callable[[], int] = _cannot_fork
 
-    def run(self, started_ns: int) -> Newborn:
-        """Blocks. Comes back in each worker that was forked; the template itself ends in here."""
+    def run(self, started_ns: int) -> int:
+        """Blocks. Comes back in each worker that was forked, with the time of its birth; the template itself ends in
+        here."""
         try:
             self._parts.control.hello(started_ns)
             targets = self._load()
             self._parts.guard.lifted = True
             self._get_ready(targets)
-            return Newborn(self._serve(), targets)
+            return self._serve()
         except BaseException as exc:
             die(exc, "the template")
 
     def _load(self) -> Targets:
         packet = self._expect("init")
         packet.close()
+        init = Init(packet.fields)
+        self.bootstrap = Bootstrap(init, self._parts.control, registry)
         try:
-            targets = Bootstrap(Init(packet.fields), self._parts.control, registry).load()
+            targets = self.bootstrap.load()
         except InitFailed:
             _leave(1)
         assert targets is not None, "nobody reads meanwhile what could say stop"
+        self.service = Service(self._parts, init, targets)
         return targets
 
     def _get_ready(self, targets: Targets) -> None:
         unfit = self._settle()
         opened = {fd: what for fd, what in open_descriptors(above=PAGE).items() if self._inherited.get(fd) != what}
         if self._native is not None:
+            self._parts.map_page_by(self._native)
             self._rebirth.prepare(self._native, opened)
+            self._rehearse()
         gc.collect()
         gc.freeze()  # a collection in a worker would write to, and so copy, all that it shares with the others
         told = [safe_text(f"{fd}: {what}", REASON_MAX) for fd, what in opened.items()]
-        audit = {"fork": self._way, "unfit": unfit and safe_text(unfit, REASON_MAX),
-                 "fds": fitting(told, PACKET_MAX // 8)}
-        self._parts.control.ready(pack_offer(self._parts.codec, targets.names(), targets.idempotent(),
-                                             bool(registry.session_close_hooks), audit))
+        offer = Offer(self._parts.codec, targets.names(), targets.idempotent(), fork=self._way,
+                      unfit=unfit and safe_text(unfit, REASON_MAX), fds=fitting(told, PACKET_MAX // 8))
+        self._parts.control.ready(offer.message(bool(registry.session_close_hooks), None))
+
+    def _rehearse(self) -> None:
+        from pypool_worker.rehearsal import rehearse  # here: it needs ctypes
+
+        try:
+            rehearse(self._parts.codec)
+        except Exception as exc:
+            complain(f"workers will need more memory than they could, since the template cannot prepare for them: {exc}")
+        self._parts.dump.renew()
 
     def _settle(self) -> Optional[str]:
         """Finds out how to fork. Returns why this process must not be forked, if so."""
@@ -91,7 +117,7 @@ class Template:
             from pypool_worker.native import Native  # here: there are Pythons without ctypes
 
             self._native = Native()
-            self._generator = Generator()
+            self._generator = Generator(self._native)
             self._way, self._fork = choose_fork(self._native)
         except ImportError as exc:
             return f"this Python cannot import ctypes: {exc}"
@@ -125,15 +151,18 @@ class Template:
         if self._native is not None:
             self._native.flush_stdio()
         try:
-            if not is_single_threaded():
+            if not self._is_alone():
                 raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK))
             pid = self._fork()
         except OSError as exc:
             self._packets.send("forked", {"worker": worker, "errno": exc.errno or errno.EAGAIN})
             return False
         if pid:
-            self._packets.send("forked", {"worker": worker, "pid": pid})
+            self._packets.send_packed(FORKED.pack(FORKED_WORKER, worker, FORKED_PID, pid))
         return pid == 0
+
+    def _is_alone(self) -> bool:
+        return self._native is not None and self._native.is_alone() or is_single_threaded()
 
     def _expect(self, name: str) -> Packet:
         """The next one of that name. Exits when told to stop, or when the daemon is gone."""

@@ -330,12 +330,12 @@ def test_fault_54_a_fork_that_fails_is_told_and_the_next_may_succeed(tmp_path: p
 def test_fault_80_a_template_that_dies_before_it_answers_leaves_a_worker_that_works(tmp_path: pathlib.Path) -> None:
     path = write_app(tmp_path, """
 import pypool_worker.packets as packets
-send, me = packets.Packets.send, os.getpid()
-def dying(self, name, fields):
-    if name == "forked":
+send = packets.Packets.send_packed
+def dying(self, message):
+    if b"forked" in message:
         os.kill(os.getpid(), 9)
-    send(self, name, fields)
-packets.Packets.send = dying
+    send(self, message)
+packets.Packets.send_packed = dying
 """ + WORK)
     with TemplateHarness("made", path=path) as template:
         template.start_template()

@@ -97,8 +97,9 @@ def test_fault_83_64_forks_draw_64_different_numbers(tmp_path: pathlib.Path, way
 
 @pytest.mark.parametrize("text", [
     "import pypool_worker.generator as generator\ngenerator.Generator._find = lambda self: 0\n",
-    "import numpy.random.mtrand\ndel numpy.random.mtrand\n"
-], ids=["state not found", "no such module"])
+    "import numpy.random.mtrand\ndel numpy.random.mtrand\n",
+    "import pypool_worker.native as native\nnative.Native.fill_with_random = lambda *_: False\n",
+], ids=["state not found", "no such module", "no random numbers at once"])
 def test_numpy_is_seeded_also_where_its_state_is_not_known(tmp_path: pathlib.Path, text: str) -> None:
     pytest.importorskip("numpy")
     with TemplateHarness("made", path=write_app(tmp_path, text + DRAW_NUMPY)) as template:
