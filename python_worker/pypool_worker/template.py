@@ -106,7 +106,7 @@ class Template:
     def _settle(self) -> Optional[str]:
         """Finds out how to fork. Returns why this process must not be forked, if so."""
         try:
-            if threading.active_count() == 1:
+            if threading.active_count() == 1 and not is_single_threaded():
                 fork_once()
             names = other_threads()
             if names:

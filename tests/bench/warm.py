@@ -8,11 +8,11 @@ import multiprocessing
 import os
 import pathlib
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from typing import Any
 
 from tests.bench.harness import HERE, PYTHON, daemon, running
 from tests.bench.scale import Caller
@@ -61,6 +61,12 @@ def bursts(directory: str, start: str, n: int, rounds: int, low: int = 0, spare:
 
 
 # --- peers
+
+def bare_forks(n: int, rounds: int) -> list[float]:
+    """The floor: what the same machine needs for that many children of a process with numpy, which do nothing else."""
+    argv = [PYTHON, str(HERE / "bare_forks.py"), str(n), str(rounds)]
+    return [float(line) for line in subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()]
+
 
 def peer_main(pipe: Connection) -> None:
     import numpy
@@ -125,10 +131,12 @@ def show(title: str, samples: dict[str, list[float]], floor: str, wanted: str) -
 
 
 def bench_bursts(directory: str, rounds: int) -> None:
-    samples = {"fork": bursts(directory, "fork", 8, rounds), "exec": bursts(directory, "exec", 8, rounds), **peers(8, rounds)}
+    samples = {"fork": bursts(directory, "fork", 8, 3 * rounds), "exec": bursts(directory, "exec", 8, rounds),
+               "bare os.fork()": bare_forks(8, 3 * rounds), **peers(8, rounds)}
     show("8 calls at once on a pool without workers, with numpy, until the last has begun", samples, "exec",
          "fork at most 15, and at most 1/20 of exec")
-    samples = {"fork": bursts(directory, "fork", 64, rounds), **peers(64, min(rounds, 3))}
+    samples = {"fork": bursts(directory, "fork", 64, rounds), "bare os.fork()": bare_forks(64, rounds),
+               **peers(64, min(rounds, 3))}
     show("64 calls at once on a pool without workers", samples, "fork", "fork at most 100")
     samples = {"fork": bursts(directory, "fork", 64, rounds, low=2)}
     show("64 calls at once on a pool of 2", samples, "fork", "fork at most 250")
@@ -162,34 +170,34 @@ def bench_weight(directory: str) -> None:
                     each.receive()
             pss = statistics.median(smaps(pid, "Pss") for pid in living(caller))
             private = statistics.median(smaps(pid, "Private_Dirty", "Private_Clean") for pid in living(caller))
-        print(f"  {start}: PSS {pss:.1f}, private {private:.1f}" + (" (wanted: 4, 1.5)" if start == "fork" else ""))
+        print(f"  {start}: PSS {pss:.2f}, private {private:.2f}" + (" (wanted: 4, 1.5)" if start == "fork" else ""))
 
 
-def timed(what: Callable[[], Any]) -> float:
+def bare_start() -> float:
     begun = time.perf_counter()
-    what()
-    return time.perf_counter() - begun
-
-
-def bare_start() -> None:
     with WorkerHarness("warm_app", path=[str(HERE)], python=PYTHON) as worker:
         worker.start()
         worker.call("echo", 1)
+        return time.perf_counter() - begun
 
 
-def first_start(directory: str, start: str) -> None:
+def first_start(directory: str, start: str) -> float:
     argv, sock = daemon(directory, 1, False, more=f"  start = {start}\n")
     conf = pathlib.Path(argv[-1])
     conf.write_text(conf.read_text().replace('"echo_app"', '"warm_app"'))
+    begun = time.perf_counter()
     with running(argv, sock):
         Caller(sock).call("execute", target="echo", args=[1])
+        return time.perf_counter() - begun
 
 
 def bench_first(directory: str, rounds: int) -> None:
-    samples = {"one worker by hand": [timed(bare_start) for _ in range(rounds)]}
-    for start in ("fork", "exec"):
-        samples[f"daemon, {start}"] = [timed(lambda: first_start(directory, start)) for _ in range(rounds)]
-    show("from nothing to the first answer and the end", samples, "one worker by hand", "at most 1.3 x")
+    samples: dict[str, list[float]] = {"one worker by hand": [], "daemon, fork": [], "daemon, exec": []}
+    for _ in range(2 * rounds):  # by turns: the machine is not the same from one second to the next
+        samples["one worker by hand"].append(bare_start())
+        for start in ("fork", "exec"):
+            samples[f"daemon, {start}"].append(first_start(directory, start))
+    show("from nothing to the first answer", samples, "one worker by hand", "at most 1.3 x")
 
 
 def bench_warm(directory: str, rounds: int) -> None:
