@@ -34,10 +34,11 @@ class Channel:
     just now.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, buffer: Optional[bytearray] = None) -> None:
+        """`buffer`: of BUFFER_SIZE, that nobody else uses meanwhile."""
         self._fd = fd
         self.filled_ns = 0
-        self._buffer = bytearray(BUFFER_SIZE)
+        self._buffer = bytearray(BUFFER_SIZE) if buffer is None else buffer
         self._view = memoryview(self._buffer)
         self._whole = [self._view]
         self._large = memoryview(b"")

@@ -6,7 +6,7 @@ import os
 import threading
 from typing import Optional, Tuple
 
-from pypool_worker.channel import Channel
+from pypool_worker.channel import BUFFER_SIZE, Channel
 from pypool_worker.errors import ProtocolError
 
 
@@ -18,6 +18,7 @@ class Handover:
         self._waiting: Optional[Tuple[int, int]] = None  # lease, descriptor
         self._served: Optional[Channel] = None
         self._cut = False
+        self._buffer: Optional[bytearray] = None  # for one lease after the other
 
     def put(self, lease: int, fd: int) -> None:
         """Of the control thread. Owns fd; one that nobody came for is closed."""
@@ -36,7 +37,9 @@ class Handover:
                 self._arrival.wait()
             fd = self._waiting[1]
             os.set_blocking(fd, True)
-            self._served = Channel(fd)
+            if self._buffer is None:
+                self._buffer = bytearray(BUFFER_SIZE)
+            self._served = Channel(fd, self._buffer)
             self._waiting = None
             return self._served
 
