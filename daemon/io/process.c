@@ -205,7 +205,7 @@ int process_signal_group(struct process *p, int signo)
 	return process_signal(p, signo); /* it has left its group */
 }
 
-int process_interrupt(struct process *p, uint64_t call, uint64_t reason)
+int process_mark(struct process *p, uint64_t call, uint64_t reason)
 {
 	if (!p->page || p->pidfd.fd < 0)
 		return -ESRCH;
@@ -213,7 +213,14 @@ int process_interrupt(struct process *p, uint64_t call, uint64_t reason)
 	/* whoever sees the call sees its reason, and the signal comes after both */
 	__atomic_store_n(&p->page[0], call, __ATOMIC_RELEASE);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return process_signal(p, SIGUSR1);
+	return 0;
+}
+
+int process_interrupt(struct process *p, uint64_t call, uint64_t reason)
+{
+	int r = process_mark(p, call, reason);
+
+	return r < 0 ? r : process_signal(p, SIGUSR1);
 }
 
 /* --- dump --- */

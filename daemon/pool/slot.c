@@ -23,6 +23,7 @@
 	(64 * 1024)     /* calls up to this size can be given to another worker when theirs dies before reading */
 #define SLOW_STACK 2000 /* bytes of a stack in the log */
 #define INTERRUPT_AGAIN (10 * NS_PER_MS) /* and after twice that, ...: the signal may have come right before a system call */
+#define INTERRUPT_DIRECT NS_PER_MS /* who waits for a call in a direct lease sees the end of its socket until then */
 #define HEAD_MAX 1024   /* envelope, target and traceparent: names are at most 255 bytes */
 
 bool slot_is_free(const struct worker *w)
@@ -99,12 +100,9 @@ static void slot_send(struct worker *w, const struct request *r)
 	stream_send(&w->calls, parts, n);
 }
 
-/* What was printed up to here belongs to the call before, also a line without its end. Under a lease the next call starts
- * inside the callback of the last reply, before the loop has read what came with it. */
+/* What was printed up to here belongs to the call before, also a line without its end. */
 static void slot_cut_output(struct worker *w)
 {
-	if (w->lease)
-		process_drain_output(&w->proc);
 	tail_finish(w->proc.tail, 0);
 	worker_log_output(w);
 }
@@ -141,6 +139,8 @@ static void slot_take(struct worker *w, uint64_t call, const char *target, const
 
 void slot_start(struct worker *w, struct request *r)
 {
+	if (w->lease) /* the call starts inside the callback of the last reply, before the loop has read what came with it */
+		process_drain_output(&w->proc);
 	slot_cut_output(w);
 	glance_cut(w, true); /* it was of a worker that waits */
 	request_start(r, w);
@@ -435,8 +435,8 @@ void slot_abandon(struct worker *w, enum slot_reason reason)
 		return;
 	w->abandoned = reason;
 	w->grace_until = loop_now(w->pool->loop) + grace;
-	w->again = INTERRUPT_AGAIN;
-	if (process_interrupt(&w->proc, w->slot.call, reason) < 0)
+	w->again = w->slot.direct ? INTERRUPT_DIRECT : INTERRUPT_AGAIN;
+	if ((w->slot.direct ? process_mark : process_interrupt)(&w->proc, w->slot.call, reason) < 0)
 		LOG(DEBUG, "worker.interrupt.late", KV("pool", w->pool->settings->name), KV("worker", w->id));
 	loop_timer_set(&w->timer, loop_now(w->pool->loop) + (grace < w->again ? grace : w->again));
 }

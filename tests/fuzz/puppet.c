@@ -138,13 +138,18 @@ int process_signal_group(struct process *p, int signo)
 	return process_signal(p, signo);
 }
 
-int process_interrupt(struct process *p, uint64_t call, uint64_t reason)
+int process_mark(struct process *p, uint64_t call, uint64_t reason)
 {
 	if (!p->pid)
 		return -ESRCH;
 	p->page[0] = call;
 	p->page[1] = reason;
 	return 0;
+}
+
+int process_interrupt(struct process *p, uint64_t call, uint64_t reason)
+{
+	return process_mark(p, call, reason);
 }
 
 void process_dump(struct process *p, uint64_t timeout)

@@ -105,6 +105,8 @@ START_TEST(checkin_ends_the_socket_and_counts_what_the_worker_tells)
 		ck_assert_uint_eq(sc.stage.pool->stats.direct_calls, 2);
 		ck_assert_uint_eq(sc.stage.pool->stats.direct_errors, 1);
 		ck_assert_uint_eq(sc.one.n_news, 0);
+		scene_pass(&sc, 5 * S);
+		ck_assert_uint_eq(h.child->n_interrupts, 0); /* nothing ran: the end of the socket is all it needs */
 		drop(&sc, &h);
 		scene_end(&sc);
 	}
