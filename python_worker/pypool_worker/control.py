@@ -10,6 +10,7 @@ import time
 import traceback
 from typing import Any, Callable, Dict, List, NoReturn, Optional
 
+from pypool_worker.announcement import Announcement
 from pypool_worker.codec import Codec
 from pypool_worker.errors import ProtocolError
 from pypool_worker.output import complain
@@ -58,7 +59,9 @@ class Control:
         self._on_forget = on_forget
         self._on_channel = on_channel
         self._on_adopt = on_adopt
-        self._hello: Dict[str, Any] = {"protocol": 1, "python": "%d.%d.%d" % sys.version_info[:3], "codec": codec.name}
+        self._hello = Announcement(codec, "hello")
+        self._hello.add(protocol=1, python="%d.%d.%d" % sys.version_info[:3], codec=codec.name)
+        self._started_ns = 0
         self._init: Optional[Init] = None
         self._signals = _signal.valid_signals()
         self.stopping = False
@@ -78,9 +81,8 @@ class Control:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
     def hello(self, started_ns: int) -> None:
-        self._hello["pid"] = os.getpid()
-        self._hello["t_ns"] = started_ns
-        self._say("hello", self._hello)
+        self._started_ns = started_ns
+        self._say_packed(self._hello.message(pid=os.getpid(), t_ns=started_ns))
 
     def phase(self, name: str, module: Optional[str] = None) -> None:
         fields: Dict[str, Any] = {"name": name, "t_ns": time.monotonic_ns()}
@@ -93,24 +95,24 @@ class Control:
 
     def ready(self, message: bytes) -> None:
         """`message`: what an Offer has made."""
-        try:
-            self.packets.send_packed(message)
-        except OSError as exc:
-            die(exc)
+        self._say_packed(message)
 
     def abandon(self) -> None:
         """In a forked child: the channel belongs to the worker."""
         self._socket.detach()
 
     def _say(self, name: str, fields: Dict[str, Any]) -> None:
+        self._say_packed(self._codec.pack([2, name, [fields]]))
+
+    def _say_packed(self, message: bytes) -> None:
         try:
-            self.packets.send(name, fields)
+            self.packets.send_packed(message)
         except OSError as exc:
             die(exc)  # here: the application's own code may stand around this, and wait for its threads
 
     def _greet(self, seq: int) -> None:
         """Of the thread: hello to the daemon's successor."""
-        self._thread_packets.send("hello", {**self._hello, "adopted": seq})
+        self._thread_packets.send_packed(self._hello.message(pid=os.getpid(), t_ns=self._started_ns, adopted=seq))
 
     def _run(self) -> None:
         while True:
