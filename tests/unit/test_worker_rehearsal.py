@@ -58,9 +58,19 @@ def read(): return [os.path.samefile(f"/proc/self/fd/{n}", __file__) for n in fa
             assert worker.call("read").value == [True, True, True]
 
 
+USE_UP = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 30, 4096))
+taken = []
+try:
+    while True: taken.append(os.dup(0))
+except OSError: pass
+for fd in taken[:12]: os.close(fd)  # enough to fork a worker, and none above all others
+"""
+
+
 @pytest.mark.parametrize("text, why", [
-    ("import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir('/proc/self/fd'))) + 7, 4096))\n",
-     ""),
+    (USE_UP, "[Errno 9] "),
     ("import pypool_worker.rehearsal as rehearsal\nrehearsal._Stage.play = lambda self: 1 / 0\n", "division by zero"),
 ], ids=["no descriptors left", "an exception"])
 def test_a_template_that_cannot_prepare_says_so_and_forks_nevertheless(tmp_path: pathlib.Path, text: str, why: str) -> None:
