@@ -54,13 +54,13 @@ class Control:
         self._socket = _socket.socket(fileno=fd)
         self._codec = codec
         self.packets = Packets(self._socket, codec)
-        self._thread_packets = Packets(self._socket, codec.another())
+        self._thread_codec = codec.another()
+        self._thread_packets = Packets(self._socket, self._thread_codec)
         self._on_stop = on_stop
         self._on_forget = on_forget
         self._on_channel = on_channel
         self._on_adopt = on_adopt
-        self._hello = Announcement(codec, "hello")
-        self._hello.add(protocol=1, python="%d.%d.%d" % sys.version_info[:3], codec=codec.name)
+        self._hello = _hello(codec)
         self._started_ns = 0
         self._init: Optional[Init] = None
         self._signals = _signal.valid_signals()
@@ -111,8 +111,9 @@ class Control:
             die(exc)  # here: the application's own code may stand around this, and wait for its threads
 
     def _greet(self, seq: int) -> None:
-        """Of the thread: hello to the daemon's successor."""
-        self._thread_packets.send_packed(self._hello.message(pid=os.getpid(), t_ns=self._started_ns, adopted=seq))
+        """Of the thread: hello to the daemon's successor. The main thread may be packing something with its own codec."""
+        hello = _hello(self._thread_codec)
+        self._thread_packets.send_packed(hello.message(pid=os.getpid(), t_ns=self._started_ns, adopted=seq))
 
     def _run(self) -> None:
         while True:
@@ -145,6 +146,13 @@ class Control:
         elif name == "stop" and not self.stopping:
             self.stopping = True
             self._on_stop()
+
+
+def _hello(codec: Codec) -> Announcement:
+    """As far as it is the same for all who say it."""
+    hello = Announcement(codec, "hello")
+    hello.add(protocol=1, python="%d.%d.%d" % sys.version_info[:3], codec=codec.name)
+    return hello
 
 
 def die(exc: BaseException, what: str = "the control channel") -> NoReturn:

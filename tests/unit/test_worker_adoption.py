@@ -43,6 +43,15 @@ def swallow(size=0):
 @expose
 def big(n): return b"x" * n
 
+class Slow(dict):
+    def items(self):
+        with open(self["gate"]) as pipe:
+            pipe.read()
+        return super().items()
+
+@expose
+def packed_slowly(gate): return [1, 2, Slow(gate=gate)]
+
 @expose
 def put(key, value, size=0):
     current().session[key] = value
@@ -134,6 +143,16 @@ def test_a_call_that_runs_goes_on_to_its_end_and_its_reply_is_lost(worker: Worke
     worker.interrupt(call, DEADLINE)
     worker.expect_ready()
     assert_silent(worker.former[0])
+    assert_as_before(worker)
+
+
+def test_hello_is_whole_also_while_the_main_thread_packs_a_reply(worker: WorkerHarness, tmp_path: pathlib.Path) -> None:
+    gate = str(tmp_path / "gate")
+    os.mkfifo(gate)
+    worker.request("packed_slowly", [gate])
+    with open(gate, "wb"):  # open when the worker has opened it
+        worker.adopt()
+    worker.expect_ready()
     assert_as_before(worker)
 
 
