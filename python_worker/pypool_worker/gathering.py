@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import sys
 from types import CodeType, FrameType, FunctionType
-from typing import Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator
 
 PACKAGE = "pypool_worker."
 # of which all is gathered: they run around a fork, which cannot be rehearsed
-AROUND_A_FORK = {PACKAGE + name for name in ("control", "main", "native", "template")}
+AROUND_A_FORK = {PACKAGE + name for name in ("control", "main", "native", "rebirth", "template")}
 COPIES = 3  # the last one counts: those before it go into gaps between other objects
 
 
 def gather(play: Callable[[], object]) -> None:
     """Of this package, what `play` calls. Not while the application has a profiler, which could tell."""
-    if sys.getprofile() is not None:
+    if _is_profiled():
         return
     called = _called_by(play)
     functions = [function for function in _functions()
@@ -25,6 +25,13 @@ def gather(play: Callable[[], object]) -> None:
     copies = [[function.__code__.replace() for function in functions] for _ in range(COPIES)]
     for function, code in zip(functions, copies[-1]):
         function.__code__ = code
+
+
+def _is_profiled() -> bool:
+    if sys.getprofile() is not None:
+        return True
+    monitoring: Any = getattr(sys, "monitoring", None)  # which cProfile uses since Python 3.12
+    return monitoring is not None and monitoring.get_tool(monitoring.PROFILER_ID) is not None
 
 
 def _called_by(play: Callable[[], object]) -> Dict[int, CodeType]:
@@ -52,5 +59,5 @@ def _functions() -> Iterator[FunctionType]:
             if getattr(value, "__module__", None) != name:
                 continue  # imported from elsewhere
             for member in [value, *vars(value).values()] if isinstance(value, type) else [value]:
-                if type(member) is FunctionType:
+                if type(member) is FunctionType and member.__module__ == name:
                     yield member

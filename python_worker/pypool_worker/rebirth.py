@@ -41,19 +41,23 @@ class Rebirth:
         `outlive`: another daemon process may follow; the end of its control channel alone tells that none will.
         """
         try:
-            os.setpgid(0, 0)
-            if not outlive:
-                self._end_with_daemon()
-            if mark:
-                self._set_mark(mark)
-            self._parts.replace(*fds)
-            self._native.map_again()
-            os.environ[VARIABLE] = str(worker)
-            if self._sockets:
-                self._cut_off_sockets()
+            self.take_over(worker, mark, outlive, fds)
         except BaseException:
             complain(f"what was forked cannot become a worker: {traceback.format_exc()}")
             os._exit(1)
+
+    def take_over(self, worker: int, mark: int, outlive: bool, fds: List[int]) -> None:
+        """Raises whatever goes wrong, as it must not end a template that rehearses this."""
+        os.setpgid(0, 0)
+        if not outlive:
+            self._end_with_daemon()
+        if mark:
+            self._set_mark(mark)
+        self._parts.replace(*fds)
+        self._native.map_again()
+        os.environ[VARIABLE] = str(worker)
+        if self._sockets:
+            self._cut_off_sockets()
 
     def _end_with_daemon(self) -> None:
         self._native.die_with_parent()

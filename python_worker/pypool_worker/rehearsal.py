@@ -12,7 +12,7 @@ import resource
 import sys
 import threading
 import time
-from typing import Callable, Iterator
+from typing import Callable, Iterator, List, Optional
 
 from pypool_worker.audit import DESCRIPTORS
 from pypool_worker.bootstrap import Bootstrap
@@ -34,10 +34,18 @@ FIRST = 1  # of the numbers that a worker has from the daemon, up to PAGE
 def rehearse(codec: Codec) -> None:
     """In a process that has one thread and is to be forked. OSError when there are no descriptors left for it."""
     gather(lambda: _play(codec))
-    forget: Callable[[], None] = getattr(sys, "_clear_type_cache", lambda: None)
-    forget()  # a worker would write to the old names in that cache, to put its own in their place
+    _forget_attributes()
     for _ in range(TIMES):
         _play(codec)
+
+
+def _forget_attributes() -> None:
+    """A worker would write to the old names in Python's cache, to put its own in their place."""
+    for name in ("_clear_internal_caches", "_clear_type_cache"):  # the latter is deprecated where there is the former
+        forget: Optional[Callable[[], None]] = getattr(sys, name, None)
+        if forget is not None:
+            forget()
+            return
 
 
 def _play(codec: Codec) -> None:
@@ -79,11 +87,21 @@ class _Stage:
         rebirth.prepare(self._native, {})
         try:
             with _variable_kept():  # as all else there, it is what this process has already
-                rebirth.become_worker(0, resource.getrlimit(RLIMIT_LOCKS)[0], False, [os.dup(fd) for fd in self._given])
+                self._take_over(rebirth)
             self._live(parts)
         finally:
             self._native.unmap_page()
             parts.control.abandon()
+
+    def _take_over(self, rebirth: Rebirth) -> None:
+        fds: List[int] = []
+        try:
+            for fd in self._given:
+                fds.append(os.dup(fd))
+            rebirth.take_over(0, resource.getrlimit(RLIMIT_LOCKS)[0], False, fds)
+        except BaseException:
+            _close_all(fds)
+            raise
 
     def _live(self, parts: Parts) -> None:
         self._say_all()
@@ -113,6 +131,13 @@ def _variable_kept() -> Iterator[None]:
             os.environ.pop(VARIABLE, None)
         else:
             os.environ[VARIABLE] = before
+
+
+def _close_all(fds: List[int]) -> None:
+    """Those that are still open."""
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 def _answer(value: int) -> int:

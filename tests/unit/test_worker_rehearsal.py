@@ -65,41 +65,91 @@ taken = []
 try:
     while True: taken.append(os.dup(0))
 except OSError: pass
-for fd in taken[:12]: os.close(fd)  # enough to fork a worker, and none above all others
+for fd in taken[%s]: os.close(fd)
+"""
+ONLY_ONCE = """
+template, setpgid = os.getpid(), os.setpgid
+def failing(*args):
+    if os.getpid() == template: raise PermissionError("a leader of a session")
+    setpgid(*args)
+os.setpgid = failing
 """
 
 
 @pytest.mark.parametrize("text, why", [
-    (USE_UP, "[Errno 9] "),
+    (USE_UP % ":12", "[Errno 9] "), (USE_UP % "-15:", "[Errno 24] "),  # enough to fork a worker
     ("import pypool_worker.rehearsal as rehearsal\nrehearsal._Stage.play = lambda self: 1 / 0\n", "division by zero"),
-], ids=["no descriptors left", "an exception"])
+    (ONLY_ONCE, "a leader of a session"),
+], ids=["no descriptor above all others", "a few descriptors left", "an exception", "an exception in the middle"])
 def test_a_template_that_cannot_prepare_says_so_and_forks_nevertheless(tmp_path: pathlib.Path, text: str, why: str) -> None:
-    path = write_app(tmp_path, text + "@expose\ndef f(): return 1\n")
+    path = write_app(tmp_path, text + """
+opened = [fd for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + fd)]
+@expose
+def before(): return opened
+""")
     with TemplateHarness("made", path=path) as template:
         assert template.start_template()["unfit"] is None
         fds = fds_of(template.pid)
         with template.worker() as worker:
             worker.start()
-            assert worker.call("f").value == 1
+            assert set(worker.call("before").value) == fds
         assert fds_of(template.pid) == fds and template.stop() == 0
         told = "workers will need more memory than they could, since the template cannot prepare for them: " + why
         assert told in template.stderr(), template.stderr()
 
 
-@pytest.mark.parametrize("text, gathered", [("", True), ("sys.setprofile(lambda *_: None)\n", False)],
-                         ids=["without a profiler", "with one"])
+MONITORED = """
+import types
+sys.monitoring = types.SimpleNamespace(PROFILER_ID=2, get_tool=lambda tool: {2: "cProfile"}.get(tool))
+"""
+
+
+@pytest.mark.parametrize("text, gathered", [("", True), ("sys.setprofile(lambda *_: None)\n", False), (MONITORED, False)],
+                         ids=["without a profiler", "with one", "with one as of Python 3.12"])
 def test_code_is_gathered_unless_the_application_has_a_profiler(tmp_path: pathlib.Path, text: str, gathered: bool) -> None:
     path = write_app(tmp_path, text + """
 import pypool_worker.runner as runner
 code = runner.Runner.serve.__code__
 @expose
-def look(): return [code is not runner.Runner.serve.__code__, code == runner.Runner.serve.__code__, bool(sys.getprofile())]
+def look(): return [code is not runner.Runner.serve.__code__, code == runner.Runner.serve.__code__]
 """)
     with TemplateHarness("made", path=path) as template:
         template.start_template()
         with template.worker() as worker:
             worker.start()
-            assert worker.call("look").value == [gathered, True, not gathered]
+            assert worker.call("look").value == [gathered, True]
+
+
+def test_the_code_of_an_application_that_put_a_function_into_this_package_stays_its_own(tmp_path: pathlib.Path) -> None:
+    path = write_app(tmp_path, """
+import pypool_worker.runner as runner
+serve = runner.Runner.serve
+def mine(self): serve(self)
+code, runner.Runner.serve = mine.__code__, mine
+@expose
+def look(): return mine.__code__ is code
+""")
+    with TemplateHarness("made", path=path) as template:
+        template.start_template()
+        with template.worker() as worker:
+            worker.start()
+            assert worker.call("look").value is True
+
+
+def test_a_function_of_python_that_is_deprecated_is_not_called(tmp_path: pathlib.Path) -> None:
+    path = write_app(tmp_path, """
+cleared = []
+def old(): raise DeprecationWarning("use the other one")
+sys._clear_type_cache, sys._clear_internal_caches = old, lambda: cleared.append(1)
+@expose
+def look(): return cleared
+""")
+    with TemplateHarness("made", path=path) as template:
+        template.start_template()
+        with template.worker() as worker:
+            worker.start()
+            assert worker.call("look").value == [1]
+        assert template.stop() == 0 and template.stderr() == ""
 
 
 def test_stacks_come_from_a_worker_whose_template_has_asyncio(tmp_path: pathlib.Path) -> None:
