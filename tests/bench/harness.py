@@ -79,25 +79,32 @@ def load(where: list[str], connections: int, depth: int, size: int, count: int, 
 
 
 class Table:
-    """Interleaved rounds of several contenders, and the ratios of their medians."""
+    """Interleaved rounds of several contenders, there and back. A ratio is the median of those within each round: what makes
+    the machine slower or faster for a while does so for both."""
 
     def __init__(self, title: str, column: int, unit: str, scale: float = 1.0) -> None:
         self.title, self.column, self.unit, self.scale = title, column, unit, scale
         self.samples: dict[str, list[float]] = {}
 
     def rounds(self, contenders: dict[str, Callable[[], Figures]], rounds: int) -> None:
+        for name in contenders:
+            self.samples.setdefault(name, [])
         for _ in range(rounds):
+            contenders = dict(reversed(contenders.items()))
             for name, measure in contenders.items():
-                self.samples.setdefault(name, []).append(measure()[self.column] * self.scale)
+                self.samples[name].append(measure()[self.column] * self.scale)
 
     def median(self, name: str) -> float:
         return statistics.median(self.samples[name])
+
+    def ratio(self, name: str, floor: str) -> float:
+        return statistics.median(a / b for a, b in zip(self.samples[name], self.samples[floor]))
 
     def show(self, floor: str, wanted: str) -> None:
         print(f"\n{self.title} ({self.unit}; load of the machine {os.getloadavg()[0]:.1f}, the bench itself included)")
         for name, values in self.samples.items():
             middle = self.median(name)
             spread = (max(values) - min(values)) / middle * 100
-            print(f"  {name:22} {middle:12.1f}   spread {spread:4.0f} %   {middle / self.median(floor):6.2f} x {floor}")
+            print(f"  {name:22} {middle:12.1f}   spread {spread:4.0f} %   {self.ratio(name, floor):6.3f} x {floor}")
         print(f"  wanted: {wanted}")
         sys.stdout.flush()
