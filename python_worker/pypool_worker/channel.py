@@ -31,12 +31,12 @@ class Channel:
     It keeps the number of the descriptor and no socket object: nothing of it is closed behind our back.
 
     `filled_ns`: when the last frame was read, on the clock of time.monotonic_ns(), if it did not come alone; else 0:
-    just now.
+    just now. `fd`: -1 in a child that was forked meanwhile.
     """
 
     def __init__(self, fd: int, buffer: Optional[bytearray] = None) -> None:
         """`buffer`: of BUFFER_SIZE, that nobody else uses meanwhile."""
-        self._fd = fd
+        self.fd = fd
         self.filled_ns = 0
         self._buffer = bytearray(BUFFER_SIZE) if buffer is None else buffer
         self._view = memoryview(self._buffer)
@@ -53,7 +53,7 @@ class Channel:
         begin, end = self._start, self._end
         filled = begin == end
         if filled:
-            begin, end = 0, os.readv(self._fd, self._whole)
+            begin, end = 0, os.readv(self.fd, self._whole)
             if not end:
                 return None
         body = begin + HEADER
@@ -74,7 +74,7 @@ class Channel:
         while True:
             filled = begin == end
             if filled:
-                begin, end = 0, os.readv(self._fd, self._whole)
+                begin, end = 0, os.readv(self.fd, self._whole)
                 if not end:
                     return
             body = begin + HEADER
@@ -100,7 +100,7 @@ class Channel:
         if size <= JOIN_MAX:
             self._write_all(memoryview(header + b"".join(parts)))
             return
-        written = os.writev(self._fd, [header, *parts])
+        written = os.writev(self.fd, [header, *parts])
         for part in (header, *parts):
             if written < len(part):
                 self._write_all(memoryview(part)[written:])
@@ -109,24 +109,28 @@ class Channel:
     def send_small(self, body: bytes) -> None:
         """The same for a small frame that is there as a whole."""
         frame = LENGTH.pack(len(body)) + body
-        written = os.write(self._fd, frame)
+        written = os.write(self.fd, frame)
         if written < len(frame):
-            self._write_all(memoryview(frame)[written:])
+            self.send_rest(frame, written)
+
+    def send_rest(self, frame: bytes, written: int) -> None:
+        """Of a frame with its length, of which os.write() to `fd` has taken only so much."""
+        self._write_all(memoryview(frame)[written:])
 
     def stop_reading(self) -> None:
         """What has arrived is still received, then the end; the way out stays open. From any thread."""
-        sock = _socket.socket(fileno=self._fd)
+        sock = _socket.socket(fileno=self.fd)
         try:
             sock.shutdown(_socket.SHUT_RD)
         finally:
             sock.detach()
-            os.set_blocking(self._fd, True)  # after socket.setdefaulttimeout() a socket object has made it the contrary
+            os.set_blocking(self.fd, True)  # after socket.setdefaulttimeout() a socket object has made it the contrary
 
     def cut(self) -> None:
         """Ends both ways, and keeps the descriptor: whoever reads or writes there wakes up. From any thread, while the
         main thread neither replaces nor closes it."""
         try:
-            sock = _socket.socket(fileno=self._fd)
+            sock = _socket.socket(fileno=self.fd)
         except OSError:
             return  # user code closed it, or put something else in its place
         try:
@@ -139,7 +143,7 @@ class Channel:
     def replace(self, fd: int) -> None:
         """From now on what stands behind this one, which is closed here; nothing of what was read is left."""
         os.set_blocking(fd, True)
-        os.dup2(fd, self._fd, inheritable=False)
+        os.dup2(fd, self.fd, inheritable=False)
         os.close(fd)
         self._start = self._end = self.filled_ns = 0
 
@@ -159,7 +163,7 @@ class Channel:
 
     def abandon(self) -> int:
         """In a forked child: the channel belongs to the worker. Returns the descriptor, which is as open as it was."""
-        fd, self._fd = self._fd, -1
+        fd, self.fd = self.fd, -1
         return fd
 
     def _receive_in_pieces(self) -> memoryview:
@@ -180,7 +184,7 @@ class Channel:
             if begin:
                 self._view[:have] = self._view[begin:end]
                 self._start, self._end = 0, have
-            got = os.readv(self._fd, [self._view[have:]])
+            got = os.readv(self.fd, [self._view[have:]])
             if not got:
                 raise ProtocolError("the call channel ended inside a frame")
             self._end += got
@@ -195,7 +199,7 @@ class Channel:
         frame[:have] = self._view[self._start + HEADER:self._end]
         self._start = self._end = self.filled_ns = 0
         while have < size:
-            got = os.readv(self._fd, [frame[have:]])
+            got = os.readv(self.fd, [frame[have:]])
             if not got:
                 raise ProtocolError("the call channel ended inside a frame")
             have += got
@@ -203,4 +207,4 @@ class Channel:
 
     def _write_all(self, rest: memoryview) -> None:
         while rest:
-            rest = rest[os.write(self._fd, rest):]
+            rest = rest[os.write(self.fd, rest):]

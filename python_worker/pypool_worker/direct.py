@@ -12,7 +12,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from pypool_worker import context
 from pypool_worker.alarm import Alarm
-from pypool_worker.channel import FRAME_MAX, BadLength, Channel
+from pypool_worker.channel import FRAME_MAX, LENGTH, BadLength, Channel
 from pypool_worker.envelope import SHOWN, is_notification, milliseconds, number_of, open_request, refuse_unknown, text
 from pypool_worker.errors import BadRequest, ProtocolError
 from pypool_worker.fault import Fault, raised, refused
@@ -83,9 +83,9 @@ class Direct:
         ours is called that can be spared. The rest is looked at closely elsewhere."""
         call, interrupt, page, modules = self._call, self._interrupt, self._interrupt.page, sys.modules
         codec, find, small = self._codec, self._find, self._small
-        unpack, send, request, handler = codec.unpack, self._channel.send_small, 0, None
+        unpack, channel, write, length, request, handler = codec.unpack_plain, self._channel, os.write, LENGTH.pack, 0, None
         frame: Any
-        for frame in self._channel.frames():
+        for frame in channel.frames():
             message: Any = UNREAD
             try:
                 message = unpack(frame)
@@ -130,7 +130,10 @@ class Direct:
                     if reply is None:
                         self._answer_value(number, handler, value, None)
                     elif len(reply) <= small:
-                        send(reply)
+                        reply = length(len(reply)) + reply  # as channel.send_small()
+                        written = write(channel.fd, reply)
+                        if written < len(reply):
+                            channel.send_rest(reply, written)
                     else:
                         codec.trim(reply)
                         self._answer_packed(number, handler, (reply,))
@@ -203,7 +206,10 @@ class Direct:
     def _look_closely(self, frame: memoryview, message: Any) -> bool:
         """False when nothing can follow."""
         if message is UNREAD:
-            return self._refuse(frame)
+            try:
+                message = self._codec.unpack(frame)
+            except Exception:
+                return self._refuse(frame)
         if is_notification(message):
             return True  # ignored, whatever it says
         number = number_of(message)
