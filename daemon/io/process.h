@@ -187,8 +187,8 @@ int process_control_send_fd(struct process *p, const void *message, size_t len, 
 int process_signal(struct process *p, int signo);
 /* To the process group that the process leads. */
 int process_signal_group(struct process *p, int signo);
-/* No handler begins for that call any more. One that runs goes on. */
-int process_mark(struct process *p, uint64_t call, uint64_t reason);
+/* Without a signal: no handler begins for that call any more, and one that runs goes on. */
+int process_set_wanted(struct process *p, uint64_t call, uint64_t reason);
 /* Asks that call number `call` be interrupted, if it is still the one that runs. */
 int process_interrupt(struct process *p, uint64_t call, uint64_t reason);
 /* Asks for the Python stack; ops->dumped comes within `timeout` ns. Asked twice is asked once. */

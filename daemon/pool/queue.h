@@ -5,8 +5,8 @@
  *
  * A caller has a lane in each queue where it has something, and the lanes of one uid make its share. Queues own both; the
  * caller only lists its lanes, to leave them all when it goes. In a queue that lasts, a lane stays for the caller's next
- * request; in a transient one it goes when it is empty. All operations are O(1), but a uid
- * that comes passes those whose turns were before its own.
+ * request; in a transient one it goes when it is empty. All operations are O(1), but a uid that comes passes those whose turns
+ * were before its own.
  */
 #pragma once
 

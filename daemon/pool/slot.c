@@ -436,7 +436,7 @@ void slot_abandon(struct worker *w, enum slot_reason reason)
 	w->abandoned = reason;
 	w->grace_until = loop_now(w->pool->loop) + grace;
 	w->again = w->slot.direct ? INTERRUPT_DIRECT : INTERRUPT_AGAIN;
-	if ((w->slot.direct ? process_mark : process_interrupt)(&w->proc, w->slot.call, reason) < 0)
+	if ((w->slot.direct ? process_set_wanted : process_interrupt)(&w->proc, w->slot.call, reason) < 0)
 		LOG(DEBUG, "worker.interrupt.late", KV("pool", w->pool->settings->name), KV("worker", w->id));
 	loop_timer_set(&w->timer, loop_now(w->pool->loop) + (grace < w->again ? grace : w->again));
 }

@@ -138,7 +138,7 @@ int process_signal_group(struct process *p, int signo)
 	return process_signal(p, signo);
 }
 
-int process_mark(struct process *p, uint64_t call, uint64_t reason)
+int process_set_wanted(struct process *p, uint64_t call, uint64_t reason)
 {
 	if (!p->pid)
 		return -ESRCH;
@@ -149,7 +149,7 @@ int process_mark(struct process *p, uint64_t call, uint64_t reason)
 
 int process_interrupt(struct process *p, uint64_t call, uint64_t reason)
 {
-	return process_mark(p, call, reason);
+	return process_set_wanted(p, call, reason);
 }
 
 void process_dump(struct process *p, uint64_t timeout)

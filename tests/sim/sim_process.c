@@ -148,7 +148,7 @@ int process_signal_group(struct process *p, int signo)
 	return process_signal(p, signo);
 }
 
-int process_mark(struct process *p, uint64_t call, uint64_t reason)
+int process_set_wanted(struct process *p, uint64_t call, uint64_t reason)
 {
 	struct sim_child *c = child_of(p);
 
@@ -163,7 +163,7 @@ int process_mark(struct process *p, uint64_t call, uint64_t reason)
 
 int process_interrupt(struct process *p, uint64_t call, uint64_t reason)
 {
-	int r = process_mark(p, call, reason);
+	int r = process_set_wanted(p, call, reason);
 
 	return r < 0 ? r : process_signal(p, SIGUSR1);
 }
