@@ -5,7 +5,7 @@ import _socket  # not socket, which takes long to import
 import os
 import struct
 import time
-from typing import Iterator, Optional
+from typing import Optional, Tuple
 
 from pypool_worker.errors import ProtocolError
 
@@ -13,6 +13,7 @@ HEADER = 4
 LENGTH = struct.Struct(">I")
 FRAME_MAX = 0x04FFFFFF
 BUFFER_SIZE = 64 * 1024
+BUFFER_ROOM = BUFFER_SIZE + 8  # what stands at the begin of a frame can be looked at before it is known to be there
 JOIN_MAX = 64 * 1024
 KEEP_MAX = 4 << 20  # a buffer that is made anew is faulted in page by page, which costs more than reading into it
 
@@ -35,12 +36,12 @@ class Channel:
     """
 
     def __init__(self, fd: int, buffer: Optional[bytearray] = None) -> None:
-        """`buffer`: of BUFFER_SIZE, that nobody else uses meanwhile."""
+        """`buffer`: of BUFFER_ROOM, that nobody else uses meanwhile."""
         self.fd = fd
         self.filled_ns = 0
-        self._buffer = bytearray(BUFFER_SIZE) if buffer is None else buffer
-        self._view = memoryview(self._buffer)
-        self._whole = [self._view]
+        self.buffer = bytearray(BUFFER_ROOM) if buffer is None else buffer
+        self.view = memoryview(self.buffer)[:BUFFER_SIZE]
+        self._whole = [self.view]
         self._large = memoryview(b"")
         self._start = 0
         self._end = 0
@@ -58,37 +59,27 @@ class Channel:
                 return None
         body = begin + HEADER
         if body < end:
-            rest = body + LENGTH.unpack_from(self._buffer, begin)[0]
+            rest = body + LENGTH.unpack_from(self.buffer, begin)[0]
             if body < rest <= end:
                 self._start, self._end = rest, end
                 if filled:
                     self.filled_ns = 0 if rest == end else time.monotonic_ns()
-                return self._view[body:rest]
+                return self.view[body:rest]
         self._start, self._end = begin, end
         return self._receive_in_pieces()
 
-    def frames(self) -> Iterator[memoryview]:
-        """As receive() until the end, cheaper for each; not to be mixed with it."""
-        buffer, view, unpack_from = self._buffer, self._view, LENGTH.unpack_from
-        begin = end = 0
-        while True:
-            filled = begin == end
-            if filled:
-                begin, end = 0, os.readv(self.fd, self._whole)
-                if not end:
-                    return
-            body = begin + HEADER
-            if body < end:
-                rest = body + unpack_from(buffer, begin)[0]
-                if body < rest <= end:
-                    if filled:
-                        self.filled_ns = 0 if rest == end else time.monotonic_ns()
-                    begin = rest
-                    yield view[body:rest]
-                    continue
-            self._start, self._end = begin, end
-            yield self._receive_in_pieces()
-            begin, end = self._start, self._end
+    def fill(self) -> int:
+        """Reads what has come to the begin of `buffer`, where nothing is left; blocks. How many bytes; 0 at the end.
+
+        For whoever takes the frames from there, and does not call receive().
+        """
+        return os.readv(self.fd, self._whole)
+
+    def receive_rest(self, begin: int, end: int) -> Tuple[memoryview, int, int]:
+        """As receive(), of a frame of which only a part is in `buffer`, between these two, or one that cannot be. Also
+        where the next begins, and where what was read ends."""
+        self._start, self._end = begin, end
+        return self._receive_in_pieces(), self._start, self._end
 
     def send(self, *parts: bytes) -> None:
         """Writes one frame made of those. Blocks until all of it is written; OSError when the socket is gone."""
@@ -172,7 +163,7 @@ class Channel:
             begin, end = self._start, self._end
             have = end - begin
             if have >= HEADER:
-                size: int = LENGTH.unpack_from(self._buffer, begin)[0]
+                size: int = LENGTH.unpack_from(self.buffer, begin)[0]
                 if not 0 < size <= FRAME_MAX:
                     raise BadLength(size)
                 if HEADER + size > BUFFER_SIZE:
@@ -180,11 +171,11 @@ class Channel:
                 if have >= HEADER + size:
                     self._start = begin + HEADER + size
                     self.filled_ns = 0 if self._start == end else time.monotonic_ns()
-                    return self._view[begin + HEADER:self._start]
+                    return self.view[begin + HEADER:self._start]
             if begin:
-                self._view[:have] = self._view[begin:end]
+                self.view[:have] = self.view[begin:end]
                 self._start, self._end = 0, have
-            got = os.readv(self.fd, [self._view[have:]])
+            got = os.readv(self.fd, [self.view[have:]])
             if not got:
                 raise ProtocolError("the call channel ended inside a frame")
             self._end += got
@@ -196,7 +187,7 @@ class Channel:
             if size <= KEEP_MAX:
                 self._large = frame
         have = self._end - self._start - HEADER
-        frame[:have] = self._view[self._start + HEADER:self._end]
+        frame[:have] = self.view[self._start + HEADER:self._end]
         self._start = self._end = self.filled_ns = 0
         while have < size:
             got = os.readv(self.fd, [frame[have:]])

@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from pypool_worker import context
 from pypool_worker.alarm import Alarm
-from pypool_worker.channel import FRAME_MAX, LENGTH, BadLength, Channel
-from pypool_worker.envelope import SHOWN, is_notification, milliseconds, number_of, open_request, refuse_unknown, text
+from pypool_worker.channel import FRAME_MAX, HEADER, LENGTH, BadLength, Channel
+from pypool_worker.envelope import REQUEST, SHOWN, is_notification, milliseconds, number_of, open_request, refuse_unknown, text
 from pypool_worker.errors import BadRequest, ProtocolError
 from pypool_worker.fault import Fault, raised, refused
+from pypool_worker.form import HEAD, HEAD_REQUEST, HEAD_RESPONSE, ID, ID_END, Form, NoForm
 from pypool_worker.interrupt import WANTED
 from pypool_worker.misfit import describe_misfit
 from pypool_worker.place import LARGE, Place
@@ -26,6 +27,8 @@ MS = 1_000_000  # ns
 METHODS = "execute, ping"
 KEYS = ("target", "args", "timeout_ms", "traceparent", "meta")
 UNREAD = object()
+HEAD_MAX = 11  # bytes of a reply: what stands before its error
+Plain = Tuple[bytes, str, Handler, List[Any]]  # id as it is packed, target, its handler, arguments
 
 
 class Execute:
@@ -57,12 +60,15 @@ class Direct:
         self._place = place
         self._channel = channel
         self._call = call
-        self._small = min(LARGE, place.max_reply)
+        self._small = min(LARGE, place.max_reply) - HEAD_MAX
         self._codec = place.codec
         self._find = place.targets.find
         self._interrupt = place.interrupt
         self._renew = place.dump.renew
         self._alarm = Alarm(place.interrupt)
+        self._form: Form = NoForm()
+        self._last = ""  # target of a plain call
+        self._over = False
         self.calls = 0
         self.errors = 0
 
@@ -80,30 +86,46 @@ class Direct:
 
     def _serve_all(self) -> None:
         """Plain calls run in here, with what they need at hand: a name costs less than an attribute, and no function of
-        ours is called that can be spared. The rest is looked at closely elsewhere."""
+        ours is called that can be spared. One of a known form need not even be unpacked but for its arguments. The rest
+        is looked at closely elsewhere."""
         call, interrupt, page, modules = self._call, self._interrupt, self._interrupt.page, sys.modules
-        codec, find, small = self._codec, self._find, self._small
-        unpack, channel, write, length, request, handler = codec.unpack_plain, self._channel, os.write, LENGTH.pack, 0, None
+        codec, small, channel, form = self._codec, self._small, self._channel, self._form
+        unpack, write, length, head_at = codec.unpack_plain, os.write, LENGTH.pack, HEAD.unpack_from
+        buffer, view, starts, begin, end, handler = channel.buffer, channel.view, channel.buffer.startswith, 0, 0, None
+        number: Union[bytes, bytearray]
         frame: Any
-        for frame in channel.frames():
-            message: Any = UNREAD
-            try:
-                message = unpack(frame)
-                kind, number, method, (fields,) = message
-                args = fields["args"]
-                # Identity: false and 0.0 are equal to 0. Where small integers are not shared this only costs time.
-                if (kind is request and method == "execute" and len(fields) == 2 and type(args) is list
-                        and type(number) is int and number >= 0):
-                    handler = find(fields["target"])
-            except Exception:
-                pass
-            if handler is None:
-                args = fields = None
-                if not self._look_closely(frame, message):
+        while True:
+            if begin == end:
+                begin, end = 0, channel.fill()
+                if not end:
                     return
-                frame = message = None
-                continue
-            frame = message = None  # a large frame is not kept beside its arguments
+            size, head, first = head_at(buffer, begin)
+            body = begin + HEADER
+            rest = body + size
+            if body < rest <= end:
+                if not begin:
+                    channel.filled_ns = 0 if rest == end else time.monotonic_ns()
+                begin = rest
+                behind = body + ID_END[first]
+                if head == HEAD_REQUEST and starts(form.packed, behind):
+                    try:
+                        args = unpack(view[behind + form.size:rest])
+                        if type(args) is list:
+                            number, target, handler = buffer[body + ID:behind], form.target, form.handler
+                    except Exception:
+                        pass
+                frame = None if handler is not None else view[body:rest]
+            else:
+                frame, begin, end = channel.receive_rest(begin, end)
+            if handler is None:
+                plain = self._open_plain(frame)
+                args = frame = None  # a large one is not kept beside its arguments
+                if plain is None:
+                    if self._over:
+                        return
+                    continue
+                number, target, handler, args = plain
+                form, plain = self._form, None
             # As _answer(), without what a plain call has not.
             self.calls += 1
             begun = False
@@ -118,29 +140,29 @@ class Direct:
                     interrupt.armed = 0
             except BaseException as exc:
                 interrupt.disarm()  # the line above may have been cut short by a signal handler of the user's
-                self._answer_raised(number, handler, fields["target"], exc, begun)
+                self._answer_raised(unpack(number), handler, target, exc, begun)
             else:
                 reply = None
                 try:
                     if type(value) is not bytes or len(value) < LARGE:
-                        reply = codec.pack_small((1, number, None, value))
+                        reply = codec.pack_small((None, value))[1:]
                 except BaseException as exc:  # packing looks into objects of the user's
-                    self._answer_misfit(number, handler, value, exc)
+                    self._answer_misfit(unpack(number), handler, value, exc)
                 else:
                     if reply is None:
-                        self._answer_value(number, handler, value, None)
+                        self._answer_value(unpack(number), handler, value, None)
                     elif len(reply) <= small:
-                        reply = length(len(reply)) + reply  # as channel.send_small()
-                        written = write(channel.fd, reply)
+                        reply = length(len(number) + 2 + len(reply)) + HEAD_RESPONSE + number + reply
+                        written = write(channel.fd, reply)  # as channel.send_small()
                         if written < len(reply):
                             channel.send_rest(reply, written)
                     else:
                         codec.trim(reply)
-                        self._answer_packed(number, handler, (reply,))
+                        self._answer_packed(unpack(number), handler, (HEAD_RESPONSE + number + reply,))
             if "asyncio" in modules:
                 self._renew()
             # Nothing of a call stays referenced while the worker waits for the next.
-            args = fields = value = reply = handler = None
+            args = value = reply = handler = None
 
     def _answer(self, number: int, handler: Handler, call: Execute, deadline_ns: int) -> None:
         self.calls += 1
@@ -201,17 +223,42 @@ class Direct:
         return {"worker": self._place.worker, "pid": os.getpid(), "generation": self._place.generation,
                 "queue_us": max(0, started_ns - read_ns) // 1000, "run_us": (now - started_ns) // 1000, "attempts": 1}
 
+    def _open_plain(self, frame: memoryview) -> Optional[Plain]:
+        """None: it was none, and has been answered."""
+        message: Any = UNREAD
+        try:
+            message = self._codec.unpack_plain(frame)
+            kind, number, method, (fields,) = message
+            target, args = fields["target"], fields["args"]
+            # By type: false and 0.0 are equal to 0.
+            if (type(kind) is int and kind == REQUEST and method == "execute" and len(fields) == 2 and type(args) is list
+                    and type(number) is int and number >= 0):
+                handler = self._find(target)
+                if handler is not None:
+                    self._learn(target, handler)
+                    return self._codec.pack_small(number), target, handler, args
+        except Exception:
+            pass
+        self._look_closely(frame, message)
+        return None
+
+    def _learn(self, target: str, handler: Handler) -> None:
+        """The form of what comes twice running is known from then on."""
+        if target == self._last and target != self._form.target:
+            self._form = Form(self._codec, target, handler)
+        self._last = target
+
     # What is not a plain call
 
-    def _look_closely(self, frame: memoryview, message: Any) -> bool:
-        """False when nothing can follow."""
+    def _look_closely(self, frame: memoryview, message: Any) -> None:
         if message is UNREAD:
             try:
                 message = self._codec.unpack(frame)
             except Exception:
-                return self._refuse(frame)
+                self._refuse(frame)
+                return
         if is_notification(message):
-            return True  # ignored, whatever it says
+            return  # ignored, whatever it says
         number = number_of(message)
         try:
             method, fields = open_request(message)
@@ -225,7 +272,6 @@ class Direct:
                 self._say(number, Fault("unknown_method", told), "never")
         except BadRequest as exc:
             self._say(number, Fault("bad_request", str(exc)), "never")
-        return True
 
     def _execute(self, number: Any, fields: Dict[str, Any]) -> None:
         try:
@@ -255,16 +301,16 @@ class Direct:
         self.calls += 1
         self._answer_fault(number, fault, "never")
 
-    def _refuse(self, frame: memoryview) -> bool:
+    def _refuse(self, frame: memoryview) -> None:
         """A frame that cannot be unpacked."""
         try:
             self._codec.check(frame)
             head = list(self._codec.unpack_head(frame))
         except Exception as exc:
+            self._over = True
             self._say_goodbye("bad_msgpack", f"a frame that is not one well-formed MessagePack value: {exc}")
-            return False
+            return
         self._say(number_of(head), Fault("bad_request", self._why_unread(frame)), "never")
-        return True
 
     def _why_unread(self, frame: memoryview) -> str:
         try:

@@ -6,7 +6,7 @@ import os
 import threading
 from typing import Optional, Tuple
 
-from pypool_worker.channel import BUFFER_SIZE, Channel
+from pypool_worker.channel import BUFFER_ROOM, Channel
 from pypool_worker.errors import ProtocolError
 
 
@@ -38,7 +38,7 @@ class Handover:
             fd = self._waiting[1]
             os.set_blocking(fd, True)
             if self._buffer is None:
-                self._buffer = bytearray(BUFFER_SIZE)
+                self._buffer = bytearray(BUFFER_ROOM)
             self._served = Channel(fd, self._buffer)
             self._waiting = None
             return self._served

@@ -298,7 +298,7 @@ def test_a_direct_lease_at_rest_ends(worker: WorkerHarness, calls: int) -> None:
     with worker.direct() as client:
         for number in range(calls):
             assert client.call("echo", number) == number
-        worker.wait_until_blocked("frames")
+        worker.wait_until_blocked("fill")
         worker.adopt()
         assert client.receive() == []
         worker.expect_ready()
