@@ -174,6 +174,14 @@ static enum handshake_news take_hello(struct handshake *h, const struct news *n,
 	return HANDSHAKE_HELLO;
 }
 
+void handshake_introduce(struct handshake *h, const struct handshake *parent, uint64_t at)
+{
+	h->hello = true;
+	(void)snprintf(h->python, sizeof(h->python), "%s", parent->python);
+	(void)snprintf(h->codec, sizeof(h->codec), "%s", parent->codec);
+	handshake_begin(h, "library", NULL, at);
+}
+
 /* "a, b, c"; NULL when there is nothing. */
 static char *join_texts(struct span array)
 {

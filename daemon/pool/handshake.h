@@ -55,6 +55,8 @@ enum handshake_news {
 };
 
 void handshake_deinit(struct handshake *h);
+/* It was forked by one that has said hello, which stands for its own: it goes on at once. */
+void handshake_introduce(struct handshake *h, const struct handshake *parent, uint64_t at);
 /* Begins a phase, which ends the one before. */
 void handshake_begin(struct handshake *h, const char *name, const char *module, uint64_t at);
 /* No phase is open any more. */

@@ -167,10 +167,11 @@ int launch_fork(struct worker *w, struct worker *process, int *calls_fd)
 	msgpack_packer pk;
 	int r = launch_confine(w);
 
-	news_begin(&buf, &pk, "fork", 3);
+	news_begin(&buf, &pk, "fork", 4);
 	pack_kv_uint(&pk, "worker", w->id);
 	pack_kv_uint(&pk, "mark", mark_make(w->id));
 	pack_kv_bool(&pk, "outlive", w->pool->registry->keeper != NULL);
+	pack_kv_bool(&pk, "go", !w->proc.group); /* it begins in its template's group, where it must not run the application */
 	return r < 0 ? r : process_fork(&w->proc, &process->proc, buf.data, buf.size, calls_fd);
 }
 

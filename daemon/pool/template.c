@@ -221,7 +221,7 @@ void template_note_forked(struct worker *process)
 	}
 	template_forget(w);
 	if (!r)
-		r = worker_born(w, (pid_t)h->forked_pid);
+		r = worker_born(w, process, (pid_t)h->forked_pid);
 	t->n_forks += !r;
 	if (r == -ECHILD) { /* the template's fault */
 		worker_stop(w, WORKER_WHY_TEMPLATE_LOST);

@@ -539,16 +539,14 @@ static void worker_on_admitted(struct gate_ticket *ticket)
 	w->last_pid = w->proc.pid; /* 0: a template was asked, see worker_born() */
 	worker_open_calls(w, fd);
 	handshake_begin(&w->hs, w->fork ? "fork" : "exec", NULL, w->proc.spawned_ns);
-	if (!w->fork)
-		handshake_begin(&w->hs, "interpreter", NULL, w->proc.exec_ns);
-	if (!w->fork)
-		worker_await_ready(w);
-	/* a fork begins in its template's group and runs nothing of the application before its init: that waits for its birth */
-	if (!w->fork || !w->proc.group)
-		worker_send_init(w);
+	if (w->fork)
+		return; /* see worker_born() */
+	handshake_begin(&w->hs, "interpreter", NULL, w->proc.exec_ns);
+	worker_await_ready(w);
+	worker_send_init(w);
 }
 
-int worker_born(struct worker *w, pid_t pid)
+int worker_born(struct worker *w, const struct worker *process, pid_t pid)
 {
 	int r = process_born(&w->proc, pid);
 
@@ -556,8 +554,12 @@ int worker_born(struct worker *w, pid_t pid)
 		return r;
 	w->last_pid = pid;
 	worker_await_ready(w);
-	if (w->proc.group)
-		worker_send_init(w);
+	if (w->proc.group) {
+		worker_send_init(w); /* it has waited for that: it is in its group now */
+	} else {
+		handshake_introduce(&w->hs, &process->hs, loop_now(w->pool->loop));
+		worker_set_state(w, WORKER_INITIALIZING, WORKER_WHY_NONE);
+	}
 	return 0;
 }
 

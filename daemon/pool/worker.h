@@ -198,8 +198,8 @@ static inline bool worker_is_serving(const struct worker *w)
 /* Its slot is free and its process still hears us: a call that it is given now may reach it. */
 bool worker_can_be_sent(const struct worker *w);
 
-/* The template that was asked to fork it has answered: it is pid. 0 or a negative errno, -ECHILD: it is not. */
-int worker_born(struct worker *w, pid_t pid);
+/* The template that was asked to fork it, `process`, has answered: it is pid. 0 or a negative errno, -ECHILD: it is not. */
+int worker_born(struct worker *w, const struct worker *process, pid_t pid);
 /* There was an error (negative errno). */
 void worker_unborn(struct worker *w, int error);
 

@@ -73,16 +73,16 @@ class Control:
         return None if self.stopping else self._init
 
     def start(self) -> None:
-        """All signals stay with the main thread: an interrupt must break its system call, not the reader's."""
-        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, self._signals)
-        try:
-            _thread.start_new_thread(self._run, ())
-        finally:
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+        _thread.start_new_thread(self._run, ())
 
     def hello(self, started_ns: int) -> None:
         self._started_ns = started_ns
         self._say_packed(self._hello.message(pid=os.getpid(), t_ns=started_ns))
+
+    def introduce(self, started_ns: int) -> None:
+        """In place of hello(), wait_init() and start(), for one of which the daemon has been told all that."""
+        self._started_ns = started_ns
+        self.start()
 
     def phase(self, name: str, module: Optional[str] = None) -> None:
         fields: Dict[str, Any] = {"name": name, "t_ns": time.monotonic_ns()}
@@ -116,6 +116,9 @@ class Control:
         self._thread_packets.send_packed(hello.message(pid=os.getpid(), t_ns=self._started_ns, adopted=seq))
 
     def _run(self) -> None:
+        """All signals stay with the main thread, to which the kernel gives them first as it is: an interrupt must break
+        its system call, not that of this one."""
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, self._signals)
         while True:
             self._serve_one()
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from types import CodeType, FrameType, FunctionType
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, List
 
 PACKAGE = "pypool_worker."
 # of which all is gathered: they run around a fork, which cannot be rehearsed
 AROUND_A_FORK = {PACKAGE + name for name in ("control", "main", "native", "rebirth", "template")}
+_replaced: List[CodeType] = []  # some are still running: a worker that came back from one would take it apart
 COPIES = 3  # the last one counts: those before it go into gaps between other objects
 
 
@@ -22,6 +23,7 @@ def gather(play: Callable[[], object]) -> None:
     called = _called_by(play)
     functions = [function for function in _functions()
                  if id(function.__code__) in called or function.__module__ in AROUND_A_FORK]
+    _replaced.extend(function.__code__ for function in functions)
     copies = [[function.__code__.replace() for function in functions] for _ in range(COPIES)]
     for function, code in zip(functions, copies[-1]):
         function.__code__ = code

@@ -14,7 +14,7 @@ from pypool_worker.registry import registry
 from pypool_worker.service import Service
 
 if TYPE_CHECKING:
-    from pypool_worker.template import Template
+    from pypool_worker.template import Birth, Template
 
 EXIT_USAGE = 2
 TEMPLATE = "template"
@@ -32,20 +32,23 @@ def _run(parts: Parts, started_ns: int) -> None:
         Service(parts, init, targets).run(init.worker)
 
 
-def _run_forked(parts: Parts, born_ns: int, template: Template) -> None:
+def _run_forked(parts: Parts, birth: Birth, template: Template) -> None:
     """The same of one that was forked: the template has all that this one needs not do for itself."""
-    init = _greet(parts, born_ns)
-    if init is not None:
-        template.bootstrap.start(forked=True)
-        template.service.run(init.worker)
+    worker, born_ns, goes = birth
+    if goes:
+        parts.control.introduce(born_ns)
+    elif _greet(parts, born_ns) is None:
+        return
+    template.bootstrap.start(forked=True)
+    template.service.run(worker)
 
 
 def _run_template(parts: Parts, started_ns: int) -> None:
     from pypool_worker.template import Template  # here: only a template needs it
 
     template = Template(parts)
-    born_ns = template.run(started_ns)  # comes back in each worker that was forked, and nowhere else
-    _run_forked(parts, born_ns, template)  # `template` stays: to take it apart would copy what it shares with the others
+    birth = template.run(started_ns)  # comes back in each worker that was forked, and nowhere else
+    _run_forked(parts, birth, template)  # `template` stays: to take it apart would copy what it shares with the others
 
 
 def _greet(parts: Parts, started_ns: int) -> Optional[Init]:

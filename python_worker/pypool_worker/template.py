@@ -7,7 +7,7 @@ import os
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, NoReturn, Optional
+from typing import TYPE_CHECKING, Callable, NoReturn, Optional, Tuple
 
 from pypool_worker.audit import (closed_descriptors, explain_threads, is_single_threaded, open_descriptors,
                                  other_threads)
@@ -15,6 +15,7 @@ from pypool_worker.bootstrap import Bootstrap, InitFailed
 from pypool_worker.control import Init, die
 from pypool_worker.errors import ProtocolError
 from pypool_worker.failure import safe_text
+from pypool_worker.filling import fill_gaps
 from pypool_worker.forking import choose_fork, fork_once
 from pypool_worker.generator import Generator
 from pypool_worker.offer import Offer
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from pypool_worker.native import Native
 
 WORKER_FDS = 6
+# Number of a worker, time of its birth, and whether it goes on at once: it needs no init, and the daemon no hello. Not a
+# class: that would be made by many steps.
+Birth = Tuple[int, int, bool]
 REASON_MAX = 1000
 # [2, "forked", [{"worker": ..., "pid": ...}]], packed by hand: it is sent between two forks, when each page counts
 FORKED = struct.Struct(">19sQ5sQ")
@@ -52,12 +56,12 @@ class Template:
         self._inherited = open_descriptors(above=PAGE)
         self._native: Optional[Native] = None
         self._generator: Optional[Generator] = None
+        self._asked: Optional[Packet] = None
         self._way = "double"
         self._fork: Callable[[], int] = _cannot_fork
 
-    def run(self, started_ns: int) -> int:
-        """Blocks. Comes back in each worker that was forked, with the time of its birth; the template itself ends in
-        here."""
+    def run(self, started_ns: int) -> Birth:
+        """Blocks. Comes back in each worker that was forked; the template itself ends in here."""
         try:
             self._parts.control.hello(started_ns)
             targets = self._load()
@@ -88,6 +92,7 @@ class Template:
             self._rebirth.prepare(self._native, opened)
             self._rehearse()
         gc.collect()
+        fill_gaps()
         gc.freeze()  # a collection in a worker would write to, and so copy, all that it shares with the others
         told = [safe_text(f"{fd}: {what}", REASON_MAX) for fd, what in opened.items()]
         offer = Offer(self._parts.codec, targets.names(), targets.idempotent(), fork=self._way,
@@ -125,13 +130,14 @@ class Template:
             return f"it cannot be forked: {exc}"
         return None
 
-    def _serve(self) -> int:
-        """Returns the time of birth in each worker that was forked."""
+    def _serve(self) -> Birth:
+        """Returns in each worker that was forked."""
         while True:
-            packet = self._expect("fork")
+            # kept: a worker that threw it away would write to where it lies
+            packet = self._asked = self._expect("fork")
             try:
                 worker, mark = packet.numbers("worker", "mark")
-                outlive = packet.flag("outlive")
+                outlive, goes = packet.flag("outlive"), packet.flag("go")
                 fds = packet.take_fds(WORKER_FDS)
             finally:
                 packet.close()
@@ -139,7 +145,7 @@ class Template:
                 born_ns = time.monotonic_ns()
                 self._rebirth.become_worker(worker, mark, outlive, fds)
                 self._parts.guard.lifted = False
-                return born_ns
+                return worker, born_ns, goes
             for fd in fds:
                 os.close(fd)
             if self._generator is not None:

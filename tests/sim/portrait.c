@@ -330,7 +330,7 @@ static void put_child(struct hasher *h, const struct sim_child *c)
 	put(h, (uint64_t)c->pid);
 	put(h, (uint64_t)(int64_t)c->pidfd);
 	put(h, c->got_init | c->said_hello << 1 | c->said_ready << 2 | c->dead << 3 | c->stopping << 4 | c->running << 5);
-	put(h, c->is_template | c->unborn << 1 | c->asked_for << 2 | c->refused << 3 | c->forking << 4);
+	put(h, c->is_template | c->unborn << 1 | c->asked_for << 2 | c->refused << 3 | c->forking << 4 | c->goes << 5);
 	put(h, c->generation);
 	put(h, c->call);
 	put(h, c->direct | c->busy << 1 | (c->channel != NULL) << 2);

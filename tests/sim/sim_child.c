@@ -212,6 +212,7 @@ void sim_child_bear(struct sim_child *c, const struct sim_child *t)
 {
 	c->unborn = false;
 	c->generation = t->generation;
+	c->got_init = c->goes;
 	c->machine->n_forked++;
 	sim_child_after(c, &c->init, c->script.hello_after);
 	sim_child_notice(c);

@@ -31,6 +31,7 @@ struct sim_child {
 	unsigned n_fds;
 	bool is_template;
 	bool unborn;         /* waits for its template; its plumbing is there */
+	bool goes;           /* no hello is expected of it, and no init will come: it was forked with that */
 	bool asked_for;      /* by a daemon that has not heard that it lives */
 	bool refused;        /* its template has told why it is not born */
 	bool forking;        /* a template that is at it */

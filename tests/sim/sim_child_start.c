@@ -18,7 +18,9 @@ static void child_on_hello_time(struct sim_child *c)
 		sim_child_write_control(c, "\xc1garbage", 8);
 		return;
 	default:
-		sim_child_say_hello(c);
+		c->said_hello = c->goes;
+		if (!c->goes)
+			sim_child_say_hello(c);
 		sim_child_after(c, &c->init, c->script.ready_after);
 	}
 }

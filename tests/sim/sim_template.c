@@ -21,6 +21,20 @@ static uint64_t read_worker(struct span map)
 	return worker;
 }
 
+static bool read_go(struct span map)
+{
+	struct span key, value;
+	uint32_t n = 0;
+	bool go = false;
+
+	(void)mp_read_map(&map, &n);
+	while (n-- && mp_read_text(&map, &key) && mp_read_any(&map, &value)) {
+		if (span_equals(key, "go"))
+			(void)mp_read_bool(&value, &go);
+	}
+	return go;
+}
+
 static void say_forked(struct sim_child *t, uint64_t worker, const char *key, uint64_t value)
 {
 	msgpack_sbuffer buf;
@@ -93,6 +107,7 @@ void sim_template_fork(struct sim_child *t, struct span params, struct sim_child
 			ops->wronged(t->machine, t, "a fork that cannot be done");
 		return;
 	}
+	unborn->goes = read_go(params);
 	if (ops && ops->forks)
 		ops->forks(t->machine, t, unborn);
 	if (t->script.fork == SIM_FORK_ANSWER)

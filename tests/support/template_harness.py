@@ -54,7 +54,7 @@ class TemplateHarness(WorkerHarness):
 
 
 class ForkedWorker(WorkerHarness):
-    """As any other worker, from hello on."""
+    """As any other worker, from hello on; with `go` from ready, or its first phase."""
 
     def __init__(self, template: TemplateHarness, told: Dict[str, Any], answered: bool) -> None:
         """`answered`: the template will tell its pid; its own hello does it else."""
@@ -63,6 +63,12 @@ class ForkedWorker(WorkerHarness):
         self._told = told
         self._answered = answered
         self._init = template.told_init(told["worker"])
+
+    def init(self) -> Tuple[str, Dict[str, Any]]:
+        if not self._told.get("go"):
+            return super().init()
+        self.hello = {key: value for key, value in {**self._template.hello, "pid": self.pid}.items() if key != "t_ns"}
+        return self.outcome()
 
     def _spawn(self, fds: Sequence[int]) -> None:
         self._template.send_fds("fork", self._told, fds)

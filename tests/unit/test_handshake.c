@@ -31,6 +31,25 @@ START_TEST(hello_then_ready_is_what_is_expected)
 	}
 END_TEST
 
+START_TEST(the_hello_of_its_template_stands_for_that_of_one_that_goes_on)
+	{
+		_cleanup_(handshake_deinit) struct handshake parent = { 0 }, h = { 0 };
+
+		ck_assert_int_eq(TAKE(&parent, HELLO), HANDSHAKE_HELLO);
+		(void)snprintf(parent.python, sizeof(parent.python), "3.11.2");
+		(void)snprintf(parent.codec, sizeof(parent.codec), "c");
+		handshake_begin(&h, "fork", NULL, 100);
+		handshake_introduce(&h, &parent, 150);
+		ck_assert(h.hello);
+		ck_assert_str_eq(h.python, "3.11.2");
+		ck_assert_str_eq(h.codec, "c");
+		ck_assert_str_eq(handshake_last(&h)->name, "library");
+		ck_assert_uint_eq(h.phases[0].ended, 150);
+		ck_assert_int_eq(TAKE(&h, READY), HANDSHAKE_READY);
+		ck_assert_int_eq(TAKE(&h, HELLO), HANDSHAKE_BROKEN);
+	}
+END_TEST
+
 START_TEST(fault_55_hello_twice_ready_twice_and_ready_first_are_broken)
 	{
 		struct handshake h = { 0 };
@@ -148,7 +167,7 @@ START_TEST(a_pong_is_remembered)
 	}
 END_TEST
 
-RUN_SUITE("handshake", hello_then_ready_is_what_is_expected,
+RUN_SUITE("handshake", hello_then_ready_is_what_is_expected, the_hello_of_its_template_stands_for_that_of_one_that_goes_on,
 	  fault_55_hello_twice_ready_twice_and_ready_first_are_broken,
 	  what_is_malformed_or_of_another_protocol_is_broken, unknown_news_and_unknown_keys_are_ignored,
 	  a_phase_ends_the_one_before_and_many_share_the_last_place, the_first_failure_counts_and_is_made_valid_text,

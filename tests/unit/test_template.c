@@ -35,6 +35,23 @@ START_TEST(the_first_start_is_that_of_the_template_and_then_workers_are_forked)
 	}
 END_TEST
 
+START_TEST(a_forked_worker_goes_on_at_once_and_the_hello_of_its_template_stands_for_its_own)
+	{
+		struct scene sc;
+		const struct worker *w;
+
+		forking_begin(&sc, 1, 1);
+		w = scene_worker(&sc);
+		ck_assert(scene_child_of(&sc, w)->goes);
+		ck_assert(w->hs.hello);
+		ck_assert_str_eq(w->hs.python, the_template(&sc)->worker->hs.python);
+		ck_assert_str_eq(w->hs.codec, the_template(&sc)->worker->hs.codec);
+		ck_assert_str_eq(w->hs.phases[0].name, "fork");
+		ck_assert_str_eq(w->hs.phases[1].name, "library");
+		scene_end(&sc);
+	}
+END_TEST
+
 START_TEST(a_pool_with_minimum_0_has_a_warm_template_for_its_first_call)
 	{
 		struct pool_settings s = forking(0, 2);
@@ -291,6 +308,7 @@ START_TEST(drain_lets_calls_end_when_the_template_is_gone)
 END_TEST
 
 RUN_SUITE("template", the_first_start_is_that_of_the_template_and_then_workers_are_forked,
+	  a_forked_worker_goes_on_at_once_and_the_hello_of_its_template_stands_for_its_own,
 	  a_pool_with_minimum_0_has_a_warm_template_for_its_first_call,
 	  a_burst_is_forked_at_once_whatever_the_gate_lets_in,
 	  forks_that_take_long_are_waited_for_as_long_as_one_after_the_other_comes,

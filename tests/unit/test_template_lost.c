@@ -321,7 +321,9 @@ START_TEST(fault_104_answers_that_lie_ready_win_over_the_time_of_a_template)
 		struct scene sc;
 
 		s.ping_interval = S;
-		forking_start(&sc, &s, SIM_INIT_READY);
+		forking_prepare(&sc, &s);
+		sc.stage.machine.script.fork_after = MS;
+		scene_start(&sc, SIM_INIT_READY);
 		scene_pass(&sc, 20 * MS); /* warm, and asked for 40 */
 		ck_assert_uint_eq(sc.stage.pool->in_state[WORKER_STARTING], 40);
 		sim_freeze(sc.stage.loop, 10 * S);

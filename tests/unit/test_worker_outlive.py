@@ -45,7 +45,7 @@ with contextlib.ExitStack() as stack:
         stack.enter_context(subreaper())
         template = stack.enter_context(TemplateHarness("made", path={path!r}))
         template.start_template()
-        worker = stack.enter_context(template.worker(outlive=True))
+        worker = stack.enter_context(template.worker(outlive=True, go=True))
     else:
         worker = stack.enter_context(WorkerHarness("made", path={path!r}))
     worker.start()

@@ -18,6 +18,7 @@ from tests.support.template_harness import ForkFailed, TemplateHarness, subreape
 from tests.support.worker_harness import CANCELLED, PATIENCE, ROOT, install_worker
 
 WAYS = pytest.mark.parametrize("way", ["clone", "double"])
+GOES = pytest.mark.parametrize("go", [False, True])
 RLIMIT_LOCKS = 10
 
 WORK = """
@@ -60,7 +61,8 @@ def adopting() -> Iterator[None]:
 
 
 @WAYS
-def test_a_template_loads_once_and_its_workers_are_our_children(tmp_path: pathlib.Path, way: str) -> None:
+@GOES
+def test_a_template_loads_once_and_its_workers_are_our_children(tmp_path: pathlib.Path, way: str, go: bool) -> None:
     path = write_app(tmp_path, """
 made_in = os.getpid()
 seen = []
@@ -82,10 +84,10 @@ def look(): return [made_in, os.getpid(), os.getppid(), os.getpgid(0), threading
         assert [(p["name"], p.get("module")) for p in template.phases] == [
             ("preload", "json"), ("imports", "made"), ("warmup", None)]
         for number in (1, 2):
-            with template.worker() as worker:
+            with template.worker(go=go) as worker:
                 assert worker.start() == ["look"]
                 assert [p["name"] for p in worker.phases] == ["after_fork", "start"]
-                assert worker.hello["pid"] == worker.pid and worker.hello["t_ns"] > told["t_ns"]
+                assert worker.hello["pid"] == worker.pid and (go or worker.hello["t_ns"] > told["t_ns"])
                 assert worker.call("look").value == [
                     template.pid, worker.pid, os.getpid(), worker.pid, worker.pid, ["warmup", "after_fork", "start"],
                     str(number), ["made"], str(tmp_path)]
@@ -110,6 +112,41 @@ def test_a_forked_worker_is_a_whole_process(tmp_path: pathlib.Path, way: str) ->
             worker.interrupt(call, CANCELLED)
             assert worker.receive().code == "cancelled"
             assert worker.stop() == 0
+
+
+def test_one_that_goes_on_at_once_needs_no_init_and_takes_no_notice_of_one(tmp_path: pathlib.Path) -> None:
+    path = write_app(tmp_path, WORK)
+    with TemplateHarness("made", path=path) as template:
+        template.start_template()
+        with template.worker(go=True) as worker:
+            worker.start()
+            assert worker.phases == []
+            worker.send_init()
+            assert worker.call("work").value == WORKED
+            worker.adopt()
+            worker.expect_ready()
+            assert worker.hello["t_ns"] > template.told["t_ns"]
+            worker.adopt(2)
+            worker.expect_ready(2)
+            assert worker.call("work").value == WORKED
+            assert worker.stop() == 0
+        with template.worker(go=True) as worker:
+            worker.send_control("stop", {})
+            assert worker.wait() == 0, worker.stderr()
+        with template.worker(go=True) as worker:
+            worker.control.close()
+            assert worker.wait() == 1
+
+
+def test_a_hook_that_fails_is_told_by_one_that_goes_on_at_once(tmp_path: pathlib.Path) -> None:
+    path = write_app(tmp_path, "@after_fork\ndef again(): raise RuntimeError('not twice')\n")
+    with TemplateHarness("made", path=path) as template:
+        template.start_template()
+        with template.worker(go=True) as worker:
+            name, fields = worker.init()
+            assert (name, fields["phase"], fields["message"]) == ("failed", "after_fork", "not twice")
+            assert [p["name"] for p in worker.phases] == ["after_fork"]
+            assert worker.wait() == 1
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +292,7 @@ def test_stop_before_init_and_eof_end_a_template() -> None:
     ({"worker": 1, "mark": 0}, 0, "0 descriptors in place of 6"),
     ({"worker": 1, "mark": 0}, 9, "and more descriptors in place of 6"), ({"worker": 1}, 6, "without worker and mark"),
     ({"worker": 1, "mark": 0, "outlive": 1}, 6, "whose outlive is neither true nor false"),
+    ({"worker": 1, "mark": 0, "go": None}, 6, "whose go is neither true nor false"),
 ], ids=str)
 def test_garbage_on_control_ends_a_template(packet: Any, count: int, told: str) -> None:
     reader, writer = os.pipe()
