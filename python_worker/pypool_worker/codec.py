@@ -20,7 +20,7 @@ class Codec:
     def __init__(self, msgpack: ModuleType) -> None:
         self._msgpack = msgpack
         # One whole value. Length limits are the frame's own; ValueError, TypeError (a key that cannot be one).
-        self.unpack: Callable[[Buffer], Any] = partial(msgpack.unpackb, raw=False, strict_map_key=False)
+        self.unpack: Callable[[Buffer], Any] = partial(msgpack.unpackb, strict_map_key=False)
         # The same at the price of no keywords; refuses maps whose keys are no text, which unpack() may take.
         self.unpack_plain: Callable[[Buffer], Any] = msgpack.unpackb
         self.name = "c" if "_cmsgpack" in str(msgpack.Packer.__module__) else "python"

@@ -4,7 +4,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Any, Optional
+from typing import Any, Callable, List, Optional
 
 
 class _Pipe(io.FileIO):
@@ -55,20 +55,11 @@ def flush_output() -> None:
         pass
 
 
-def flush_for_fork() -> None:
-    """What is still in a buffer would be printed by the child again. Never raises."""
-    flush_output()
-    if sys.__stdout__ is not sys.stdout:
-        _flush(sys.__stdout__)
-    if sys.__stderr__ is not sys.stderr:
-        _flush(sys.__stderr__)
-
-
-def _flush(stream: Any) -> None:
-    try:
-        stream.flush()
-    except BaseException:
-        pass  # None, or closed
+def flushes() -> List[Callable[[], object]]:
+    """What flushes each of the outputs that there are now. It may raise: a stream may be closed, or anything."""
+    streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
+    found = {id(stream): stream.flush for stream in streams if callable(getattr(stream, "flush", None))}
+    return list(found.values())
 
 
 def release_output() -> None:

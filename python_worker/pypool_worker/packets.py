@@ -82,7 +82,7 @@ class Packets:
             return None
         fds = _descriptors(ancillary)
         try:
-            kind, name, params = self._codec.unpack(packet)
+            kind, name, params = self._codec.unpack_plain(packet)
             fields = params[0] if params else {}
         except (ValueError, TypeError, IndexError, KeyError):
             fields = None

@@ -7,7 +7,7 @@ import os
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, List, NoReturn, Optional, Tuple
 
 from pypool_worker.audit import (closed_descriptors, explain_threads, is_single_threaded, open_descriptors,
                                  other_threads)
@@ -19,7 +19,7 @@ from pypool_worker.filling import fill_gaps
 from pypool_worker.forking import choose_fork, fork_once
 from pypool_worker.generator import Generator
 from pypool_worker.offer import Offer
-from pypool_worker.output import complain, flush_for_fork, flush_output
+from pypool_worker.output import complain, flush_output, flushes
 from pypool_worker.packets import PACKET_MAX, Packet, fitting
 from pypool_worker.parts import PAGE, Parts
 from pypool_worker.rebirth import Rebirth
@@ -57,6 +57,7 @@ class Template:
         self._native: Optional[Native] = None
         self._generator: Optional[Generator] = None
         self._asked: Optional[Packet] = None
+        self._flushes: List[Callable[[], object]] = []
         self._way = "double"
         self._fork: Callable[[], int] = _cannot_fork
 
@@ -90,6 +91,7 @@ class Template:
         if self._native is not None:
             self._parts.map_page_by(self._native)
             self._rebirth.prepare(self._native, opened)
+            self._flushes = [*flushes(), self._native.flush_stdio]
             self._rehearse()
         gc.collect()
         fill_gaps()
@@ -153,9 +155,7 @@ class Template:
 
     def _give_birth(self, worker: int) -> bool:
         """True in the child. The daemon has been answered else."""
-        flush_for_fork()
-        if self._native is not None:
-            self._native.flush_stdio()
+        self._flush()
         try:
             if not self._is_alone():
                 raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK))
@@ -166,6 +166,14 @@ class Template:
         if pid:
             self._packets.send_packed(FORKED.pack(FORKED_WORKER, worker, FORKED_PID, pid))
         return pid == 0
+
+    def _flush(self) -> None:
+        """What is still in a buffer would be written by the child again."""
+        for flush in self._flushes:
+            try:
+                flush()
+            except BaseException:
+                pass  # its stream is closed, or user code
 
     def _is_alone(self) -> bool:
         return self._native is not None and self._native.is_alone() or is_single_threaded()
