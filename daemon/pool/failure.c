@@ -69,7 +69,7 @@ static char *describe_exit(const struct worker *w)
 
 	if (last.len)
 		envelope_quote(last, quoted, sizeof(quoted));
-	if (!w->hs.hello)
+	if (!w->hs.hello && !w->hs.introduced)
 		return mem_printf("%s %s before it was a worker%s%s", pool_settings_of(w)->python,
 				  postmortem_exit_text(w, how), last.len ? "; its last words: " : ": is it a Python?",
 				  quoted);

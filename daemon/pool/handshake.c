@@ -174,12 +174,11 @@ static enum handshake_news take_hello(struct handshake *h, const struct news *n,
 	return HANDSHAKE_HELLO;
 }
 
-void handshake_introduce(struct handshake *h, const struct handshake *parent, uint64_t at)
+void handshake_introduce(struct handshake *h, const struct handshake *parent)
 {
-	h->hello = true;
+	h->introduced = true;
 	(void)snprintf(h->python, sizeof(h->python), "%s", parent->python);
 	(void)snprintf(h->codec, sizeof(h->codec), "%s", parent->codec);
-	handshake_begin(h, "library", NULL, at);
 }
 
 /* "a, b, c"; NULL when there is nothing. */
@@ -290,6 +289,7 @@ enum handshake_news handshake_take(struct handshake *h, struct span message, str
 		return HANDSHAKE_NOTHING; /* it was for the daemon of before */
 	if (span_equals(e.method, "hello"))
 		return take_hello(h, &n, c);
+	h->hello |= h->introduced;
 	if (span_equals(e.method, "ready"))
 		return take_ready(h, &n, c);
 	if (span_equals(e.method, "forked"))

@@ -17,7 +17,9 @@ struct handshake_phase {
 };
 
 struct handshake {
-	bool hello, ready, failed;
+	bool hello; /* it has said that, or its first other word if it is introduced: its files are in their places */
+	bool ready, failed;
+	bool introduced; /* forked to go on at once: no hello is expected */
 	char python[24];
 	char codec[8];
 	struct handshake_phase phases[HANDSHAKE_PHASES];
@@ -55,8 +57,8 @@ enum handshake_news {
 };
 
 void handshake_deinit(struct handshake *h);
-/* It was forked by one that has said hello, which stands for its own: it goes on at once. */
-void handshake_introduce(struct handshake *h, const struct handshake *parent, uint64_t at);
+/* It was forked by `parent`, whose hello stands for its own: it goes on at once. */
+void handshake_introduce(struct handshake *h, const struct handshake *parent);
 /* Begins a phase, which ends the one before. */
 void handshake_begin(struct handshake *h, const char *name, const char *module, uint64_t at);
 /* No phase is open any more. */

@@ -211,18 +211,27 @@ void worker_accuse(struct worker *w, const char *what)
 	worker_stop(w, WORKER_WHY_PROTOCOL);
 }
 
+static void worker_send_init(struct worker *w)
+{
+	if (launch_send_init(w) < 0)
+		worker_stop(w, WORKER_WHY_INIT_FAILED);
+}
+
 static void worker_on_control(struct process *proc, struct span message)
 {
 	struct worker *w = container_of(proc, struct worker, proc);
 	uint64_t pong = w->hs.pong;
 	struct complaint c;
+	enum handshake_news news = handshake_take(&w->hs, message, &c);
 
-	switch (handshake_take(&w->hs, message, &c)) {
+	if (w->hs.hello && w->state == WORKER_STARTING)
+		worker_set_state(w, WORKER_INITIALIZING, WORKER_WHY_NONE);
+	switch (news) {
 	case HANDSHAKE_HELLO:
-		if (w->state == WORKER_STARTING)
-			worker_set_state(w, WORKER_INITIALIZING, WORKER_WHY_NONE);
 		if (w->adopted)
 			keep_heard(w);
+		else if (w->hs.introduced)
+			worker_send_init(w); /* its files are older than this daemon: it waits for that */
 		break;
 	case HANDSHAKE_READY:
 		if (w->state != WORKER_INITIALIZING)
@@ -512,12 +521,6 @@ static void worker_await_ready(struct worker *w)
 	loop_timer_set(&w->timer, most ? loop_now(w->pool->loop) + most : LOOP_NEVER);
 }
 
-static void worker_send_init(struct worker *w)
-{
-	if (launch_send_init(w) < 0)
-		worker_stop(w, WORKER_WHY_INIT_FAILED);
-}
-
 static void worker_on_admitted(struct gate_ticket *ticket)
 {
 	struct worker *w = container_of(ticket, struct worker, ticket);
@@ -554,12 +557,10 @@ int worker_born(struct worker *w, const struct worker *process, pid_t pid)
 		return r;
 	w->last_pid = pid;
 	worker_await_ready(w);
-	if (w->proc.group) {
+	if (w->proc.group)
 		worker_send_init(w); /* it has waited for that: it is in its group now */
-	} else {
-		handshake_introduce(&w->hs, &process->hs, loop_now(w->pool->loop));
-		worker_set_state(w, WORKER_INITIALIZING, WORKER_WHY_NONE);
-	}
+	else
+		handshake_introduce(&w->hs, &process->hs);
 	return 0;
 }
 

@@ -145,20 +145,20 @@ class Direct:
                 reply = None
                 try:
                     if type(value) is not bytes or len(value) < LARGE:
-                        reply = codec.pack_small((None, value))[1:]
+                        reply = codec.pack_small((None, value))
                 except BaseException as exc:  # packing looks into objects of the user's
                     self._answer_misfit(unpack(number), handler, value, exc)
                 else:
                     if reply is None:
                         self._answer_value(unpack(number), handler, value, None)
                     elif len(reply) <= small:
-                        reply = length(len(number) + 2 + len(reply)) + HEAD_RESPONSE + number + reply
+                        reply = length(len(number) + 1 + len(reply)) + HEAD_RESPONSE + number + reply[1:]
                         written = write(channel.fd, reply)  # as channel.send_small()
                         if written < len(reply):
                             channel.send_rest(reply, written)
                     else:
                         codec.trim(reply)
-                        self._answer_packed(unpack(number), handler, (HEAD_RESPONSE + number + reply,))
+                        self._answer_packed(unpack(number), handler, (HEAD_RESPONSE + number, memoryview(reply)[1:]))
             if "asyncio" in modules:
                 self._renew()
             # Nothing of a call stays referenced while the worker waits for the next.

@@ -15,6 +15,7 @@ POOL = (16 if sys.version_info >= (3, 10) else 4) * 1024
 POOL_HEAD = 48
 ROW = 6  # objects one behind the other, from the begin of a pool on: nothing has been there before
 MOST = 64 * POOL  # bytes of one size: there are no pools, or gaps without end
+PATIENCE = 3  # sizes of which that is so
 
 Make = Callable[[], object]
 
@@ -22,19 +23,30 @@ _fillers: List[List[object]] = []
 
 
 def fill_gaps() -> None:
-    """What is in them stays. A part of a millisecond; gives up where Python keeps its objects in another way."""
+    """What is in them stays. About a millisecond; gives up where Python keeps its objects in another way."""
+    failed = 0
     for size, make in _makers():
-        made: List[object] = []
-        fresh = None
-        while fresh is None:
-            if len(made) * size >= MOST:
-                return
-            seen = max(0, len(made) - ROW)
-            made += [make() for _ in range(POOL // size + ROW)]  # at once: to look at them makes other objects
-            fresh = _find_row(made, seen, size)
-        while len(made) > fresh:
-            made.pop()  # the last first: what is freed last is taken next
-        _fillers.append(made)
+        made = _fill(size, make)
+        failed += made is None
+        if made is not None:
+            _fillers.append(made)
+        elif failed == PATIENCE:
+            return
+
+
+def _fill(size: int, make: Make) -> Optional[List[object]]:
+    """What is in the gaps now. None: they did not end."""
+    made: List[object] = []
+    fresh = None
+    while fresh is None:
+        if len(made) * size >= MOST:
+            return None
+        seen = max(0, len(made) - ROW)
+        made += [make() for _ in range(POOL // size + ROW)]  # at once: to look at them makes other objects
+        fresh = _find_row(made, seen, size)
+    while len(made) > fresh:
+        made.pop()  # the last first: what is freed last is taken next
+    return made
 
 
 def _makers() -> Iterator[Tuple[int, Make]]:

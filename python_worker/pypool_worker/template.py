@@ -94,7 +94,8 @@ class Template:
             self._flushes = [*flushes(), self._native.flush_stdio]
             self._rehearse()
         gc.collect()
-        fill_gaps()
+        if unfit is None:
+            fill_gaps()
         gc.freeze()  # a collection in a worker would write to, and so copy, all that it shares with the others
         told = [safe_text(f"{fd}: {what}", REASON_MAX) for fd, what in opened.items()]
         offer = Offer(self._parts.codec, targets.names(), targets.idempotent(), fork=self._way,

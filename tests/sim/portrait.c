@@ -146,7 +146,7 @@ static void put_worker(struct hasher *h, const struct worker *k)
 	put(h, (uint64_t)k->state << 16 | (uint64_t)k->why << 8 | (uint64_t)k->stage);
 	put(h, k->adopted | k->kept_life << 8 | k->heard_life << 16 | k->hs.adopt << 24);
 	put(h, k->probe | (uint64_t)k->due << 8 | (uint64_t)k->abandoned << 16);
-	put(h, k->hs.hello | k->hs.ready << 1 | k->hs.failed << 2);
+	put(h, k->hs.hello | k->hs.ready << 1 | k->hs.failed << 2 | k->hs.introduced << 3);
 	put_time(h, k->born);
 	put_time(h, k->since);
 	put_time(h, k->ready_at ? k->ready_at : LOOP_NEVER);

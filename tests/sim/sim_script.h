@@ -68,6 +68,7 @@ struct sim_script {
 	bool stopped;        /* the same: by SIGSTOP, from when it is ready */
 	unsigned misses_interrupts; /* the first so many come right before a system call */
 	bool ignores_interrupt, ignores_term, ignores_stop, ignores_ping, shows_stack;
+	bool ignores_go; /* a forked one is of the version before that */
 	bool session_close; /* says that it wants to know of the ends of sessions */
 	bool idempotent;    /* says that its handlers may be run again */
 	bool closes_idle;   /* closes its call channel some time after ready, and lives on */

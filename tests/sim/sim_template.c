@@ -107,7 +107,7 @@ void sim_template_fork(struct sim_child *t, struct span params, struct sim_child
 			ops->wronged(t->machine, t, "a fork that cannot be done");
 		return;
 	}
-	unborn->goes = read_go(params);
+	unborn->goes = read_go(params) && !unborn->script.ignores_go;
 	if (ops && ops->forks)
 		ops->forks(t->machine, t, unborn);
 	if (t->script.fork == SIM_FORK_ANSWER)

@@ -52,6 +52,7 @@ int temper_draw_child(struct temper *t, struct sim_script *s)
 		.idempotent = sim_random_once_in(t->random, 2),
 		.session_close = sim_random_once_in(t->random, 2),
 		.shows_stack = !sim_random_once_in(t->random, 4),
+		.ignores_go = !sim_random_below(t->random, 8),
 		.exit_code = (int)sim_random_below(t->random, 3),
 	};
 	if (sim_random_once_in(t->random, 2))

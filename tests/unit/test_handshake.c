@@ -13,6 +13,7 @@ static enum handshake_news take(struct handshake *h, const char *bytes, size_t l
 
 #define TAKE(h, text) take(h, text, sizeof(text) - 1)
 #define HELLO "\x93\x02\xa5hello\x91\x82\xa8protocol\x01\xa4t_ns\x64"
+#define PHASE "\x93\x02\xa5phase\x91\x82\xa4name\xa5start\xa4t_ns\xcc\x96"
 #define READY                                                                                                          \
 	"\x93\x02\xa5ready\x91\x82\xa7targets\x92\xa1"                                                                 \
 	"a\xa1"                                                                                                        \
@@ -39,13 +40,29 @@ START_TEST(the_hello_of_its_template_stands_for_that_of_one_that_goes_on)
 		(void)snprintf(parent.python, sizeof(parent.python), "3.11.2");
 		(void)snprintf(parent.codec, sizeof(parent.codec), "c");
 		handshake_begin(&h, "fork", NULL, 100);
-		handshake_introduce(&h, &parent, 150);
-		ck_assert(h.hello);
+		handshake_introduce(&h, &parent);
 		ck_assert_str_eq(h.python, "3.11.2");
 		ck_assert_str_eq(h.codec, "c");
-		ck_assert_str_eq(handshake_last(&h)->name, "library");
+		ck_assert(!h.hello); /* it may not have its own files yet */
+		ck_assert_int_eq(TAKE(&h, "\xc1"), HANDSHAKE_BROKEN);
+		ck_assert(!h.hello);
+		ck_assert_int_eq(TAKE(&h, PHASE), HANDSHAKE_NOTHING);
+		ck_assert(h.hello);
 		ck_assert_uint_eq(h.phases[0].ended, 150);
+		ck_assert_str_eq(handshake_last(&h)->name, "start");
 		ck_assert_int_eq(TAKE(&h, READY), HANDSHAKE_READY);
+		ck_assert_int_eq(TAKE(&h, HELLO), HANDSHAKE_BROKEN);
+	}
+END_TEST
+
+START_TEST(one_with_files_of_before_says_hello_nevertheless)
+	{
+		_cleanup_(handshake_deinit) struct handshake parent = { 0 }, h = { 0 };
+
+		handshake_begin(&h, "fork", NULL, 50);
+		handshake_introduce(&h, &parent);
+		ck_assert_int_eq(TAKE(&h, HELLO), HANDSHAKE_HELLO);
+		ck_assert_str_eq(handshake_last(&h)->name, "library");
 		ck_assert_int_eq(TAKE(&h, HELLO), HANDSHAKE_BROKEN);
 	}
 END_TEST
@@ -168,6 +185,7 @@ START_TEST(a_pong_is_remembered)
 END_TEST
 
 RUN_SUITE("handshake", hello_then_ready_is_what_is_expected, the_hello_of_its_template_stands_for_that_of_one_that_goes_on,
+	  one_with_files_of_before_says_hello_nevertheless,
 	  fault_55_hello_twice_ready_twice_and_ready_first_are_broken,
 	  what_is_malformed_or_of_another_protocol_is_broken, unknown_news_and_unknown_keys_are_ignored,
 	  a_phase_ends_the_one_before_and_many_share_the_last_place, the_first_failure_counts_and_is_made_valid_text,

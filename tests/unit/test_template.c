@@ -47,7 +47,44 @@ START_TEST(a_forked_worker_goes_on_at_once_and_the_hello_of_its_template_stands_
 		ck_assert_str_eq(w->hs.python, the_template(&sc)->worker->hs.python);
 		ck_assert_str_eq(w->hs.codec, the_template(&sc)->worker->hs.codec);
 		ck_assert_str_eq(w->hs.phases[0].name, "fork");
-		ck_assert_str_eq(w->hs.phases[1].name, "library");
+		ck_assert_str_eq(w->hs.phases[1].name, "imports"); /* which the simulated one tells */
+		scene_end(&sc);
+	}
+END_TEST
+
+/* A daemon that meets files of the version before it. */
+START_TEST(one_that_does_not_know_how_to_go_on_at_once_gets_its_init)
+	{
+		struct pool_settings s = forking(2, 2);
+		struct scene sc;
+
+		forking_prepare(&sc, &s);
+		sc.stage.machine.script.ignores_go = true;
+		scene_start(&sc, SIM_INIT_READY);
+		scene_pass(&sc, 100 * MS);
+		ck_idle(&sc, 2);
+		ck_assert(!scene_child_of(&sc, scene_worker(&sc))->goes);
+		ck_assert(scene_child_of(&sc, scene_worker(&sc))->got_init);
+		ck_assert_str_eq(scene_worker(&sc)->hs.phases[1].name, "library");
+		scene_end(&sc);
+	}
+END_TEST
+
+/* Until then its dump pipe may be the template's. */
+START_TEST(nobody_asks_a_forked_worker_for_its_stack_before_its_first_word)
+	{
+		struct pool_settings s = forking(1, 1);
+		struct scene sc;
+
+		s.init_timeout = S;
+		forking_begin_with(&sc, &s);
+		sc.stage.machine.script.init = SIM_INIT_HANG_EARLY;
+		sim_child_die(scene_child(&sc), 0, 0);
+		scene_pass(&sc, 500 * MS);
+		ck_assert_int_eq(scene_worker(&sc)->state, WORKER_STARTING);
+		ck_assert(scene_child(&sc)->script.shows_stack);
+		scene_pass(&sc, S);
+		ck_assert_str_eq(sc.stage.pool->supply.failure->message, "init was not finished in 1.0 s, in phase fork, asleep in read");
 		scene_end(&sc);
 	}
 END_TEST
@@ -309,6 +346,8 @@ END_TEST
 
 RUN_SUITE("template", the_first_start_is_that_of_the_template_and_then_workers_are_forked,
 	  a_forked_worker_goes_on_at_once_and_the_hello_of_its_template_stands_for_its_own,
+	  one_that_does_not_know_how_to_go_on_at_once_gets_its_init,
+	  nobody_asks_a_forked_worker_for_its_stack_before_its_first_word,
 	  a_pool_with_minimum_0_has_a_warm_template_for_its_first_call,
 	  a_burst_is_forked_at_once_whatever_the_gate_lets_in,
 	  forks_that_take_long_are_waited_for_as_long_as_one_after_the_other_comes,

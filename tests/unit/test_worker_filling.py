@@ -49,5 +49,5 @@ def test_what_is_made_afterwards_lies_in_one_page(python: str) -> None:
     assert 3 * len(spread(filled)) < len(spread(scattered)), (filled, scattered)
 
 
-def test_where_there_are_no_pools_nothing_is_kept() -> None:
-    assert pages("fill", PYTHONMALLOC="malloc")[1] == 0
+def test_where_there_are_no_pools_it_gives_up() -> None:
+    assert pages("fill", PYTHONMALLOC="malloc")[1] * 32 < 1 << 20  # bytes of what malloc() happened to put in a row

@@ -1,9 +1,10 @@
 """The form of a plain call on a direct lease: once it is known, each frame is answered as it was before."""
 from __future__ import annotations
 
-import os
 import socket
-from typing import Any, Iterator, List
+import threading
+import tracemalloc
+from typing import Any, List
 
 import msgpack
 import pytest
@@ -36,13 +37,25 @@ def fail(*args: object) -> None:
     raise CallCancelled("its name is told")
 
 
-@pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
+def large(size: int) -> str:
+    return "x" * size
+
+
+def make_place(max_reply: int) -> Place:
     targets = Targets("app", [])
-    targets.add([Handler("echo", echo, False), Handler("fail", fail, False)], "app")
-    null = os.open(os.devnull, os.O_WRONLY)
-    yield Place(load_codec(""), targets, Interrupt(NEVER), Dump(null), Init({"app": "app", "max_reply": 1000}))
-    os.close(null)
+    targets.add([Handler("echo", echo, False), Handler("fail", fail, False), Handler("large", large, False)], "app")
+    dump = Dump(1)  # is only written to where there is asyncio, and by signals
+    return Place(load_codec(""), targets, Interrupt(NEVER), dump, Init({"app": "app", "max_reply": max_reply}))
+
+
+@pytest.fixture(scope="module")
+def place() -> Place:
+    return make_place(1000)
+
+
+@pytest.fixture
+def roomy() -> Place:
+    return make_place(0)
 
 
 def framed(message: bytes) -> bytes:
@@ -138,6 +151,29 @@ def test_a_reply_is_as_deep_as_before(place: Place, depth: int) -> None:
     nested = b"\x91" * (depth - 1) + b"\x90"
     message = call(3, "echo", None)
     assert_same(place, message[:-1] + nested)
+
+
+def test_a_large_reply_is_there_once(roomy: Place) -> None:
+    """As it was packed, and in no second copy."""
+    size = 8 << 20
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for _ in range(3):
+            ours.sendall(framed(call(1, "large", size)))
+        ours.shutdown(socket.SHUT_WR)
+        reader = threading.Thread(target=lambda: all(iter(lambda: ours.recv(1 << 20), b"")))
+        reader.start()
+        tracemalloc.start()
+        try:
+            direct = Direct(roomy, Channel(theirs.fileno()), 7)
+            direct.serve()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            theirs.shutdown(socket.SHUT_RDWR)
+            reader.join()
+    assert (direct.calls, direct.errors) == (3, 0)
+    assert peak < 4.5 * size, "the value, the buffer of the packer, which has room for two, and what was packed"
 
 
 @given(st.data())
