@@ -23,13 +23,14 @@ Fork = Callable[[], int]  # 0 in the child; OSError
 
 def choose_fork(native: Native) -> Tuple[str, Fork]:
     """The best way that works here, and its name: "double: libx.so.1" when that library is the reason."""
+    twice = partial(fork_twice, native)
     users = atfork_users()
     if users:
-        return f"{DOUBLE}: {', '.join(users)}"[:WAY_MAX], fork_twice
+        return f"{DOUBLE}: {', '.join(users)}"[:WAY_MAX], twice
     clone = make_clone(native)
     if clone is not None and _try(clone):
         return CLONE, partial(clone.fork, True)
-    return DOUBLE, fork_twice
+    return DOUBLE, twice
 
 
 def make_clone(native: Native) -> Optional[Clone]:
@@ -54,11 +55,14 @@ def fork_once() -> None:
     reap(pid)
 
 
-def fork_twice() -> int:
+def fork_twice(native: Native) -> int:
     """The child's parent, which exits at once, is a child of this process: the child goes to the next subreaper, the
-    daemon. It comes back only when it is there. OSError."""
+    daemon. It comes back only when it is there. OSError.
+
+    Python's hooks run around the second fork only: all that the process in the middle does is to fork.
+    """
     with Pipe() as answer, Pipe() as gate:
-        middle = os.fork()
+        middle = native.fork()
         if middle == 0:
             _fork_again(answer)
             answer.close()

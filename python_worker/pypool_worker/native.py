@@ -75,6 +75,13 @@ class Native:
             raise _error()
         return mapped
 
+    def fork(self) -> int:
+        """By the C library, with its handlers and without Python's hooks. OSError."""
+        pid: int = self._lib.fork()
+        if pid < 0:
+            raise _error()
+        return pid
+
     def is_alone(self) -> bool:
         """Whether this process has one thread; False also where the kernel does not say so in this way."""
         error: int = self._unshare(CLONE_THREAD)  # that changes nothing when there is only one, and fails else

@@ -19,6 +19,7 @@ from tests.bench.scale import Caller
 from tests.support.waiting import eventually
 from tests.support.worker_harness import WorkerHarness
 
+TWICE = "warm_app_twice"
 STAY = 0.6  # s that each call keeps its worker: longer than the slowest start
 
 
@@ -40,11 +41,13 @@ def living(caller: Caller) -> list[int]:
 
 
 @contextlib.contextmanager
-def elastic(directory: str, start: str, n: int, low: int = 0, spare: int = 0) -> Iterator[tuple[str, Caller]]:
+def elastic(
+    directory: str, start: str, n: int, low: int = 0, spare: int = 0, app: str = "warm_app"
+) -> Iterator[tuple[str, Caller]]:
     """A daemon whose pool has `low` workers when nobody calls and n at the most; its template is warm."""
     argv, sock = daemon(directory, n, False, more=f"  start = {start}\n  spare_workers = {spare}\n  idle_timeout = \"50ms\"\n")
     conf = pathlib.Path(argv[-1])
-    text = conf.read_text().replace(f"min_workers = {n}", f"min_workers = {low}").replace('"echo_app"', '"warm_app"')
+    text = conf.read_text().replace(f"min_workers = {n}", f"min_workers = {low}").replace('"echo_app"', f'"{app}"')
     conf.write_text(text)
     with running(argv, sock):
         caller = Caller(sock)
@@ -53,9 +56,11 @@ def elastic(directory: str, start: str, n: int, low: int = 0, spare: int = 0) ->
         yield sock, caller
 
 
-def bursts(directory: str, start: str, n: int, rounds: int, low: int = 0, spare: int = 0) -> list[float]:
+def bursts(
+    directory: str, start: str, n: int, rounds: int, low: int = 0, spare: int = 0, app: str = "warm_app"
+) -> list[float]:
     took = []
-    with elastic(directory, start, n, low, spare) as (sock, caller):
+    with elastic(directory, start, n, low, spare, app) as (sock, caller):
         for _ in range(rounds):
             took.append(burst(sock, n))
             eventually(lambda: bool(len(living(caller)) == low + spare), "the pool is at rest again", 30)
@@ -134,12 +139,14 @@ def show(title: str, samples: dict[str, list[float]], floor: str, wanted: str) -
 
 def bench_bursts(directory: str, rounds: int) -> None:
     samples = {"fork": bursts(directory, "fork", 8, 3 * rounds), "exec": bursts(directory, "exec", 8, rounds),
+               "fork, twice": bursts(directory, "fork", 8, rounds, app=TWICE),
                "bare os.fork()": bare_forks(8, 3 * rounds), **peers(8, rounds)}
     show("8 calls at once on a pool without workers, with numpy, until the last has begun", samples, "exec",
-         "fork at most 15, and at most 1/20 of exec")
-    samples = {"fork": bursts(directory, "fork", 64, rounds), "bare os.fork()": bare_forks(64, rounds),
+         "fork at most 15, and at most 1/20 of exec; twice at most 25")
+    samples = {"fork": bursts(directory, "fork", 64, rounds),
+               "fork, twice": bursts(directory, "fork", 64, rounds, app=TWICE), "bare os.fork()": bare_forks(64, rounds),
                **peers(64, min(rounds, 3))}
-    show("64 calls at once on a pool without workers", samples, "fork", "fork at most 100")
+    show("64 calls at once on a pool without workers", samples, "fork", "fork at most 100, twice at most 200")
     samples = {"fork": bursts(directory, "fork", 64, rounds, low=2)}
     show("64 calls at once on a pool of 2", samples, "fork", "fork at most 250")
     samples = {"fork": bursts(directory, "fork", 1, rounds), "fork, 8 spare": bursts(directory, "fork", 8, rounds, spare=8)}

@@ -343,6 +343,7 @@ def failing(way, real):
         return real(*args, **options)
     return fork
 native.Clone.fork = failing("clone", native.Clone.fork)
+native.Native.fork = failing("fork", native.Native.fork)
 os.fork = failing("fork", os.fork)
 """
 
