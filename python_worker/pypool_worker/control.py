@@ -73,7 +73,12 @@ class Control:
         return None if self.stopping else self._init
 
     def start(self) -> None:
-        _thread.start_new_thread(self._run, ())
+        """All signals stay with the main thread: an interrupt must break its system call, not the reader's."""
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, self._signals)
+        try:
+            _thread.start_new_thread(self._run, ())
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
     def hello(self, started_ns: int) -> None:
         self._started_ns = started_ns
@@ -116,9 +121,6 @@ class Control:
         self._thread_packets.send_packed(hello.message(pid=os.getpid(), t_ns=self._started_ns, adopted=seq))
 
     def _run(self) -> None:
-        """All signals stay with the main thread, to which the kernel gives them first as it is: an interrupt must break
-        its system call, not that of this one."""
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, self._signals)
         while True:
             self._serve_one()
 
