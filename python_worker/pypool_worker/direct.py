@@ -158,7 +158,7 @@ class Direct:
                             channel.send_rest(reply, written)
                     else:
                         codec.trim(reply)
-                        self._answer_packed(unpack(number), handler, (HEAD_RESPONSE + number, memoryview(reply)[1:]))
+                        self._answer_large(unpack(number), handler, reply)
             if "asyncio" in modules:
                 self._renew()
             # Nothing of a call stays referenced while the worker waits for the next.
@@ -196,6 +196,11 @@ class Direct:
             self._answer_misfit(number, handler, value, exc)
             return
         self._answer_packed(number, handler, reply)
+
+    def _answer_large(self, number: int, handler: Handler, packed: bytes) -> None:
+        """`packed`: an array of no error and the value."""
+        head = HEAD_RESPONSE + self._codec.pack_small(number)  # anew: it may have come longer than it needs to be
+        self._answer_packed(number, handler, (head, memoryview(packed)[1:]))
 
     def _answer_packed(self, number: int, handler: Handler, reply: Tuple[bytes, ...]) -> None:
         size, max_reply = sum(map(len, reply)), self._place.max_reply

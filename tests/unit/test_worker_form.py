@@ -115,6 +115,14 @@ def test_an_id_that_is_packed_long_is_the_same_id(place: Place) -> None:
     assert msgpack.unpackb(once_known(place, message)[0]) == [1, 5, None, 1]
 
 
+@pytest.mark.parametrize("size", range(960, 1000))
+def test_the_limit_of_a_reply_is_what_it_was_for_an_id_that_is_packed_long(place: Place, size: int) -> None:
+    message = call(5, "echo", "x" * size).replace(b"\x94\x00\x05", b"\x94\x00\xcf" + (5).to_bytes(8, "big"))
+    (said,) = once_known(place, message)
+    (alone,) = answers(place, framed(message))
+    assert msgpack.unpackb(said) == msgpack.unpackb(alone)
+
+
 @pytest.mark.parametrize("params", [
     {"args": [2], "target": "echo"}, {"target": "echo", "args": []}, {"target": "echo", "args": None},
     {"target": "echo", "args": {"value": 3}}, {"target": "echo"}, {"target": "echo", "args": [4], "meta": False},
