@@ -26,8 +26,6 @@ STAY = 0.6  # s that each call keeps its worker: longer than the slowest start
 def burst(sock: str, n: int) -> float:
     """n calls at once; seconds until the last of them has begun, each on a worker of its own."""
     callers = [Caller(sock) for _ in range(n)]
-    for caller in callers:
-        caller.call("ping")  # it is connected
     begun = time.monotonic()
     for caller in callers:
         caller.send("execute", target="stay", args=[STAY])
