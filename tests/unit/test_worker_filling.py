@@ -21,10 +21,9 @@ import argparse, json, logging, random, threading
 from pypool_worker.filling import _fillers, fill_gaps
 if sys.argv[1] == "fill":
     fill_gaps()
-for size in {list(SIZES)}:
-    made = [b"0" * (size - bytes.__basicsize__) for _ in range(5)]
-    print(len({{id(one) // {PAGE} for one in made}}), end=" ")
-print(sum(map(len, _fillers)))
+sizes = {list(SIZES)}
+made = [[b"0" * (size - bytes.__basicsize__) for _ in range(5)] for size in sizes]
+print(*[len({{id(one) // {PAGE} for one in row}}) for row in made], sum(map(len, _fillers)))
 """
 
 
