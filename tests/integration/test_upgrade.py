@@ -15,6 +15,7 @@ import pytest
 from tests.support.client import pack
 from tests.support.daemon import BUILD, SANITIZED, SLOW, Daemon, pool
 from tests.support.direct import Direct
+from tests.support.floor import start_floor
 from tests.support.measured import report
 from tests.support.scenes import wait_running, workers
 from tests.support.waiting import eventually
@@ -298,7 +299,9 @@ def test_nothing_is_lost_under_load(start_daemon: StartDaemon) -> None:
 
 @pytest.mark.skipif(SANITIZED, reason="a time that is measured")
 def test_with_1000_connections_it_takes_a_moment(start_daemon: StartDaemon) -> None:
-    """10 ms are wanted; the best of some, since others have this machine too."""
+    """10 ms are wanted, and where the program alone needs more than a third of that for its start, no more than three starts;
+    the best of some, since others have this machine too."""
+    wanted = max(0.010, 3 * start_floor(BUILD / "pypoold")) * SLOW
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     daemon = start_daemon({"default": pool("nasty", 2)}, uid_max_connections=0)
@@ -306,8 +309,8 @@ def test_with_1000_connections_it_takes_a_moment(start_daemon: StartDaemon) -> N
     with ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         idle = [stack.enter_context(daemon.client()) for _ in range(1000)]
-        while len(paused) < 30 and min(paused, default=1.0) > 0.010 * SLOW:
+        while len(paused) < 30 and min(paused, default=1.0) > wanted:
             paused.append(upgrade(daemon) / 1e6)
         told = report("an upgrade with 1,001 connections: nobody is served", paused)
         assert all(c.call("ping") == "pong" for c in idle)
-    assert min(paused) <= 0.010 * SLOW, told
+    assert min(paused) <= wanted, (told, wanted)

@@ -15,6 +15,7 @@ from tests.support import procfs
 from tests.support.client import Client
 from tests.support.daemon import SLOW, Daemon, pool
 from tests.support.daemon_life import check_end
+from tests.support.floor import fork_floor
 from tests.support.measured import report
 from tests.support.scenes import now, pool_of, wait_dead, wait_workers, workers
 from tests.support.waiting import eventually
@@ -244,18 +245,20 @@ def test_a_cold_pool_answers_from_its_template(start_daemon: StartDaemon) -> Non
 
 
 def test_a_cold_pool_answers_in_a_moment(start_daemon: StartDaemon) -> None:
-    """10 ms are wanted; one of some tries must have them, since others have this machine too."""
+    """10 ms are wanted, and where a bare fork takes more than half of that, no more than two of them; one of some tries must
+    have it, since others have this machine too."""
     daemon = start_daemon({"default": forked(n=0, max_workers=1, idle_timeout="10ms")})
+    wanted = max(0.010, 2 * fork_floor()) * SLOW
     took: list[float] = []
     with daemon.client() as c:
-        while len(took) < 5 or (len(took) < 60 and min(took) > 0.01 * SLOW):
+        while len(took) < 5 or (len(took) < 60 and min(took) > wanted):
             eventually(lambda: workers(c) == [], "the pool is cold", 10.0 * SLOW)
             begun = now()
             assert c.execute("stay", 0) > 0
             took.append(now() - begun)
         assert template_of(c)["forks"] == len(took)
     told = report("a call of a cold pool", took)
-    assert min(took) <= 0.01 * SLOW, told
+    assert min(took) <= wanted, (told, wanted)
 
 
 def test_a_call_that_waits_for_the_first_template_is_told_so(start_daemon: StartDaemon) -> None:
