@@ -8,10 +8,7 @@
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
-#include "daemon/io/mark.h"
-#include "daemon/io/procfs.h"
-#include "daemon/io/systemd.h"
-#include "daemon/io/unit.h"
+#include "daemon/front/descent.h"
 
 #define GROUPS_USUAL 64
 #define GROUPS_MAX 65536 /* NGROUPS_MAX of the kernel */
@@ -129,36 +126,8 @@ static void read_groups(int fd, struct access_peer *peer, gid_t usual[GROUPS_USU
 		peer->n_groups = len / sizeof(gid_t);
 }
 
-/* Orphans of workers are the daemon's own children: it is a subreaper. A process whose parents cannot be seen is none of
- * them, if it is root's and the daemon is not: a worker that becomes root has no need to ask us. pid 0: it is outside of
- * our pid namespace, where no child of ours gets. */
-static bool may_be_descendant(pid_t pid, uid_t uid)
-{
-	const pid_t self = getpid();
-
-	while (pid > 1) {
-		pid = procfs_parent(pid);
-		if (pid == self)
-			return true;
-		if (pid < 0)
-			return uid != 0 || geteuid() == 0;
-	}
-	return false;
-}
-
-/* Workers that another daemon has started are no children of this one, nor are their orphans. Their marks tell, and of one that has
- * removed it the unit that it is in. Root has business there that is no worker's: ExecReload=. */
-static bool may_be_taken_up(pid_t pid, uid_t uid)
-{
-	struct unit own;
-
-	if (mark_read(pid))
-		return true;
-	return uid != 0 && systemd_has_store() && unit_own(&own) && unit_has(&own, pid);
-}
-
 struct access_grant access_ask(const struct access *a, int fd, const struct access_peer *known, pid_t pid,
-			       unsigned n_pools)
+			       unsigned n_pools, struct descent *descent)
 {
 	struct access_peer peer = *known;
 	_cleanup_free_ gid_t *more = NULL;
@@ -168,7 +137,7 @@ struct access_grant access_ask(const struct access *a, int fd, const struct acce
 	if (wants_groups(a))
 		read_groups(fd, &peer, usual, &more);
 	g = access_judge(a, &peer, n_pools);
-	if (g.highest < ROLE_ADMIN || (!may_be_descendant(pid, peer.uid) && !may_be_taken_up(pid, peer.uid)))
+	if (g.highest < ROLE_ADMIN || !descent_is_ours(descent, pid, peer.uid))
 		return g;
 	access_grant_deinit(&g);
 	peer.is_suspect = true;

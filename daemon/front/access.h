@@ -15,6 +15,8 @@
 
 #include "proto/methods.h"
 
+struct descent;
+
 /* One access block. */
 struct access_rule {
 	char *name;      /* owns */
@@ -51,7 +53,7 @@ struct access_grant {
 };
 
 struct access_grant access_judge(const struct access *a, const struct access_peer *peer, unsigned n_pools);
-/* The same for a connection: asks the kernel for the groups and parents of a peer of which the rest is known. */
+/* The same for a connection: asks the kernel for the groups and the descent of a peer of which the rest is known. */
 struct access_grant access_ask(const struct access *a, int fd, const struct access_peer *known, pid_t pid,
-			       unsigned n_pools);
+			       unsigned n_pools, struct descent *descent);
 void access_grant_deinit(struct access_grant *g);

@@ -46,6 +46,7 @@ void server_init(struct server *s, struct loop *l, struct blob_pool *blobs, stru
 		.n_pools = n_pools,
 		.limits = *limits,
 		.access = &access_default,
+		.descent = DESCENT_INIT,
 		.stream_limits = {
 			.max_frame = limits->max_frame,
 			.out_soft = limits->max_frame,
@@ -85,11 +86,11 @@ static void server_turn_away_over(struct client *c, const char *limit, unsigned 
 	server_turn_away(c, &o);
 }
 
-struct access_grant server_ask_grant(const struct server *s, int fd, const struct listener_peer *peer)
+struct access_grant server_ask_grant(struct server *s, int fd, const struct listener_peer *peer)
 {
 	const struct access_peer who = { .uid = peer->uid, .gid = peer->gid, .is_own = peer->uid == s->own_uid };
 
-	return access_ask(s->access, fd, &who, peer->pid, s->n_pools);
+	return access_ask(s->access, fd, &who, peer->pid, s->n_pools, &s->descent);
 }
 
 /* A limit that is reached leaves room for those who could do something about it. 0: no limit. */
@@ -139,7 +140,7 @@ static void send_no_fds(int fd)
 	(void)send(fd, buf.data, buf.size, MSG_DONTWAIT | MSG_NOSIGNAL); /* who is gone need not know */
 }
 
-static bool server_takes_spare(const struct server *s, int fd, const struct listener_peer *peer)
+static bool server_takes_spare(struct server *s, int fd, const struct listener_peer *peer)
 {
 	struct access_grant grant = server_ask_grant(s, fd, peer);
 	bool is_admin = grant.highest == ROLE_ADMIN;
@@ -202,6 +203,7 @@ void server_deinit(struct server *s)
 	listener_close(&s->admin_listener);
 	while (s->clients)
 		client_close(s->clients);
+	descent_deinit(&s->descent);
 	s->registry->feed = NULL;
 }
 

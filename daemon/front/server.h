@@ -5,6 +5,7 @@
 
 #include "daemon/front/access.h"
 #include "daemon/front/client.h"
+#include "daemon/front/descent.h"
 #include "daemon/front/listener.h"
 #include "daemon/pool/feed.h"
 #include "daemon/pool/pool.h"
@@ -44,6 +45,7 @@ struct server {
 	unsigned n_pools;
 	struct server_limits limits;
 	const struct access *access; /* borrows: the config outlives the server */
+	struct descent descent; /* of those that connect */
 	struct stream_limits stream_limits;
 	struct stream_limits denied_limits; /* of clients that have no role */
 	size_t client_budget; /* bytes of bodies and output of one client, above which it is not read */
@@ -71,7 +73,7 @@ void server_close(struct server *s);
 void server_deinit(struct server *s);
 void server_note_client(struct server *s);
 /* The caller owns the answer. */
-struct access_grant server_ask_grant(const struct server *s, int fd, const struct listener_peer *peer);
+struct access_grant server_ask_grant(struct server *s, int fd, const struct listener_peer *peer);
 /* Living or lately dead, or the process of a template; NULL when it is not known. */
 struct worker *server_find_worker(const struct server *s, uint64_t id);
 const char *server_end_name(enum stream_end why);

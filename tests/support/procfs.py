@@ -88,8 +88,22 @@ def fds(pid: int) -> dict[int, str]:
 
 
 def fd_kinds(pid: int) -> Counter[str]:
-    """How many of each kind are open, such as `socket`: 4. Files of the cgroups of workers are of one kind."""
-    return Counter(re.sub(r":\[\d+\]$|/worker-[\d.]+", "", what) for what in fds(pid).values())
+    """How many of each kind are open, such as `socket`: 4. Files of the cgroups of workers are of one kind. Without that by
+    which a daemon remembers us, who have connected to it."""
+    return Counter(
+        re.sub(r":\[\d+\]$|/worker-[\d.]+", "", what)
+        for number, what in fds(pid).items()
+        if "pidfd" not in what or not _is_of_us(pid, number)
+    )
+
+
+def _is_of_us(pid: int, number: int) -> bool:
+    """Of a pidfd."""
+    try:
+        info = Path(f"/proc/{pid}/fdinfo/{number}").read_text()
+    except FileNotFoundError:
+        return False
+    return bool(re.search(rf"^Pid:\s+{os.getpid()}$", info, re.MULTILINE))
 
 
 def become_subreaper() -> None:

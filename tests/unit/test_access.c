@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/base/cleanup.h"
+#include "daemon/front/descent.h"
 #include "tests/support/suite.h"
 
 #define POOLS 2
@@ -120,12 +121,14 @@ END_TEST
 static enum role asked(const struct access *a, pid_t pid)
 {
 	const struct access_peer peer = { .uid = geteuid(), .gid = getegid(), .is_own = true };
+	struct descent descent = DESCENT_INIT;
 	struct access_grant g;
 	int fds[2];
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-	g = access_ask(a, fds[0], &peer, pid, POOLS);
+	g = access_ask(a, fds[0], &peer, pid, POOLS, &descent);
 	access_grant_deinit(&g);
+	descent_deinit(&descent);
 	close(fds[0]);
 	close(fds[1]);
 	return g.role;

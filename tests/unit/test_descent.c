@@ -1,0 +1,144 @@
+#include "daemon/front/descent.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/base/cleanup.h"
+#include "tests/support/suite.h"
+
+#define DEADLINE_MS 10000
+
+enum { SOMEBODY = 1002 };
+
+/* A process that waits to be killed, and whose parent has gone: none of ours, as this process is no subreaper. */
+static pid_t new_stranger(void)
+{
+	int told[2], status;
+	pid_t middle, stranger = 0;
+
+	ck_assert_int_eq(pipe2(told, O_CLOEXEC), 0);
+	middle = fork();
+	if (middle == 0) {
+		stranger = fork();
+		if (stranger == 0) {
+			(void)pause();
+			_exit(0);
+		}
+		_exit(write(told[1], &stranger, sizeof(stranger)) == sizeof(stranger) ? 0 : 1);
+	}
+	ck_assert_int_eq(waitpid(middle, &status, 0), middle);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(read(told[0], &stranger, sizeof(stranger)), sizeof(stranger));
+	close(told[0]);
+	close(told[1]);
+	return stranger;
+}
+
+static void end_stranger(pid_t pid)
+{
+	_cleanup_close_ int pidfd = pidfd_open(pid, 0);
+	struct pollfd ended = { .fd = pidfd, .events = POLLIN };
+
+	ck_assert_int_ge(pidfd, 0);
+	ck_assert_int_eq(kill(pid, SIGKILL), 0);
+	ck_assert_int_eq(poll(&ended, 1, DEADLINE_MS), 1);
+}
+
+START_TEST(a_stranger_is_looked_at_once)
+	{
+		struct descent d = DESCENT_INIT;
+		int pidfd;
+
+		ck_assert(!descent_is_ours(&d, getppid(), 0));
+		pidfd = d.pidfd;
+		ck_assert_int_ge(pidfd, 0);
+		ck_assert_int_eq(fcntl(pidfd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+		ck_assert(!descent_is_ours(&d, getppid(), 0));
+		ck_assert_int_eq(d.pidfd, pidfd);
+		descent_deinit(&d);
+		ck_assert_int_eq(d.pidfd, -1);
+		ck_assert_int_eq(fcntl(pidfd, F_GETFD), -1);
+	}
+END_TEST
+
+START_TEST(another_process_takes_the_place_of_the_one_before)
+	{
+		struct descent d = DESCENT_INIT;
+		pid_t stranger = new_stranger();
+
+		ck_assert(!descent_is_ours(&d, getppid(), 0));
+		ck_assert(!descent_is_ours(&d, stranger, 0));
+		ck_assert_int_eq(d.pid, stranger);
+		ck_assert(!descent_is_ours(&d, getppid(), 0));
+		ck_assert_int_eq(d.pid, getppid());
+		end_stranger(stranger);
+		descent_deinit(&d);
+	}
+END_TEST
+
+/* Its number may be anybody's. */
+START_TEST(a_stranger_that_has_ended_is_known_no_more)
+	{
+		struct descent d = DESCENT_INIT;
+		pid_t stranger = new_stranger();
+		int pidfd;
+
+		ck_assert(!descent_is_ours(&d, stranger, SOMEBODY));
+		pidfd = d.pidfd;
+		end_stranger(stranger);
+		ck_assert(descent_is_ours(&d, stranger, SOMEBODY) || d.pidfd != pidfd); /* /proc has it until it is reaped */
+		descent_deinit(&d);
+	}
+END_TEST
+
+START_TEST(as_another_user_it_is_looked_at_again)
+	{
+		struct descent d = DESCENT_INIT;
+
+		ck_assert(!descent_is_ours(&d, getppid(), 0));
+		ck_assert(!descent_is_ours(&d, getppid(), SOMEBODY));
+		ck_assert_uint_eq(d.uid, SOMEBODY);
+		descent_deinit(&d);
+	}
+END_TEST
+
+START_TEST(descendants_are_not_remembered_and_leave_who_is)
+	{
+		struct descent d = DESCENT_INIT;
+		pid_t child = fork();
+		int pidfd;
+
+		if (child == 0) {
+			(void)pause();
+			_exit(0);
+		}
+		ck_assert(descent_is_ours(&d, child, 0));
+		ck_assert_int_eq(d.pidfd, -1);
+		ck_assert(!descent_is_ours(&d, getppid(), 0));
+		pidfd = d.pidfd;
+		ck_assert(descent_is_ours(&d, child, 0));
+		ck_assert_int_eq(d.pidfd, pidfd);
+		ck_assert_int_eq(d.pid, getppid());
+		ck_assert_int_eq(kill(child, SIGKILL), 0);
+		ck_assert_int_eq(waitpid(child, NULL, 0), child);
+		descent_deinit(&d);
+	}
+END_TEST
+
+START_TEST(outside_of_our_pid_namespace_there_is_none_of_ours)
+	{
+		struct descent d = DESCENT_INIT;
+
+		ck_assert(!descent_is_ours(&d, 0, 0));
+		ck_assert_int_eq(d.pidfd, -1);
+	}
+END_TEST
+
+RUN_SUITE("descent", a_stranger_is_looked_at_once, another_process_takes_the_place_of_the_one_before,
+	  a_stranger_that_has_ended_is_known_no_more, as_another_user_it_is_looked_at_again,
+	  descendants_are_not_remembered_and_leave_who_is, outside_of_our_pid_namespace_there_is_none_of_ours)
