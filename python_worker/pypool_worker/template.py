@@ -1,6 +1,7 @@
 """A template: loads the application once, and forks workers that have it. It has one thread, which reads control."""
 from __future__ import annotations
 
+import _socket  # not socket, which takes long to import
 import errno
 import gc
 import os
@@ -34,6 +35,10 @@ WORKER_FDS = 6
 # Number of a worker, time of its birth, and whether it goes on at once: it needs no init, and the daemon no hello. Not a
 # class: that would be made by many steps.
 Birth = Tuple[int, int, bool]
+# What a `fork` says: the number of the worker, its mark, whether it outlives the daemon and whether it goes on at once; then
+# the descriptors, which are for whoever has it to close.
+Order = Tuple[int, int, bool, bool, List[int]]
+AT_ONCE = 8  # orders, with six descriptors each
 REASON_MAX = 1000
 # [2, "forked", [{"worker": ..., "pid": ...}]], packed by hand: it is sent between two forks, when each page counts
 FORKED = struct.Struct(">19sQ5sQ")
@@ -56,7 +61,8 @@ class Template:
         self._inherited = open_descriptors(above=PAGE)
         self._native: Optional[Native] = None
         self._generator: Optional[Generator] = None
-        self._asked: Optional[Packet] = None
+        self._orders: List[Order] = []
+        self._next: Optional[Packet] = None  # has come, and is still to be looked at
         self._flushes: List[Callable[[], object]] = []
         self._way = "double"
         self._fork: Callable[[], int] = _cannot_fork
@@ -136,23 +142,27 @@ class Template:
     def _serve(self) -> Birth:
         """Returns in each worker that was forked."""
         while True:
-            # kept: a worker that threw it away would write to where it lies
-            packet = self._asked = self._expect("fork")
-            try:
-                worker, mark = packet.numbers("worker", "mark")
-                outlive, goes = packet.flag("outlive"), packet.flag("go")
-                fds = packet.take_fds(WORKER_FDS)
-            finally:
-                packet.close()
-            if self._give_birth(worker):
-                born_ns = time.monotonic_ns()
-                self._rebirth.become_worker(worker, mark, outlive, fds)
-                self._parts.guard.lifted = False
-                return worker, born_ns, goes
-            for fd in fds:
-                os.close(fd)
-            if self._generator is not None:
-                self._generator.renew()
+            orders = self._orders = self._take_orders()  # kept: a worker that threw them away would write to where they lie
+            while orders:
+                worker, mark, outlive, goes, fds = orders.pop()
+                if self._give_birth(worker):
+                    born_ns = time.monotonic_ns()
+                    _close_all(orders)
+                    self._rebirth.become_worker(worker, mark, outlive, fds)
+                    self._parts.guard.lifted = False
+                    return worker, born_ns, goes
+                _close(fds)
+                if self._generator is not None:
+                    self._generator.renew()
+
+    def _take_orders(self) -> List[Order]:
+        """Waits for one, and takes those that have come as well: what is written to between two forks is paid for by copies.
+        The last one comes first."""
+        orders = [_take_order(self._expect("fork"))]
+        while len(orders) < AT_ONCE and self._has_come("fork"):
+            orders.append(_take_order(self._expect("fork")))
+        orders.reverse()
+        return orders
 
     def _give_birth(self, worker: int) -> bool:
         """True in the child. The daemon has been answered else."""
@@ -179,10 +189,18 @@ class Template:
     def _is_alone(self) -> bool:
         return self._native is not None and self._native.is_alone() or is_single_threaded()
 
+    def _has_come(self, name: str) -> bool:
+        """Whether the next one is there, and of that name. It stays the next one."""
+        try:
+            self._next = self._packets.receive(_socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return self._next is not None and self._next.name == name
+
     def _expect(self, name: str) -> Packet:
         """The next one of that name. Exits when told to stop, or when the daemon is gone."""
         while True:
-            packet = self._packets.receive()
+            packet, self._next = self._next or self._packets.receive(), None
             if packet is None:
                 os._exit(1)
             if packet.name == name:
@@ -194,6 +212,24 @@ class Template:
                 _leave(0)
             elif packet.name == "adopt":
                 raise ProtocolError("a template goes with its daemon, and is not adopted")
+
+
+def _take_order(packet: Packet) -> Order:
+    try:
+        worker, mark = packet.numbers("worker", "mark")
+        return worker, mark, packet.flag("outlive"), packet.flag("go"), packet.take_fds(WORKER_FDS)
+    finally:
+        packet.close()
+
+
+def _close_all(orders: List[Order]) -> None:
+    for order in orders:
+        _close(order[-1])
+
+
+def _close(fds: List[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _cannot_fork() -> int:

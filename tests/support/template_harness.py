@@ -5,8 +5,9 @@ import contextlib
 import ctypes
 import os
 import pathlib
+import signal
 import socket
-from typing import Any, Dict, Iterator, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import msgpack
 
@@ -39,10 +40,21 @@ class TemplateHarness(WorkerHarness):
         assert name == "ready", (name, fields, self.stderr())
         return fields
 
-    def worker(self, mark: int = 0, answered: bool = True, **more: Any) -> ForkedWorker:
+    def worker(self, mark: int = 0, answered: bool = True, held: bool = False, **more: Any) -> ForkedWorker:
         """A worker of it, forked when its context is entered. ForkFailed is raised then. `more`: keys of `fork`."""
         self.forked += 1
-        return ForkedWorker(self, {"worker": self.forked, "mark": mark, **more}, answered)
+        return ForkedWorker(self, {"worker": self.forked, "mark": mark, **more}, answered, held)
+
+    @contextlib.contextmanager
+    def together(self, count: int, **more: Any) -> Iterator[List[ForkedWorker]]:
+        """As many, of which it is told while it stands still; those that could be forked. `more`: as of worker()."""
+        with contextlib.ExitStack() as stack:
+            os.kill(self.pid, signal.SIGSTOP)
+            try:
+                ordered = [self.worker(held=True, **more).__enter__() for _ in range(count)]
+            finally:
+                os.kill(self.pid, signal.SIGCONT)
+            yield [stack.enter_context(contextlib.closing(worker)) for worker in ordered if worker.is_born()]
 
     def ping(self) -> None:
         """It has done all that it was sent before."""
@@ -56,12 +68,13 @@ class TemplateHarness(WorkerHarness):
 class ForkedWorker(WorkerHarness):
     """As any other worker, from hello on; with `go` from ready, or its first phase."""
 
-    def __init__(self, template: TemplateHarness, told: Dict[str, Any], answered: bool) -> None:
-        """`answered`: the template will tell its pid; its own hello does it else."""
+    def __init__(self, template: TemplateHarness, told: Dict[str, Any], answered: bool, held: bool) -> None:
+        """`answered`: the template will tell its pid; its own hello does it else. `held`: it tells later, to is_born()."""
         super().__init__()
         self._template = template
         self._told = told
         self._answered = answered
+        self._held = held
         self._init = template.told_init(told["worker"])
 
     def init(self) -> Tuple[str, Dict[str, Any]]:
@@ -74,6 +87,21 @@ class ForkedWorker(WorkerHarness):
         self._template.send_fds("fork", self._told, fds)
         for fd in fds:
             os.close(fd)
+        if not self._held:
+            self._expect_birth()
+
+    def is_born(self) -> bool:
+        """Of one that is held. False: the template has told that it could not be forked."""
+        try:
+            self._expect_birth()
+        except ForkFailed:
+            return False
+        return True
+
+    def close(self) -> None:
+        self.__exit__(None, None, None)
+
+    def _expect_birth(self) -> None:
         if self._answered:
             answer = self._template.expect("forked")
             assert answer["worker"] == self._told["worker"]

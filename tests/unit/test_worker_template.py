@@ -7,6 +7,7 @@ import pathlib
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 from typing import Any, Iterator, List
@@ -20,6 +21,7 @@ from tests.support.worker_harness import CANCELLED, PATIENCE, ROOT, install_work
 WAYS = pytest.mark.parametrize("way", ["clone", "double"])
 GOES = pytest.mark.parametrize("go", [False, True])
 RLIMIT_LOCKS = 10
+TOGETHER = 11  # more than a template takes at once
 
 WORK = """
 import multiprocessing, random, subprocess
@@ -364,6 +366,69 @@ def test_fault_54_a_fork_that_fails_is_told_and_the_next_may_succeed(tmp_path: p
         with template.worker() as worker:
             worker.start()
             assert worker.call("work").value == WORKED
+
+
+@WAYS
+@GOES
+def test_what_is_ordered_together_is_forked_in_order(tmp_path: pathlib.Path, way: str, go: bool) -> None:
+    text = "@expose\ndef look(): return [os.environ['PYPOOL_WORKER'], os.getpid()]\n"
+    with TemplateHarness("made", path=write_app(tmp_path, text, way)) as template:
+        template.start_template()
+        ours = template.open_fds()
+        with template.together(TOGETHER, go=go) as workers:
+            assert len(workers) == TOGETHER
+            for number, worker in enumerate(workers, 1):
+                worker.start()
+                assert worker.call("look").value == [str(number), worker.pid]
+                assert worker.open_fds() == ours, "none has what belongs to another one"
+            template.ping()
+            assert template.open_fds() == ours
+            assert [worker.stop() for worker in workers] == [0] * TOGETHER
+
+
+def test_fault_54_one_that_cannot_be_forked_keeps_none_from_it_that_was_ordered_with_it(tmp_path: pathlib.Path) -> None:
+    path = write_app(tmp_path, """
+import pypool_worker.native as native
+real, tried = native.Clone.fork, []
+def fork(self, sibling):
+    if sibling:
+        tried.append(1)
+        if len(tried) in (1, 3): raise OSError(11, "as if there were too many")
+    return real(self, sibling)
+native.Clone.fork = fork
+@expose
+def look(): return os.environ['PYPOOL_WORKER']
+""")
+    with TemplateHarness("made", path=path) as template:
+        template.start_template()
+        ours = template.open_fds()
+        with template.together(4) as workers:
+            for worker in workers:
+                worker.start()
+            assert [worker.call("look").value for worker in workers] == ["2", "4"]
+            assert [worker.open_fds() for worker in workers] == [ours, ours]
+        template.ping()
+        assert template.open_fds() == ours
+
+
+@pytest.mark.parametrize("last", ["ping", "stop", "nothing"])
+def test_what_comes_behind_an_order_is_obeyed_after_it(last: str) -> None:
+    with TemplateHarness() as template:
+        template.start_template()
+        os.kill(template.pid, signal.SIGSTOP)
+        with template.worker(held=True) as worker:
+            if last == "nothing":
+                template.control.shutdown(socket.SHUT_WR)
+            else:
+                template.send_control(last, {"seq": 7})
+            os.kill(template.pid, signal.SIGCONT)
+            assert worker.is_born()
+            worker.start()
+            if last == "ping":
+                assert template.expect("pong") == {"seq": 7}
+            else:
+                assert template.wait() == (0 if last == "stop" else 1)
+            assert worker.call("echo", 1).value == 1
 
 
 def test_fault_80_a_template_that_dies_before_it_answers_leaves_a_worker_that_works(tmp_path: pathlib.Path) -> None:
