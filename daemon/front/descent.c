@@ -52,18 +52,29 @@ void descent_deinit(struct descent *d)
 	d->pidfd = -1;
 }
 
+static bool may_be_ours(pid_t pid, uid_t uid)
+{
+	return may_be_descendant(pid, uid) || may_be_taken_up(pid, uid);
+}
+
+/* It is looked at once more behind its pidfd, as the number may have passed to another one before that. Where there are no
+ * descriptors to do so, it is not remembered. */
+static void remember_stranger(struct descent *d, pid_t pid, uid_t uid)
+{
+	bool comes_again = d->pidfd < 0 && d->pid == pid && d->uid == uid;
+
+	descent_deinit(d);
+	*d = (struct descent){ .pidfd = comes_again ? pidfd_open(pid, 0) : -1, .pid = pid, .uid = uid };
+	if (d->pidfd >= 0 && may_be_ours(pid, uid))
+		descent_deinit(d);
+}
+
 bool descent_is_ours(struct descent *d, pid_t pid, uid_t uid)
 {
-	_cleanup_close_ int pidfd = -1;
-
 	if (is_known_stranger(d, pid, uid))
 		return false;
-	pidfd = pid > 0 ? pidfd_open(pid, 0) : -1; /* before it is looked at: what is found out is of this one */
-	if (may_be_descendant(pid, uid) || may_be_taken_up(pid, uid))
+	if (may_be_ours(pid, uid))
 		return true;
-	if (pidfd >= 0) {
-		descent_deinit(d);
-		*d = (struct descent){ .pidfd = TAKE_FD(pidfd), .pid = pid, .uid = uid };
-	}
+	remember_stranger(d, pid, uid);
 	return false;
 }

@@ -1,8 +1,8 @@
 /*
  * Whether a process descends from a worker, so that it must not administer what runs it.
  *
- * To find out takes a file of /proc for each of its ancestors. One that is no descendant never becomes one, so the last of
- * which that was found out is remembered for as long as it runs: programs open connections by the dozen.
+ * To find out takes a file of /proc for each of its ancestors. One that is no descendant never becomes one, so when it comes a
+ * second time it is remembered for as long as it runs, until the next one does: programs open connections by the dozen.
  */
 #pragma once
 
@@ -10,8 +10,8 @@
 #include <sys/types.h>
 
 struct descent {
-	int pidfd; /* owns: of the stranger; -1: none is remembered */
-	pid_t pid;
+	int pidfd; /* owns: of the stranger that is remembered; -1: none is */
+	pid_t pid; /* of the last stranger */
 	uid_t uid;
 };
 

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,14 +50,24 @@ static void end_stranger(pid_t pid)
 	ck_assert_int_eq(poll(&ended, 1, DEADLINE_MS), 1);
 }
 
-START_TEST(a_stranger_is_looked_at_once)
+/* Twice, so that it is remembered. */
+static void meet_stranger(struct descent *d, pid_t pid, uid_t uid)
+{
+	ck_assert(!descent_is_ours(d, pid, uid));
+	ck_assert_int_eq(d->pidfd, -1);
+	ck_assert(!descent_is_ours(d, pid, uid));
+	ck_assert_int_ge(d->pidfd, 0);
+	ck_assert_int_eq(d->pid, pid);
+	ck_assert_uint_eq(d->uid, uid);
+}
+
+START_TEST(a_stranger_that_comes_again_is_remembered)
 	{
 		struct descent d = DESCENT_INIT;
 		int pidfd;
 
-		ck_assert(!descent_is_ours(&d, getppid(), 0));
+		meet_stranger(&d, getppid(), 0);
 		pidfd = d.pidfd;
-		ck_assert_int_ge(pidfd, 0);
 		ck_assert_int_eq(fcntl(pidfd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 		ck_assert(!descent_is_ours(&d, getppid(), 0));
 		ck_assert_int_eq(d.pidfd, pidfd);
@@ -71,27 +82,23 @@ START_TEST(another_process_takes_the_place_of_the_one_before)
 		struct descent d = DESCENT_INIT;
 		pid_t stranger = new_stranger();
 
-		ck_assert(!descent_is_ours(&d, getppid(), 0));
-		ck_assert(!descent_is_ours(&d, stranger, 0));
-		ck_assert_int_eq(d.pid, stranger);
-		ck_assert(!descent_is_ours(&d, getppid(), 0));
-		ck_assert_int_eq(d.pid, getppid());
+		meet_stranger(&d, getppid(), 0);
+		meet_stranger(&d, stranger, 0);
+		meet_stranger(&d, getppid(), 0);
 		end_stranger(stranger);
 		descent_deinit(&d);
 	}
 END_TEST
 
-/* Its number may be anybody's. */
+/* Its number may be anybody's. /proc has it until it is reaped. */
 START_TEST(a_stranger_that_has_ended_is_known_no_more)
 	{
 		struct descent d = DESCENT_INIT;
 		pid_t stranger = new_stranger();
-		int pidfd;
 
-		ck_assert(!descent_is_ours(&d, stranger, SOMEBODY));
-		pidfd = d.pidfd;
+		meet_stranger(&d, stranger, SOMEBODY);
 		end_stranger(stranger);
-		ck_assert(descent_is_ours(&d, stranger, SOMEBODY) || d.pidfd != pidfd); /* /proc has it until it is reaped */
+		ck_assert(descent_is_ours(&d, stranger, SOMEBODY) || d.pidfd == -1);
 		descent_deinit(&d);
 	}
 END_TEST
@@ -100,9 +107,8 @@ START_TEST(as_another_user_it_is_looked_at_again)
 	{
 		struct descent d = DESCENT_INIT;
 
-		ck_assert(!descent_is_ours(&d, getppid(), 0));
-		ck_assert(!descent_is_ours(&d, getppid(), SOMEBODY));
-		ck_assert_uint_eq(d.uid, SOMEBODY);
+		meet_stranger(&d, getppid(), 0);
+		meet_stranger(&d, getppid(), SOMEBODY);
 		descent_deinit(&d);
 	}
 END_TEST
@@ -117,9 +123,10 @@ START_TEST(descendants_are_not_remembered_and_leave_who_is)
 			(void)pause();
 			_exit(0);
 		}
-		ck_assert(descent_is_ours(&d, child, 0));
+		for (int i = 0; i < 3; i++)
+			ck_assert(descent_is_ours(&d, child, 0));
 		ck_assert_int_eq(d.pidfd, -1);
-		ck_assert(!descent_is_ours(&d, getppid(), 0));
+		meet_stranger(&d, getppid(), 0);
 		pidfd = d.pidfd;
 		ck_assert(descent_is_ours(&d, child, 0));
 		ck_assert_int_eq(d.pidfd, pidfd);
@@ -130,15 +137,36 @@ START_TEST(descendants_are_not_remembered_and_leave_who_is)
 	}
 END_TEST
 
-START_TEST(outside_of_our_pid_namespace_there_is_none_of_ours)
+/* The one that is left is enough to look at it, as a listener leaves one. */
+START_TEST(fault_23_with_one_descriptor_left_it_is_a_stranger_each_time)
 	{
 		struct descent d = DESCENT_INIT;
+		struct rlimit limit;
+		int last = -1, fd;
 
-		ck_assert(!descent_is_ours(&d, 0, 0));
+		ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+		limit.rlim_cur = 64;
+		ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+		while ((fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+			last = fd;
+		ck_assert_int_eq(close(last), 0);
+		for (int i = 0; i < 4; i++)
+			ck_assert(!descent_is_ours(&d, getppid(), 0));
 		ck_assert_int_eq(d.pidfd, -1);
 	}
 END_TEST
 
-RUN_SUITE("descent", a_stranger_is_looked_at_once, another_process_takes_the_place_of_the_one_before,
+START_TEST(outside_of_our_pid_namespace_there_is_none_of_ours)
+	{
+		struct descent d = DESCENT_INIT;
+
+		for (int i = 0; i < 3; i++)
+			ck_assert(!descent_is_ours(&d, 0, 0));
+		ck_assert_int_eq(d.pidfd, -1);
+	}
+END_TEST
+
+RUN_SUITE("descent", a_stranger_that_comes_again_is_remembered, another_process_takes_the_place_of_the_one_before,
 	  a_stranger_that_has_ended_is_known_no_more, as_another_user_it_is_looked_at_again,
-	  descendants_are_not_remembered_and_leave_who_is, outside_of_our_pid_namespace_there_is_none_of_ours)
+	  descendants_are_not_remembered_and_leave_who_is, fault_23_with_one_descriptor_left_it_is_a_stranger_each_time,
+	  outside_of_our_pid_namespace_there_is_none_of_ours)
