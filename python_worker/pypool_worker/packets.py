@@ -75,10 +75,9 @@ class Packets:
     def send_packed(self, message: bytes) -> None:
         os.write(self._socket.fileno(), message)
 
-    def receive(self, flags: int = 0) -> Optional[Packet]:
-        """Blocks, unless `flags` has MSG_DONTWAIT. None at the end. Raises OSError, and ProtocolError for what is no
-        message."""
-        packet, ancillary, got, _ = self._socket.recvmsg(PACKET_MAX, FDS_ROOM, _socket.MSG_CMSG_CLOEXEC | flags)
+    def receive(self) -> Optional[Packet]:
+        """Blocks. None at the end. Raises OSError, and ProtocolError for what is no message."""
+        packet, ancillary, flags, _ = self._socket.recvmsg(PACKET_MAX, FDS_ROOM, _socket.MSG_CMSG_CLOEXEC)
         if not packet:
             return None
         fds = _descriptors(ancillary)
@@ -89,7 +88,7 @@ class Packets:
             fields = None
         if type(fields) is not dict:
             raise ProtocolError("a control packet that is no notification")
-        return Packet(name if kind == 2 else None, fields, fds, bool(got & _socket.MSG_CTRUNC))
+        return Packet(name if kind == 2 else None, fields, fds, bool(flags & _socket.MSG_CTRUNC))
 
 
 def _descriptors(ancillary: List[Tuple[int, int, bytes]]) -> List[int]:

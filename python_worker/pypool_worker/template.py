@@ -1,10 +1,10 @@
 """A template: loads the application once, and forks workers that have it. It has one thread, which reads control."""
 from __future__ import annotations
 
-import _socket  # not socket, which takes long to import
 import errno
 import gc
 import os
+import select
 import struct
 import threading
 import time
@@ -22,7 +22,7 @@ from pypool_worker.generator import Generator
 from pypool_worker.offer import Offer
 from pypool_worker.output import complain, flush_output, flushes
 from pypool_worker.packets import PACKET_MAX, Packet, fitting
-from pypool_worker.parts import PAGE, Parts
+from pypool_worker.parts import CONTROL, PAGE, Parts
 from pypool_worker.rebirth import Rebirth
 from pypool_worker.registry import registry
 from pypool_worker.service import Service
@@ -62,6 +62,8 @@ class Template:
         self._native: Optional[Native] = None
         self._generator: Optional[Generator] = None
         self._orders: List[Order] = []
+        self._poll = select.poll()
+        self._poll.register(CONTROL, select.POLLIN)
         self._next: Optional[Packet] = None  # has come, and is still to be looked at
         self._flushes: List[Callable[[], object]] = []
         self._way = "double"
@@ -191,10 +193,8 @@ class Template:
 
     def _has_come(self, name: str) -> bool:
         """Whether the next one is there, and of that name. It stays the next one."""
-        try:
-            self._next = self._packets.receive(_socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
+        if self._next is None and self._poll.poll(0):
+            self._next = self._packets.receive()
         return self._next is not None and self._next.name == name
 
     def _expect(self, name: str) -> Packet:
