@@ -153,7 +153,8 @@ static void process_on_control(struct loop_io *io, int events)
 	struct process *p = container_of(io, struct process, control);
 	enum control_read r = CONTROL_PACKET;
 
-	(void)events;
+	if (events & LOOP_WRITE)
+		process_send_unsent(p);
 	for (unsigned n = 0; r == CONTROL_PACKET && p->control.fd >= 0 && n < CONTROL_PER_TURN; n++)
 		r = process_read_control(p);
 	if (r == CONTROL_CLOSED) {
@@ -473,6 +474,8 @@ void process_close(struct process *p)
 	p->page_fd = -1;
 	cleanup_close(&p->new_calls);
 	p->new_calls = -1;
+	free(p->unsent);
+	p->unsent = NULL;
 	process_drop_old_calls(p);
 	p->group = cgroup_end(p->group);
 }

@@ -92,6 +92,8 @@ struct process {
 	char *fatal; /* owns: what was written to the dump pipe when a fatal signal came; once it has exited, or NULL */
 	volatile uint64_t *page; /* owns: mapping */
 	int page_fd;
+	char *unsent; /* owns: the packet that new_calls goes with, until there is room for it; or NULL */
+	size_t unsent_len;
 	/* owns; -1: none */
 	int new_calls;                    /* an adopted one's end of its new call socket, until it is sent */
 	int old_calls[PROCESS_OLD_CALLS]; /* our ends of those that it may still have, and which must not end under it */
@@ -140,7 +142,7 @@ void process_fds(const struct process *p, int fds[PROCESS_FDS]);
  * its channels at their end.
  */
 int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int old_calls[PROCESS_OLD_CALLS], int *calls_fd);
-/* Sends it the other end with a control packet, once. 0 or a negative errno. */
+/* Sends it the other end with a control packet, once: when its buffer is full, as soon as there is room. 0 or a negative errno. */
 int process_send_calls(struct process *p, const void *message, size_t len);
 /* It has heard of the new one: the old ones are closed. */
 void process_drop_old_calls(struct process *p);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/base/cleanup.h"
+#include "daemon/base/mem.h"
 #include "daemon/io/plumbing.h"
 #include "daemon/io/process_parts.h"
 #include "daemon/io/procfs.h"
@@ -124,9 +125,25 @@ int process_adopt(struct process *p, pid_t pid, int fds[PROCESS_FDS], int old_ca
 
 int process_send_calls(struct process *p, const void *message, size_t len)
 {
-	_cleanup_close_ int fd = TAKE_FD(p->new_calls);
+	int r = process_control_send_fd(p, message, len, p->new_calls);
 
-	return process_control_send_fd(p, message, len, fd);
+	if (r == -EAGAIN) { /* it has not read for long, which is no reason to give it up */
+		p->unsent = mem_strndup(message, len);
+		p->unsent_len = len;
+		loop_io_watch(&p->control, LOOP_READ | LOOP_WRITE);
+		return 0;
+	}
+	cleanup_close(&p->new_calls);
+	p->new_calls = -1;
+	return r;
+}
+
+void process_send_unsent(struct process *p)
+{
+	_cleanup_free_ char *message = TAKE_PTR(p->unsent);
+
+	loop_io_watch(&p->control, LOOP_READ);
+	(void)process_send_calls(p, message, p->unsent_len); /* when it fails, the process is not heard of: its owner has a time for that */
 }
 
 void process_drop_old_calls(struct process *p)

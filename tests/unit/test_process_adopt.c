@@ -163,6 +163,59 @@ START_TEST(the_call_sockets_that_it_may_have_are_held_until_it_has_the_new_one)
 	}
 END_TEST
 
+/* As that of a worker is which was deep in C code while many of its sessions ended. */
+START_TEST(one_whose_control_socket_is_full_is_sent_the_new_one_when_there_is_room)
+	{
+		struct named_fds left = { 0 };
+		struct remains r;
+		int fds[PROCESS_FDS];
+		struct child c;
+		siginfo_t si;
+		pid_t pid = leave(&r, &left);
+
+		ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+		ck_assert_int_eq(waitid(P_PID, (id_t)pid, &si, WSTOPPED | WNOWAIT), 0);
+		ck_assert(remains_find(&r, &left, NAME, fds));
+		while (send(fds[PROCESS_FD_CONTROL], "old", 3, MSG_DONTWAIT) == 3)
+			;
+		ck_assert_int_eq(errno, EAGAIN);
+		child_init(&c);
+		ck_assert_int_eq(adopt(&c, r.pid, fds), 0);
+		ck_assert_int_eq(process_send_calls(&c.process, "new", 3), 0);
+		ck_assert_int_eq(kill(pid, SIGCONT), 0);
+		while (strcmp(c.packet, "new") != 0)
+			run_to_packet(&c);
+		ck_assert_int_eq(c.process.new_calls, -1);
+		ck_assert_int_eq(c.process.control.events, LOOP_READ);
+		ck_assert_int_eq(process_control_send(&c.process, "exit", 4), 0);
+		run_to_exit(&c);
+		child_deinit(&c);
+		named_fds_deinit(&left);
+	}
+END_TEST
+
+START_TEST(one_that_dies_with_its_control_socket_full_leaves_nothing)
+	{
+		struct named_fds left = { 0 };
+		struct remains r;
+		int fds[PROCESS_FDS];
+		struct child c;
+		pid_t pid = leave(&r, &left);
+
+		ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+		ck_assert(remains_find(&r, &left, NAME, fds));
+		while (send(fds[PROCESS_FD_CONTROL], "old", 3, MSG_DONTWAIT) == 3)
+			;
+		child_init(&c);
+		ck_assert_int_eq(adopt(&c, r.pid, fds), 0);
+		ck_assert_int_eq(process_send_calls(&c.process, "new", 3), 0);
+		ck_assert_int_eq(kill(pid, SIGKILL), 0);
+		run_to_exit(&c);
+		child_deinit(&c);
+		named_fds_deinit(&left);
+	}
+END_TEST
+
 START_TEST(one_that_died_meanwhile_ends_at_once)
 	{
 		struct named_fds left = { 0 };
@@ -415,6 +468,8 @@ int main(int argc, char **argv)
 		return 0;
 	return SUITE_RUN("process_adopt", child_setup, child_teardown, it_is_gone_on_with_as_if_it_had_been_started,
 			 the_call_sockets_that_it_may_have_are_held_until_it_has_the_new_one,
+			 one_whose_control_socket_is_full_is_sent_the_new_one_when_there_is_room,
+			 one_that_dies_with_its_control_socket_full_leaves_nothing,
 			 one_that_died_meanwhile_ends_at_once,
 			 fault_57_one_that_was_reaped_meanwhile_is_refused_and_nothing_is_left,
 			 one_that_was_reaped_during_an_upgrade_ends_at_once, a_pidfd_of_another_process_is_refused, a_page_that_is_none_is_refused,
