@@ -205,6 +205,18 @@ static void keeping_init(struct keeping *k, struct named_fds *left)
 	};
 }
 
+/* What is stored is of the program before: nobody goes on with it, and nobody would take it out when its workers end. */
+static void keeping_give_up(struct keeping *k, const struct daemon *d)
+{
+	struct worker *w;
+
+	systemd_unstore(LEDGER);
+	for (unsigned i = 0; i < d->n_pools; i++) {
+		DL_FOREACH (d->pools[i]->workers, w)
+			keep_no_files(&k->keeper, w);
+	}
+}
+
 void keeping_go_on(struct keeping *k, struct daemon *d, int a, int b)
 {
 	char why[200];
@@ -215,6 +227,7 @@ void keeping_go_on(struct keeping *k, struct daemon *d, int a, int b)
 	k->ledger = ledger_take(a, b, why, sizeof(why));
 	if (!k->ledger) {
 		LOG(WARN, "ledger.refused", KV("reason", why), KV("outcome", "workers will die with this daemon"));
+		keeping_give_up(k, d);
 		return;
 	}
 	d->registry.keeper = &k->keeper;

@@ -145,18 +145,26 @@ void keep_heard(struct worker *w)
 	keep_put_worker(k, w, &r);
 }
 
-void keep_no_worker(struct worker *w)
+void keep_no_files(struct keeper *k, struct worker *w)
 {
-	struct keeper *k = w->pool->registry->keeper;
 	char name[KEEP_NAME];
 
-	if (!k || !w->kept_life)
+	if (!w->kept_life)
 		return;
-	k->remove(k, KEEP_WORKER, w->id);
 	keep_own_name(name, w->id);
 	k->release(k, name);
 	keep_release_calls(k, w, w->kept_life + 1);
 	w->kept_life = w->heard_life = 0;
+}
+
+void keep_no_worker(struct worker *w)
+{
+	struct keeper *k = w->pool->registry->keeper;
+
+	if (!k || !w->kept_life)
+		return;
+	k->remove(k, KEEP_WORKER, w->id);
+	keep_no_files(k, w);
 }
 
 void keep_no_record(struct keeper *keeper, uint64_t id, const struct kept_worker *k)

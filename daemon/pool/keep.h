@@ -56,6 +56,8 @@ void keep_worker(struct worker *w);
 /* It has the new one. */
 void keep_heard(struct worker *w);
 void keep_no_worker(struct worker *w);
+/* The same when its record is gone already. */
+void keep_no_files(struct keeper *k, struct worker *w);
 /* The same of one that could not be taken up; k: NULL when its record cannot be read. */
 void keep_no_record(struct keeper *keeper, uint64_t id, const struct kept_worker *k);
 /* Of s, as keep_read_session() reads it. */

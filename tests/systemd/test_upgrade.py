@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.daemon import SLOW
 from tests.support.waiting import eventually
-from tests.systemd.crashing import RATE, crash, pids, wait_idle
+from tests.systemd.crashing import RATE, crash, files_of, pids, wait_idle, wait_stored
 from tests.systemd.machine import must
 from tests.systemd.service import Service, installed_pool
 
@@ -66,6 +67,14 @@ def program() -> Iterator[Path]:
     real.rename(path)
 
 
+def put_first(program: Path, script: str) -> None:
+    """What a shell does before the program is executed; a trial is none of its business."""
+    new = program.with_suffix(".new")
+    new.write_text(f'#!/bin/sh\ncase "$*" in *--handover=*) ;; *) {script} ;; esac\nexec {program}-real "$@"\n')
+    new.chmod(0o755)
+    new.rename(program)
+
+
 def test_a_worker_of_a_daemon_before_that_dies_during_it_is_found_dead(service: Service, program: Path) -> None:
     """Its parent is systemd, which has reaped it before the new program looks."""
     service.configure({"default": installed_pool("sessions", 2, start="exec")})
@@ -76,13 +85,60 @@ def test_a_worker_of_a_daemon_before_that_dies_during_it_is_found_dead(service: 
         wait_idle(c, 2)
         victim, other = sorted(pids(c))
         kill = f"kill -9 {victim}; while [ -e /proc/{victim} ]; do :; done"
-        script = program.with_suffix(".new")
-        script.write_text(f'#!/bin/sh\ncase "$*" in *--handover=*) ;; *) {kill} ;; esac\nexec {program}-real "$@"\n')
-        script.chmod(0o755)
-        script.rename(program)
+        put_first(program, kill)
         upgrade(service)
         eventually(lambda: victim not in pids(c) and other in pids(c), "its end is seen", 10 * SLOW)
         wait_idle(c, 2)
+
+
+def test_of_a_void_ledger_no_files_of_workers_are_left(service: Service) -> None:
+    """The new program keeps nothing, and so cannot take out of the store what is of no use any more when they die."""
+    service.configure({"default": installed_pool("sessions", 2, start="exec")})
+    service.drop_in(RATE + "LimitFSIZE=256K\n")
+    service.start()
+    with service.client() as c:
+        wait_idle(c, 2)
+        for name in ("a", "b", "c", "d"):
+            c.call("session.put", session=name, values={"first": b"x" * 100_000})
+        assert service.journal.records("PYPOOL_EVENT=ledger.void")
+        for name in ("a", "b", "c", "d"):
+            c.call("session.close", session=name)  # they are handed over in such a file too
+        wait_stored(service, files_of(2))
+        before = pids(c)
+        upgrade(service)
+        assert pids(c) == before
+        for pid in before:
+            os.kill(pid, 9)
+        eventually(lambda: not pids(c) & before, "their end is seen", 10 * SLOW)
+        wait_idle(c, 2)
+        wait_stored(service, files_of(0) - 2)  # nor a ledger
+
+
+def begin_with_values(service: Service, size: int) -> int:
+    """So many bytes of them, in the session "s". Returns what the daemon had mapped before."""
+    service.configure({"default": installed_pool("sessions", 1, start="exec", session_max_bytes="64M")})
+    service.drop_in(RATE)
+    service.start()
+    used = int(Path(f"/proc/{service.main_pid()}/statm").read_text().split()[0]) * resource.getpagesize()
+    with service.client() as c:
+        c.execute("here", session="s")
+        for i in range(4):
+            c.call("session.put", session="s", values={f"key{i}": b"x" * (size // 4)})
+    return used
+
+
+def test_a_ledger_that_was_refused_is_not_gone_on_with_after_a_crash(service: Service, program: Path) -> None:
+    """It is sound, and could not be mapped beside what was handed over: what it holds is from before the upgrade."""
+    size = 40 << 20
+    used = begin_with_values(service, size)
+    put_first(program, f"ulimit -v {(used + size + size // 2) >> 10}")
+    upgrade(service)
+    assert service.journal.records("PYPOOL_EVENT=ledger.refused")
+    put_first(program, ":")
+    crash(service)
+    with service.client() as c:
+        wait_idle(c, 1)
+        assert c.call("sessions") == []
 
 
 def test_an_installed_program_takes_over_from_the_one_that_runs(service: Service) -> None:
