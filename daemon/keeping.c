@@ -8,6 +8,7 @@
 #include "daemon/daemon.h"
 #include "daemon/io/leftovers.h"
 #include "daemon/io/mark.h"
+#include "daemon/pool/session.h"
 #include "daemon/pool/takeup.h"
 #include "daemon/vigil.h"
 
@@ -217,6 +218,19 @@ static void keeping_give_up(struct keeping *k, const struct daemon *d)
 	}
 }
 
+/* There was no keeper yet when there was no memory for its values. */
+static void keeping_catch_up(const struct daemon *d)
+{
+	const struct session *s, *next;
+
+	for (unsigned i = 0; i < d->n_pools; i++) {
+		HASH_ITER (hh, d->pools[i]->sessions, s, next) {
+			if (s->lost)
+				keep_session(s);
+		}
+	}
+}
+
 void keeping_go_on(struct keeping *k, struct daemon *d, int a, int b)
 {
 	char why[200];
@@ -232,6 +246,7 @@ void keeping_go_on(struct keeping *k, struct daemon *d, int a, int b)
 	}
 	d->registry.keeper = &k->keeper;
 	keep_daemon(&d->registry);
+	keeping_catch_up(d);
 }
 
 void keeping_begin(struct keeping *k, struct daemon *d, struct named_fds *left)

@@ -141,6 +141,20 @@ def test_a_ledger_that_was_refused_is_not_gone_on_with_after_a_crash(service: Se
         assert c.call("sessions") == []
 
 
+def test_a_session_that_was_lost_in_it_does_not_come_back_after_a_crash(service: Service, program: Path) -> None:
+    """There was no memory for its values, but for the ledger, which is shared."""
+    size = 40 << 20
+    begin_with_values(service, size)
+    put_first(program, f"ulimit -d {size // 2 >> 10}")
+    upgrade(service)
+    assert not service.journal.records("PYPOOL_EVENT=ledger.refused")
+    put_first(program, ":")
+    for _ in range(2):
+        with service.client() as c:
+            assert c.fail_execute("here", session="s").code == "session_lost"
+        crash(service)
+
+
 def test_an_installed_program_takes_over_from_the_one_that_runs(service: Service) -> None:
     """As a package does it: the file is replaced while the old one runs."""
     program = must("readlink", "-f", "/usr/local/sbin/pypoold").strip()
