@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/base/cleanup.h"
+#include "tests/support/child.h"
 #include "tests/support/suite.h"
 
 #define DEADLINE_MS 10000
@@ -166,7 +167,15 @@ START_TEST(outside_of_our_pid_namespace_there_is_none_of_ours)
 	}
 END_TEST
 
-RUN_SUITE("descent", a_stranger_that_comes_again_is_remembered, another_process_takes_the_place_of_the_one_before,
-	  a_stranger_that_has_ended_is_known_no_more, as_another_user_it_is_looked_at_again,
-	  descendants_are_not_remembered_and_leave_who_is, fault_23_with_one_descriptor_left_it_is_a_stranger_each_time,
-	  outside_of_our_pid_namespace_there_is_none_of_ours)
+int main(int argc, char **argv)
+{
+	static const struct child_helper none[] = { { 0 } };
+
+	if (!child_main(argc, argv, none))
+		return 0;
+	return SUITE_RUN("descent", NULL, NULL, a_stranger_that_comes_again_is_remembered,
+			 another_process_takes_the_place_of_the_one_before, a_stranger_that_has_ended_is_known_no_more,
+			 as_another_user_it_is_looked_at_again, descendants_are_not_remembered_and_leave_who_is,
+			 fault_23_with_one_descriptor_left_it_is_a_stranger_each_time,
+			 outside_of_our_pid_namespace_there_is_none_of_ours);
+}
