@@ -1,8 +1,8 @@
 /*
  * Whether a process descends from a worker, so that it must not administer what runs it.
  *
- * To find out takes a file of /proc for each of its ancestors. One that is no descendant never becomes one, so when it comes a
- * second time it is remembered for as long as it runs, until the next one does: programs open connections by the dozen.
+ * To find out takes a file of /proc for each of its ancestors. One that is no worker's never becomes one, so when it comes twice
+ * running it is remembered, for as long as it runs and until another one comes: programs open connections by the dozen.
  */
 #pragma once
 

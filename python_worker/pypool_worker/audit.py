@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import threading
 import time
 from typing import Dict, Iterable, List
@@ -45,6 +47,12 @@ def explain_threads(names: List[str]) -> str:
 
 def closed_descriptors(numbers: Iterable[int]) -> List[int]:
     return [fd for fd in numbers if not os.path.exists(f"{DESCRIPTORS}/{fd}")]
+
+
+def spare_descriptors() -> int:
+    """How many more this process may open."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if most == resource.RLIM_INFINITY else most - len(os.listdir(DESCRIPTORS))
 
 
 def open_descriptors(above: int) -> Dict[int, str]:

@@ -46,6 +46,10 @@ class Packet:
             raise ProtocolError(f"a control packet whose {key} is neither true nor false")
         return found
 
+    def lacks_fds(self, count: int) -> bool:
+        """Whether there are less than these, because this process may not have more."""
+        return self._cut and len(self._fds) < count
+
     def take_fds(self, count: int) -> List[int]:
         """They are the caller's from then on. Raises ProtocolError when there are not as many as that."""
         if len(self._fds) != count or self._cut:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Callable, List, NoReturn, Optional, Tuple
 
 from pypool_worker.audit import (closed_descriptors, explain_threads, is_single_threaded, open_descriptors,
-                                 other_threads)
+                                 other_threads, spare_descriptors)
 from pypool_worker.bootstrap import Bootstrap, InitFailed
 from pypool_worker.control import Init, die
 from pypool_worker.errors import ProtocolError
@@ -36,9 +36,10 @@ WORKER_FDS = 6
 # class: that would be made by many steps.
 Birth = Tuple[int, int, bool]
 # What a `fork` says: the number of the worker, its mark, whether it outlives the daemon and whether it goes on at once; then
-# the descriptors, which are for whoever has it to close.
+# the descriptors, which are for whoever has it to close; none: there was no room for them.
 Order = Tuple[int, int, bool, bool, List[int]]
-AT_ONCE = 8  # orders, with six descriptors each
+AT_ONCE = 8  # orders
+DESCRIPTORS_KEPT = 10  # for a fork itself, and for what the application may open meanwhile
 REASON_MAX = 1000
 # [2, "forked", [{"worker": ..., "pid": ...}]], packed by hand: it is sent between two forks, when each page counts
 FORKED = struct.Struct(">19sQ5sQ")
@@ -62,6 +63,7 @@ class Template:
         self._native: Optional[Native] = None
         self._generator: Optional[Generator] = None
         self._orders: List[Order] = []
+        self._at_once = 1
         self._poll = select.poll()
         self._poll.register(CONTROL, select.POLLIN)
         self._next: Optional[Packet] = None  # has come, and is still to be looked at
@@ -104,6 +106,7 @@ class Template:
         gc.collect()
         if unfit is None:
             fill_gaps()
+            self._at_once = max(1, min(AT_ONCE, (spare_descriptors() - DESCRIPTORS_KEPT) // WORKER_FDS))
         gc.freeze()  # a collection in a worker would write to, and so copy, all that it shares with the others
         told = [safe_text(f"{fd}: {what}", REASON_MAX) for fd, what in opened.items()]
         offer = Offer(self._parts.codec, targets.names(), targets.idempotent(), fork=self._way,
@@ -147,7 +150,7 @@ class Template:
             orders = self._orders = self._take_orders()  # kept: a worker that threw them away would write to where they lie
             while orders:
                 worker, mark, outlive, goes, fds = orders.pop()
-                if self._give_birth(worker):
+                if self._give_birth(worker, bool(fds)):
                     born_ns = time.monotonic_ns()
                     _close_all(orders)
                     self._rebirth.become_worker(worker, mark, outlive, fds)
@@ -161,15 +164,17 @@ class Template:
         """Waits for one, and takes those that have come as well: what is written to between two forks is paid for by copies.
         The last one comes first."""
         orders = [_take_order(self._expect("fork"))]
-        while len(orders) < AT_ONCE and self._has_come("fork"):
+        while len(orders) < self._at_once and self._has_come("fork"):
             orders.append(_take_order(self._expect("fork")))
         orders.reverse()
         return orders
 
-    def _give_birth(self, worker: int) -> bool:
-        """True in the child. The daemon has been answered else."""
+    def _give_birth(self, worker: int, whole: bool) -> bool:
+        """True in the child. The daemon has been answered else. `whole`: its descriptors have come."""
         self._flush()
         try:
+            if not whole:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             if not self._is_alone():
                 raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK))
             pid = self._fork()
@@ -217,7 +222,8 @@ class Template:
 def _take_order(packet: Packet) -> Order:
     try:
         worker, mark = packet.numbers("worker", "mark")
-        return worker, mark, packet.flag("outlive"), packet.flag("go"), packet.take_fds(WORKER_FDS)
+        fds = [] if packet.lacks_fds(WORKER_FDS) else packet.take_fds(WORKER_FDS)
+        return worker, mark, packet.flag("outlive"), packet.flag("go"), fds
     finally:
         packet.close()
 

@@ -411,6 +411,43 @@ def look(): return os.environ['PYPOOL_WORKER']
         assert template.open_fds() == ours
 
 
+LITTLE_ROOM = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (7 + ROOM, 4096))  # beside those that are pypoold's
+@expose
+def look(): return os.environ["PYPOOL_WORKER"]
+"""
+
+
+@WAYS
+@pytest.mark.parametrize("room", [12, 22, 30])
+def test_fault_23_what_is_ordered_together_needs_no_more_descriptors_than_there_are(
+        tmp_path: pathlib.Path, room: int, way: str) -> None:
+    with TemplateHarness("made", path=write_app(tmp_path, LITTLE_ROOM.replace("ROOM", str(room)), way)) as template:
+        template.start_template()
+        with template.together(8) as workers:
+            for worker in workers:
+                worker.start()
+            assert [worker.call("look").value for worker in workers] == list("12345678")
+        template.ping()
+
+
+def test_fault_23_an_order_that_cannot_be_received_is_answered_and_the_next_may_succeed() -> None:
+    with TemplateHarness() as template:
+        template.start_template()
+        ours = template.open_fds()
+        soft, hard = resource.prlimit(template.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(template.pid, resource.RLIMIT_NOFILE, (len(ours) + 2, hard))
+        with pytest.raises(ForkFailed) as failed:
+            template.worker().__enter__()
+        template.ping()
+        assert failed.value.errno == errno.EMFILE and template.open_fds() == ours
+        resource.prlimit(template.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        with template.worker() as worker:
+            worker.start()
+            assert worker.call("echo", 1).value == 1
+
+
 @pytest.mark.parametrize("last", ["ping", "stop", "nothing"])
 def test_what_comes_behind_an_order_is_obeyed_after_it(last: str) -> None:
     with TemplateHarness() as template:
