@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.support.daemon import Daemon, pool
 from tests.support.daemon_life import check_end
-from tests.support.scenes import pool_of, wait_dead, wait_queued, wait_running, wait_workers, workers
+from tests.support.scenes import pool_of, wait_dead, wait_in_handler, wait_queued, wait_running, wait_workers, workers
 from tests.support.waiting import eventually
 
 StartDaemon = Callable[..., Daemon]
@@ -96,6 +96,7 @@ def test_a_worker_is_killed(start_daemon: StartDaemon) -> None:
     with daemon.client() as c, daemon.client() as admin:
         running = c.start_execute("sleep", 60)
         (call,) = wait_running(admin, "sleep")
+        wait_in_handler(admin, call["worker"], "sleep")  # a call that it has not read is given to another one
         assert admin.call("worker.kill", worker=call["worker"])["pool"] == "default"
         error = c.wait_error(running)
         assert (error.code, error.executed, error.cause["reason"]) == ("worker_died", "maybe", "operator")

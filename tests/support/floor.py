@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ TRIES = 7
 MOST = 0.1  # seconds: what takes longer is no floor
 
 FORK = """
-import os, time
+import argparse, ctypes, json, logging, os, random, threading, time
 reader, writer = os.pipe()
 begun = time.monotonic()
 pid = os.fork()
@@ -25,7 +26,7 @@ os.waitpid(pid, 0)
 
 
 def fork_floor() -> float:
-    """Seconds until a child of a Python that has imported nothing has said so: the best of some."""
+    """Seconds until a child of a Python that has imported what most have has said so: the best of some."""
     return min(MOST, *(_fork() for _ in range(TRIES)))
 
 
@@ -34,8 +35,20 @@ def start_floor(program: Path) -> float:
     return min(MOST, *(_start(program) for _ in range(TRIES)))
 
 
+def memory_floor(size: int) -> float:
+    """Seconds until as many bytes that nobody had have been written to: the best of some."""
+    return min(MOST, *(_write_anew(size) for _ in range(TRIES)))
+
+
+def _write_anew(size: int) -> float:
+    begun = time.monotonic()
+    with mmap.mmap(-1, size) as fresh:
+        fresh.write(bytes(size))
+    return time.monotonic() - begun
+
+
 def _fork() -> float:
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", FORK], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-I", "-c", FORK], check=True, capture_output=True, text=True)
     return float(done.stdout)
 
 

@@ -46,6 +46,15 @@ def wait_running(c: Client, target: str, n: int = 1) -> list[Fields]:
     return eventually(look, f"{n} calls of {target} run", 10.0 * SLOW)
 
 
+def wait_in_handler(c: Client, worker: int, function: str) -> None:
+    """Until the worker is in that function: to the daemon a call runs before its worker has read it."""
+
+    def look() -> bool:
+        return f" in {function}\n" in str(c.call("worker.stack", worker=worker)["stack"]) + "\n"
+
+    eventually(look, f"worker {worker} is in {function}", 10.0 * SLOW)
+
+
 def wait_queued(c: Client, n: int) -> None:
     """Until n requests wait for a worker."""
 
