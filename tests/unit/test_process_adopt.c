@@ -163,25 +163,33 @@ START_TEST(the_call_sockets_that_it_may_have_are_held_until_it_has_the_new_one)
 	}
 END_TEST
 
-/* As that of a worker is which was deep in C code while many of its sessions ended. */
+/* It is stopped, and told of a new channel when there is no room for that. Its pid. A worker's control socket is as full when it
+ * was deep in C code while many of its sessions ended. */
+static pid_t adopt_full(struct child *c, struct named_fds *left)
+{
+	struct remains r;
+	int fds[PROCESS_FDS];
+	siginfo_t si;
+	pid_t pid = leave(&r, left);
+
+	ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+	ck_assert_int_eq(waitid(P_PID, (id_t)pid, &si, WSTOPPED | WNOWAIT), 0);
+	ck_assert(remains_find(&r, left, NAME, fds));
+	while (send(fds[PROCESS_FD_CONTROL], "old", 3, MSG_DONTWAIT) == 3)
+		;
+	ck_assert_int_eq(errno, EAGAIN);
+	child_init(c);
+	ck_assert_int_eq(adopt(c, r.pid, fds), 0);
+	ck_assert_int_eq(process_send_calls(&c->process, "new", 3), 0);
+	return pid;
+}
+
 START_TEST(one_whose_control_socket_is_full_is_sent_the_new_one_when_there_is_room)
 	{
 		struct named_fds left = { 0 };
-		struct remains r;
-		int fds[PROCESS_FDS];
 		struct child c;
-		siginfo_t si;
-		pid_t pid = leave(&r, &left);
+		pid_t pid = adopt_full(&c, &left);
 
-		ck_assert_int_eq(kill(pid, SIGSTOP), 0);
-		ck_assert_int_eq(waitid(P_PID, (id_t)pid, &si, WSTOPPED | WNOWAIT), 0);
-		ck_assert(remains_find(&r, &left, NAME, fds));
-		while (send(fds[PROCESS_FD_CONTROL], "old", 3, MSG_DONTWAIT) == 3)
-			;
-		ck_assert_int_eq(errno, EAGAIN);
-		child_init(&c);
-		ck_assert_int_eq(adopt(&c, r.pid, fds), 0);
-		ck_assert_int_eq(process_send_calls(&c.process, "new", 3), 0);
 		ck_assert_int_eq(kill(pid, SIGCONT), 0);
 		while (strcmp(c.packet, "new") != 0)
 			run_to_packet(&c);
@@ -197,18 +205,9 @@ END_TEST
 START_TEST(one_that_dies_with_its_control_socket_full_leaves_nothing)
 	{
 		struct named_fds left = { 0 };
-		struct remains r;
-		int fds[PROCESS_FDS];
 		struct child c;
-		pid_t pid = leave(&r, &left);
+		pid_t pid = adopt_full(&c, &left);
 
-		ck_assert_int_eq(kill(pid, SIGSTOP), 0);
-		ck_assert(remains_find(&r, &left, NAME, fds));
-		while (send(fds[PROCESS_FD_CONTROL], "old", 3, MSG_DONTWAIT) == 3)
-			;
-		child_init(&c);
-		ck_assert_int_eq(adopt(&c, r.pid, fds), 0);
-		ck_assert_int_eq(process_send_calls(&c.process, "new", 3), 0);
 		ck_assert_int_eq(kill(pid, SIGKILL), 0);
 		run_to_exit(&c);
 		child_deinit(&c);
